@@ -1,0 +1,550 @@
+//! The engine that runs pipelines in this process.
+
+mod attempt;
+mod driver;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::digest::sha256;
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Bus, EventStream, RunEvent};
+use crate::history::{self, RunSummary};
+use crate::pipeline::Pipeline;
+use crate::report::{RunReport, RunStatus};
+use crate::run::Run;
+use crate::scheduler::Event;
+use crate::shared::{Clock, Flag, RunShared};
+use crate::store::{BlobKey, CheckpointStore, FileStore, MemoryStore, RunId};
+use driver::{Driver, Resumption};
+
+/// Runs pipelines on the tokio runtime it is called from, and keeps their logs in a [`CheckpointStore`].
+///
+/// Cheap to clone; clones are the same engine. A call that drives a run does so inside its own future:
+/// dropping it is like a crash, and calling it again resumes.
+#[derive(Clone)]
+pub struct LocalEngine(Arc<Inner>);
+
+struct Inner {
+    /// Where blobs go, and logs if `logging`.
+    store: Arc<dyn CheckpointStore>,
+    logging: bool,
+    bus: Arc<Bus>,
+    /// The runs being driven by this engine, and the way to reach their drivers.
+    live: Mutex<HashMap<RunId, mpsc::Sender<Control>>>,
+    /// What was learnt of the durations of each pipeline's steps, by pipeline name.
+    durations: Mutex<HashMap<String, HashMap<String, u64>>>,
+}
+
+/// What the outside wants of a run that is being driven. The answer comes when it is recorded.
+enum Control {
+    Cancel { answer: oneshot::Sender<Result<()>> },
+    Signal { step: String, value: Box<RawValue>, answer: oneshot::Sender<Result<()>> },
+}
+
+/// How [`LocalEngine::run_with`] treats a run that is there already.
+#[derive(Clone, Default)]
+pub struct RunOptions {
+    on_change: OnChange,
+    retry_failed: bool,
+    from_step: Option<String>,
+    return_when_suspended: bool,
+}
+
+/// What to do when the pipeline is not the one that the run was started with.
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub enum OnChange {
+    /// Refuse with [`ErrorKind::DefinitionChanged`], naming the steps.
+    #[default]
+    Refuse,
+    /// Run again what changed and what depends on it; keep the other results.
+    Rerun,
+    /// Ask for each changed step whether its recorded result still stands; run the others again as `Rerun` does.
+    Migrate(Arc<dyn Fn(&str) -> bool + Send + Sync>),
+}
+
+impl RunOptions {
+    /// Resume what is unfinished; answer what is over. The same as [`LocalEngine::run`].
+    pub fn new() -> Self {
+        RunOptions::default()
+    }
+
+    /// What to do when the pipeline has changed.
+    #[must_use]
+    pub fn on_change(mut self, choice: OnChange) -> Self {
+        self.on_change = choice;
+        self
+    }
+
+    /// Goes on with a run that failed or was cancelled: what failed or was undone runs again, what is done is kept.
+    #[must_use]
+    pub fn retry_failed(mut self) -> Self {
+        self.retry_failed = true;
+        self
+    }
+
+    /// Goes back to the checkpoint before `step`: it and everything that depends on it run again, whatever their results were.
+    #[must_use]
+    pub fn from_step(mut self, step: impl Into<String>) -> Self {
+        self.from_step = Some(step.into());
+        self
+    }
+
+    /// Answers with [`RunStatus::Suspended`] instead of waiting where only a signal can bring the run on.
+    #[must_use]
+    pub fn return_when_suspended(mut self) -> Self {
+        self.return_when_suspended = true;
+        self
+    }
+}
+
+/// Which finished runs [`LocalEngine::prune`] removes. Runs that are not over are never removed.
+#[derive(Debug, Clone, Default)]
+pub struct Retention {
+    older_than: Option<Duration>,
+    keep_last: usize,
+    failed_too: bool,
+}
+
+impl Retention {
+    /// Removes nothing until told what.
+    pub fn new() -> Self {
+        Retention { older_than: None, keep_last: usize::MAX, failed_too: false }
+    }
+
+    /// Removes runs that ended longer ago than this.
+    #[must_use]
+    pub fn older_than(mut self, age: Duration) -> Self {
+        self.older_than = Some(age);
+        self.keep_last = self.keep_last.min(usize::MAX - 1);
+        self
+    }
+
+    /// Keeps this many of the youngest runs of each pipeline, whatever their age.
+    #[must_use]
+    pub fn keep_last(mut self, runs: usize) -> Self {
+        self.keep_last = runs;
+        self
+    }
+
+    /// Removes failed, cancelled and rolled-back runs as well as those that succeeded.
+    #[must_use]
+    pub fn failed_too(mut self) -> Self {
+        self.failed_too = true;
+        self
+    }
+
+    fn allows(&self, run: &RunSummary, younger: usize, now: DateTime<Utc>) -> bool {
+        let over = match run.status {
+            RunStatus::Succeeded => true,
+            RunStatus::Failed | RunStatus::Cancelled | RunStatus::RolledBack => self.failed_too,
+            _ => false,
+        };
+        let old =
+            self.older_than.is_none_or(|age| (now - run.updated).to_std().is_ok_and(|since| since > age));
+        let many = match self.keep_last {
+            usize::MAX => false,
+            // Only an age was given.
+            keep if keep == usize::MAX - 1 => true,
+            keep => younger >= keep,
+        };
+        over && old && many
+    }
+}
+
+impl LocalEngine {
+    /// An engine whose runs are kept in the folder `dir`, which is made if need be; see [`FileStore`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] where the folder cannot be made or written.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
+        Ok(LocalEngine::with_store(FileStore::open(dir.as_ref())?))
+    }
+
+    /// An engine whose runs are kept in `store`.
+    pub fn with_store(store: impl CheckpointStore) -> Self {
+        LocalEngine::new(Arc::new(store), true)
+    }
+
+    /// An engine that keeps nothing: runs cannot be resumed, and outputs are never written as JSON.
+    pub fn in_memory() -> Self {
+        LocalEngine::new(Arc::new(MemoryStore::default()), false)
+    }
+
+    fn new(store: Arc<dyn CheckpointStore>, logging: bool) -> Self {
+        LocalEngine(Arc::new(Inner {
+            store,
+            logging,
+            bus: Arc::new(Bus::new()),
+            live: Mutex::default(),
+            durations: Mutex::default(),
+        }))
+    }
+
+    /// Runs `pipeline` under the id `run`, to its end.
+    ///
+    /// The same id again resumes where the log ends; a run that is over is answered from its log, without running
+    /// anything. A failed step is no `Err`: look at [`RunReport::status`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::RunBusy`] where it is being driven; [`ErrorKind::DefinitionChanged`]; [`ErrorKind::InvalidInput`] for an
+    /// unacceptable id, or an input other than the one it was started with; and what the store answers.
+    pub async fn run<I: Serialize>(
+        &self,
+        pipeline: &Pipeline,
+        run: impl TryInto<RunId, Error = Error>,
+        input: I,
+    ) -> Result<RunReport> {
+        self.run_with(pipeline, run, input, RunOptions::new()).await
+    }
+
+    /// As [`run`](LocalEngine::run), with options for a run that is there already.
+    ///
+    /// # Errors
+    /// As [`run`](LocalEngine::run); [`ErrorKind::NotFound`] where [`RunOptions::from_step`] names no step.
+    pub async fn run_with<I: Serialize>(
+        &self,
+        pipeline: &Pipeline,
+        run: impl TryInto<RunId, Error = Error>,
+        input: I,
+        options: RunOptions,
+    ) -> Result<RunReport> {
+        let run = run.try_into()?;
+        let input = serde_json::to_string(&input).map_err(|error| {
+            Error::new(ErrorKind::Codec, "the run's input cannot be written as JSON")
+                .in_run(&run)
+                .because(error)
+        })?;
+        let resumption = Resumption { options, verb: None };
+        self.drive(pipeline, run, Some(input), resumption).await
+    }
+
+    /// Undoes a run that is over: the compensation of every step that is done or may be done, in reverse order.
+    ///
+    /// A run that was rolled back already is answered as it is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`]; [`ErrorKind::InvalidState`] where the run is not over or is stuck; as [`run`](LocalEngine::run).
+    pub async fn rollback(
+        &self,
+        pipeline: &Pipeline,
+        run: impl TryInto<RunId, Error = Error>,
+    ) -> Result<RunReport> {
+        self.operate(pipeline, run.try_into()?, Event::RollbackRequested).await
+    }
+
+    /// Tries the undo of `step` again, in a run that is stuck, and goes on with the rollback.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`]; [`ErrorKind::InvalidState`] where the undo of that step is not stuck; as [`run`](LocalEngine::run).
+    pub async fn retry_undo(
+        &self,
+        pipeline: &Pipeline,
+        run: impl TryInto<RunId, Error = Error>,
+        step: &str,
+    ) -> Result<RunReport> {
+        let step = find(pipeline, step)?;
+        self.operate(pipeline, run.try_into()?, Event::UndoRetried { step }).await
+    }
+
+    /// Takes `step` as undone by hand, in a run that is stuck, and goes on with the rollback.
+    ///
+    /// # Errors
+    /// As [`retry_undo`](LocalEngine::retry_undo).
+    pub async fn mark_compensated(
+        &self,
+        pipeline: &Pipeline,
+        run: impl TryInto<RunId, Error = Error>,
+        step: &str,
+    ) -> Result<RunReport> {
+        let step = find(pipeline, step)?;
+        self.operate(pipeline, run.try_into()?, Event::UndoMarked { step }).await
+    }
+
+    async fn operate(&self, pipeline: &Pipeline, run: RunId, verb: Event) -> Result<RunReport> {
+        let resumption = Resumption { options: RunOptions::new(), verb: Some(verb) };
+        self.drive(pipeline, run, None, resumption).await
+    }
+
+    async fn drive(
+        &self,
+        pipeline: &Pipeline,
+        run: RunId,
+        input: Option<String>,
+        resumption: Resumption,
+    ) -> Result<RunReport> {
+        let (live, control) = self.enter(&run)?;
+        let log = match self.0.logging {
+            true => Some(self.0.store.acquire(&run).await?),
+            false => None,
+        };
+        let mut driver = Driver::open(self, pipeline, run, input, log, control, resumption).await?;
+        let driven = driver.drive().await;
+        drop(live);
+        let run = driver.into_run();
+        driven?;
+        self.learn(&run).await;
+        Ok(run.into_report())
+    }
+
+    /// Takes the one driver's place of `run` in this engine.
+    fn enter(&self, run: &RunId) -> Result<(Live, mpsc::Receiver<Control>)> {
+        let (sender, receiver) = mpsc::channel(16);
+        let mut live = self.live();
+        if live.contains_key(run) {
+            let message = format!("run {run} is being driven by this engine");
+            return Err(Error::new(ErrorKind::RunBusy, message).in_run(run));
+        }
+        live.insert(run.clone(), sender);
+        Ok((Live { engine: self.clone(), run: run.clone() }, receiver))
+    }
+
+    fn live(&self) -> MutexGuard<'_, HashMap<RunId, mpsc::Sender<Control>>> {
+        self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends a run: attempts under way are told and, after [`PipelineBuilder::cancel_grace`](crate::PipelineBuilder::cancel_grace), dropped;
+    /// then the run is rolled back. Answers when the request is recorded. A run that nobody drives is cancelled when it is next resumed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`]; [`ErrorKind::InvalidState`] where the run is over; [`ErrorKind::RunBusy`] where another process drives it.
+    pub async fn cancel(&self, run: impl TryInto<RunId, Error = Error>) -> Result<()> {
+        let run = run.try_into()?;
+        let (answer, answered) = oneshot::channel();
+        match self.tell(&run, Control::Cancel { answer }, answered).await {
+            Some(answer) => answer,
+            None => self.append_offline(&run, |at| Ok(crate::wire::Entry::CancelRequested { at })).await,
+        }
+    }
+
+    /// Brings the value that the step `signal` of `run` waits for, or will wait for. Answers when it is recorded. The first value counts.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] where there is no such run or the pipeline awaits no such signal; [`ErrorKind::Codec`] where the value is not of
+    /// the step's type; [`ErrorKind::InvalidState`] where the run is over; [`ErrorKind::RunBusy`] where another process drives it.
+    pub async fn signal<V: Serialize>(
+        &self,
+        run: impl TryInto<RunId, Error = Error>,
+        signal: &str,
+        value: V,
+    ) -> Result<()> {
+        let run = run.try_into()?;
+        let value = serde_json::value::to_raw_value(&value).map_err(|error| {
+            Error::new(ErrorKind::Codec, "the value of the signal cannot be written as JSON")
+                .in_run(&run)
+                .because(error)
+        })?;
+        let (answer, answered) = oneshot::channel();
+        let control = Control::Signal { step: signal.to_owned(), value: value.clone(), answer };
+        match self.tell(&run, control, answered).await {
+            Some(answer) => answer,
+            None => {
+                let step = signal.to_owned();
+                self.append_offline(&run, |at| {
+                    Ok(crate::wire::Entry::Signalled { at, step: step.into(), value })
+                })
+                .await
+            }
+        }
+    }
+
+    /// Asks the driver of a run, if this engine has one.
+    async fn tell(
+        &self,
+        run: &RunId,
+        control: Control,
+        answered: oneshot::Receiver<Result<()>>,
+    ) -> Option<Result<()>> {
+        let sender = self.live().get(run).cloned()?;
+        sender.send(control).await.ok()?;
+        answered.await.ok()
+    }
+
+    /// Appends an entry to the log of a run that nobody drives.
+    async fn append_offline<'e>(
+        &self,
+        run: &RunId,
+        entry: impl FnOnce(i64) -> Result<crate::wire::Entry<'e>>,
+    ) -> Result<()> {
+        if !self.0.logging || self.0.store.read(run).await?.is_empty() {
+            return Err(Error::new(ErrorKind::NotFound, format!("there is no run {run}")).in_run(run));
+        }
+        let mut log = self.0.store.acquire(run).await?;
+        let records = log.take_records();
+        let entry = entry(Clock::start().now())?;
+        history::accepts(run, &records, &entry)?;
+        let body = serde_json::to_string(&entry).map_err(|error| {
+            Error::new(ErrorKind::Codec, "an entry of the log cannot be written").because(error)
+        })?;
+        log.append(&[crate::store::Record { seq: records.len() as u64, body }]).await
+    }
+
+    /// All runs in the store, in ascending order of their ids. A run whose log cannot be read is left out, with a warning to `tracing`.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub async fn runs(&self) -> Result<Vec<RunSummary>> {
+        let mut runs = Vec::new();
+        for run in self.0.store.list().await? {
+            let summary = match self.0.store.read(&run).await {
+                Ok(records) if records.is_empty() => continue,
+                Ok(records) => history::summarize(&run, &records),
+                Err(error) => Err(error),
+            };
+            match summary {
+                Ok(summary) => runs.push(summary),
+                Err(error) => tracing::warn!(run = run.as_str(), %error, "left out of the list"),
+            }
+        }
+        Ok(runs)
+    }
+
+    /// What happened in a run, in the order it was recorded. Needs no pipeline.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`], and what the store answers.
+    pub async fn history(&self, run: impl TryInto<RunId, Error = Error>) -> Result<Vec<RunEvent>> {
+        let run = run.try_into()?;
+        let records = self.0.store.read(&run).await?;
+        if records.is_empty() {
+            return Err(Error::new(ErrorKind::NotFound, format!("there is no run {run}")).in_run(&run));
+        }
+        history::events(&run, &records)
+    }
+
+    /// Removes the runs that `retention` allows, with their artifacts, and answers which.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub async fn prune(&self, retention: &Retention) -> Result<Vec<RunId>> {
+        let mut runs = self.runs().await?;
+        runs.sort_by_key(|run| std::cmp::Reverse(run.updated));
+        let mut seen: HashMap<String, usize> = HashMap::new();
+        let mut removed = Vec::new();
+        let now = Utc::now();
+        for run in runs {
+            let younger = seen.entry(run.pipeline.clone()).or_default();
+            let allowed = retention.allows(&run, *younger, now);
+            *younger += 1;
+            if allowed {
+                self.0.store.delete(&run.run).await?;
+                removed.push(run.run);
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Calls `observer` with everything that happens in runs of this engine, on the thread that drives them: it must be quick.
+    /// An observer that panics is contained.
+    pub fn observe(&self, observer: impl Fn(&RunEvent) + Send + Sync + 'static) {
+        self.0.bus.observe(Arc::new(observer));
+    }
+
+    /// A stream of everything that happens in runs of this engine from now on.
+    pub fn events(&self) -> EventStream {
+        self.0.bus.stream()
+    }
+
+    fn share(&self, pipeline: &Pipeline, run: RunId, input: String) -> Arc<RunShared> {
+        Arc::new(RunShared {
+            run,
+            pipeline: pipeline.clone(),
+            input,
+            cancel: Flag::default(),
+            abandon: Flag::default(),
+            bus: Arc::clone(&self.0.bus),
+            clock: Clock::start(),
+            store: Arc::clone(&self.0.store),
+            spawn_credit: Default::default(),
+        })
+    }
+
+    /// What is known of the durations of the pipeline's steps; empty where nothing is.
+    async fn learnt(&self, pipeline: &Pipeline) -> Vec<u64> {
+        let known = self.durations().get(pipeline.name()).cloned();
+        let known = match known {
+            Some(known) => known,
+            None if self.0.logging => {
+                let kept = self.0.store.get_blob(&durations_key(pipeline)).await;
+                // A lost or damaged hint costs speed, not correctness.
+                let kept = kept.ok().flatten().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+                let known: HashMap<String, u64> = kept.unwrap_or_default();
+                self.durations().insert(pipeline.name().to_owned(), known.clone());
+                known
+            }
+            None => return Vec::new(),
+        };
+        if known.is_empty() {
+            return Vec::new();
+        }
+        let graph = pipeline.graph();
+        (0..pipeline.len() as u32).map(|step| known.get(graph.name(step)).copied().unwrap_or(0)).collect()
+    }
+
+    /// Learns how long the steps took: half the old value, half the new. Steps under a millisecond are not worth knowing.
+    async fn learn(&self, run: &Run) {
+        if !self.0.logging || run.status() != RunStatus::Succeeded {
+            return;
+        }
+        let pipeline = &run.shared.pipeline;
+        let mut changed = false;
+        let known = {
+            let mut all = self.durations();
+            let known = all.entry(pipeline.name().to_owned()).or_default();
+            for (step, took) in run.durations().into_iter().enumerate().filter(|(_, took)| *took >= 1000) {
+                let slot = known.entry(pipeline.graph().name(step as u32).to_owned()).or_insert(took);
+                changed |= slot.abs_diff(took) * 10 >= *slot || *slot == took;
+                *slot = (*slot + took) / 2;
+            }
+            known.clone()
+        };
+        if changed && let Ok(bytes) = serde_json::to_vec(&known) {
+            // As above: only a hint.
+            let _ = self.0.store.put_blob(&durations_key(pipeline), &bytes).await;
+        }
+    }
+
+    fn durations(&self) -> MutexGuard<'_, HashMap<String, HashMap<String, u64>>> {
+        self.0.durations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn durations_key(pipeline: &Pipeline) -> BlobKey {
+    BlobKey::Durations { pipeline: sha256(pipeline.name().as_bytes()) }
+}
+
+fn find(pipeline: &Pipeline, step: &str) -> Result<u32> {
+    pipeline.graph().find(step).ok_or_else(|| {
+        let names = (0..pipeline.len() as u32).map(|step| pipeline.graph().name(step));
+        let hint = crate::graph::nearest(step, names).map(|name| format!("; did you mean {name:?}?"));
+        let message =
+            format!("pipeline {:?} has no step {step:?}{}", pipeline.name(), hint.unwrap_or_default());
+        Error::new(ErrorKind::NotFound, message).in_step(step)
+    })
+}
+
+/// Gives the driver's place up when dropped.
+struct Live {
+    engine: LocalEngine,
+    run: RunId,
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.engine.live().remove(&self.run);
+    }
+}
+
+impl std::fmt::Debug for LocalEngine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LocalEngine").field("logging", &self.0.logging).finish_non_exhaustive()
+    }
+}

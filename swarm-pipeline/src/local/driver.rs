@@ -1,0 +1,574 @@
+//! The loop that carries one run: asks the scheduler, appends, acts, waits.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tracing::Instrument;
+
+use super::attempt::{self, Begun, Done};
+use super::{Control, LocalEngine, OnChange, RunOptions};
+use crate::digest::sha256_parts;
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::RunEventKind;
+use crate::pipeline::Pipeline;
+use crate::report::RunStatus;
+use crate::run::{INLINE_LIMIT, OUTPUT_LIMIT, Run, open};
+use crate::scheduler::{Command, Event, Kind, Status, Task};
+use crate::shared::RunShared;
+use crate::step::Artifact;
+use crate::step_error::{StepError, StepErrorKind};
+use crate::store::{BlobKey, RunId, RunLog};
+use crate::wire::Stored;
+
+/// How a driver treats what the log holds.
+pub(super) struct Resumption {
+    pub(super) options: RunOptions,
+    /// What an operator asked for.
+    pub(super) verb: Option<Event>,
+}
+
+pub(super) struct Driver {
+    run: Run,
+    log: Option<Box<dyn RunLog>>,
+    /// How many dispatches go into one append.
+    batch: usize,
+    control: mpsc::Receiver<Control>,
+    tasks: JoinSet<Done>,
+    timers: BinaryHeap<Reverse<(i64, Task)>>,
+    /// When attempts that were asked to end are dropped.
+    abandon_at: Option<Instant>,
+    return_when_suspended: bool,
+    told_suspended: bool,
+    /// Answers owed to callers once the outbox is appended.
+    answers: Vec<oneshot::Sender<Result<()>>>,
+    reuse_keys: HashMap<u32, String>,
+}
+
+/// Attempts made in place before the runtime gets a turn.
+const TURN: u32 = 128;
+
+/// An attempt that the scheduler asked for and the log knows of.
+#[derive(Clone, Copy)]
+struct Dispatched {
+    task: Task,
+    attempt: u32,
+    undo: bool,
+}
+
+/// What is kept for reuse.
+#[derive(Serialize, Deserialize)]
+struct Reusable {
+    run: String,
+    output: Box<RawValue>,
+}
+
+impl Driver {
+    pub(super) async fn open(
+        engine: &LocalEngine,
+        pipeline: &Pipeline,
+        id: RunId,
+        input: Option<String>,
+        mut log: Option<Box<dyn RunLog>>,
+        control: mpsc::Receiver<Control>,
+        resumption: Resumption,
+    ) -> Result<Self> {
+        let records = log.as_mut().map(|log| log.take_records()).unwrap_or_default();
+        let batch = log.as_ref().map_or(1, |log| log.batch().max(1));
+        let Resumption { options, verb } = resumption;
+        let run = if records.is_empty() {
+            let missing = || Error::new(ErrorKind::NotFound, format!("there is no run {id}")).in_run(&id);
+            let input = input.filter(|_| verb.is_none()).ok_or_else(missing)?;
+            let shared = engine.share(pipeline, id, input);
+            let durations = engine.learnt(pipeline).await;
+            let at = shared.clock.now();
+            Run::begin(shared, durations, log.is_some(), at)?
+        } else {
+            let opened = open(&id, &records)?;
+            check_same(&id, &opened.pipeline, pipeline, &opened.input, input.as_deref())?;
+            let shared = engine.share(pipeline, id, opened.input);
+            let keep: Option<&(dyn Fn(&str) -> bool + Send + Sync)> = match &options.on_change {
+                OnChange::Refuse => None,
+                OnChange::Rerun => Some(&|_| false),
+                OnChange::Migrate(keep) => Some(&**keep),
+            };
+            let mut run = Run::resume(shared, &records, keep).await?;
+            let token = log.as_ref().map_or(0, |log| log.token());
+            take_up(&mut run, token, &options, verb)?;
+            run
+        };
+        Ok(Driver {
+            run,
+            log,
+            batch,
+            control,
+            tasks: JoinSet::new(),
+            timers: BinaryHeap::new(),
+            abandon_at: None,
+            return_when_suspended: options.return_when_suspended,
+            told_suspended: false,
+            answers: Vec::new(),
+            reuse_keys: HashMap::new(),
+        })
+    }
+
+    pub(super) fn into_run(self) -> Run {
+        self.run
+    }
+
+    pub(super) async fn drive(&mut self) -> Result<()> {
+        let mut wave = Vec::with_capacity(self.batch);
+        let mut turn = 0;
+        loop {
+            while wave.len() < self.batch {
+                match self.run.scheduler.poll() {
+                    None => break,
+                    Some(Command::Dispatch { task, attempt }) => {
+                        let at = self.now();
+                        self.run.record(Event::Started { task, attempt, at }, at)?;
+                        wave.push(Dispatched { task, attempt, undo: false });
+                    }
+                    Some(Command::Compensate { task, attempt }) => {
+                        self.run.record(Event::UndoStarted { task, attempt }, self.now())?;
+                        wave.push(Dispatched { task, attempt, undo: true });
+                    }
+                    Some(command) => self.obey(command).await?,
+                }
+            }
+            if !self.run.is_flushed() || !self.answers.is_empty() {
+                self.flush().await?;
+            }
+            if wave.is_empty() {
+                if self.run.scheduler.is_finished() || self.is_left_suspended() {
+                    return Ok(());
+                }
+                self.wait().await?;
+                continue;
+            }
+            for dispatched in wave.drain(..) {
+                self.execute(dispatched).await?;
+                turn += 1;
+            }
+            if turn >= TURN {
+                turn = 0;
+                tokio::task::yield_now().await;
+                self.take_in().await?;
+            }
+        }
+    }
+
+    fn now(&self) -> i64 {
+        self.run.shared.clock.now()
+    }
+
+    /// Appends what was recorded; then observers and callers may know of it.
+    async fn flush(&mut self) -> Result<()> {
+        if let Some(log) = &mut self.log
+            && !self.run.outbox.is_empty()
+        {
+            let appended = log.append(&self.run.outbox).await;
+            self.run.outbox.clear();
+            if let Err(error) = appended {
+                self.tasks.abort_all();
+                return Err(error.in_run(&self.run.shared.run));
+            }
+        }
+        self.run.emit();
+        for answer in self.answers.drain(..) {
+            // The caller may have gone.
+            let _ = answer.send(Ok(()));
+        }
+        Ok(())
+    }
+
+    async fn obey(&mut self, command: Command) -> Result<()> {
+        match command {
+            Command::Prepare { step } => self.prepare(step).await,
+            Command::StartTimer { task, at } => {
+                self.timers.push(Reverse((at, task)));
+                Ok(())
+            }
+            Command::CancelInFlight { drop } => {
+                self.run.shared.cancel.set();
+                if drop {
+                    self.abandon_at = Some(Instant::now() + self.run.shared.pipeline.cancel_grace());
+                }
+                Ok(())
+            }
+            Command::Finish { outcome } => self.run.finish(outcome, self.now()),
+            Command::Dispatch { .. } | Command::Compensate { .. } => Ok(()),
+        }
+    }
+
+    /// Asks the condition, looks for an output to reuse, and counts lists.
+    async fn prepare(&mut self, step: u32) -> Result<()> {
+        let prepared = match self.run.condition(step) {
+            Ok(false) => return self.run.record(Event::Skipped { step }, self.now()),
+            Ok(true) => {
+                if self.reuse(step).await? {
+                    return Ok(());
+                }
+                self.run.prepare(step, self.now())
+            }
+            Err(error) => Err(error),
+        };
+        match prepared {
+            Ok(()) => Ok(()),
+            // What cannot be prepared fails as an attempt of its own.
+            Err(error) => {
+                let (at, task) = (self.now(), Task::of(step));
+                let attempt = self.run.scheduler.attempts(task) + 1;
+                self.run.record(Event::Started { task, attempt, at }, at)?;
+                let mut ended = self.run.judge(task, Err(error));
+                ended.retry = false;
+                self.run.ended(task, attempt, ended, at)
+            }
+        }
+    }
+
+    /// Takes the output of an earlier run, if the step wants that and there is one.
+    async fn reuse(&mut self, step: u32) -> Result<bool> {
+        let pipeline = self.run.shared.pipeline.clone();
+        let def = &pipeline.node(step).def;
+        if !def.reuse {
+            return Ok(false);
+        }
+        let mut parts: Vec<String> =
+            vec![pipeline.graph().name(step).into(), pipeline.step_fingerprint(step)];
+        parts.push(self.run.shared.input.clone());
+        for dependency in pipeline.graph().dependencies(step) {
+            let output = self.run.outputs.steps[*dependency as usize].as_ref();
+            let json = output.map(|output| output.encode()).transpose().map_err(|error| {
+                Error::new(ErrorKind::Codec, "an input cannot be written as JSON").because(error)
+            })?;
+            parts.push(json.map_or_else(String::new, |json| json.get().to_owned()));
+        }
+        let key = sha256_parts(parts.iter().map(String::as_bytes));
+        // A lost or damaged entry costs a run of the step, not more.
+        let kept =
+            self.run.shared.store().get_blob(&BlobKey::Reuse { key: key.clone() }).await.ok().flatten();
+        let kept = kept.and_then(|bytes| serde_json::from_slice::<Reusable>(&bytes).ok());
+        if let Some(Reusable { run, output: json }) = kept
+            && let Ok(output) = (def.body.decode)(json.get())
+        {
+            let stored = store(&self.run.shared, json).await?;
+            self.run.reuse(step, run, output, stored, self.now())?;
+            return Ok(true);
+        }
+        self.reuse_keys.insert(step, key);
+        Ok(false)
+    }
+
+    async fn execute(&mut self, Dispatched { task, attempt, undo }: Dispatched) -> Result<()> {
+        let shared = Arc::clone(&self.run.shared);
+        let node = shared.pipeline.node(task.step);
+        let mut cx = self.run.context(task, attempt);
+        let span = tracing::info_span!("step", run = shared.run.as_str(), step = cx.step(), attempt, undo);
+        let deadline = if undo { None } else { self.deadline(task) };
+        cx.deadline = deadline.map(Instant::into_std);
+        let begun = if undo {
+            let output = self.run.to_undo(task);
+            let undo = node.def.undo.as_ref();
+            span.in_scope(|| {
+                attempt::begin(&shared, || match undo {
+                    Some(undo) => undo(cx, output),
+                    None => crate::definition::Work::Ready(Err(StepError::permanent("the step has no undo"))),
+                })
+            })
+        } else {
+            if let Some(breaker) =
+                node.def.breaker.as_ref().filter(|breaker| !breaker.admit(shared.clock.now()))
+            {
+                let message = format!("circuit breaker {:?} is open", breaker.name());
+                let outcome = Err(StepError::of(StepErrorKind::CircuitOpen, message));
+                return self.ended(Done { task, attempt, undo, outcome }, false).await;
+            }
+            let view = self.run.view(task.step);
+            let start = node.def.body.start.as_ref();
+            span.in_scope(|| {
+                attempt::begin(&shared, || match start {
+                    Some(start) => start(cx, view),
+                    None => {
+                        crate::definition::Work::Ready(Err(StepError::permanent("the step does nothing")))
+                    }
+                })
+            })
+        };
+        match begun {
+            Begun::Ended(outcome) => return self.ended(Done { task, attempt, undo, outcome }, true).await,
+            Begun::Waits(work) => {
+                let carried = attempt::carry(Arc::clone(&shared), work, deadline).instrument(span);
+                self.tasks.spawn(async move { Done { task, attempt, undo, outcome: carried.await } });
+            }
+            Begun::Blocking(work) => {
+                let deadline = deadline.map(Instant::into_std);
+                self.tasks.spawn_blocking(move || {
+                    let outcome = span.in_scope(|| attempt::block(work, deadline));
+                    Done { task, attempt, undo, outcome }
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// When an attempt that begins now has to end.
+    fn deadline(&self, task: Task) -> Option<Instant> {
+        let shared = &self.run.shared;
+        let node = shared.pipeline.node(task.step);
+        if node.def.timeout.is_none() && node.plan.total_timeout.is_none() {
+            return None;
+        }
+        let own = node.def.timeout.map(|timeout| Instant::now() + timeout);
+        let total = self.run.scheduler.deadline(task).map(|deadline| shared.clock.instant(deadline));
+        own.into_iter().chain(total).min()
+    }
+
+    /// Records how an attempt ended. `called` says whether the step was called at all.
+    async fn ended(&mut self, done: Done, called: bool) -> Result<()> {
+        let Done { task, attempt, undo, outcome } = done;
+        if undo {
+            return self.run.undo_ended(task, attempt, outcome.map(drop), self.now());
+        }
+        let shared = Arc::clone(&self.run.shared);
+        let node = shared.pipeline.node(task.step);
+        if let Some(breaker) = node.def.breaker.as_ref().filter(|_| called) {
+            match &outcome {
+                Err(error) if error.kind() == StepErrorKind::Cancelled => breaker.forget(),
+                outcome => breaker.record(outcome.is_ok(), shared.clock.now()),
+            }
+        }
+        let mut ended = self.run.judge(task, outcome);
+        if self.log.is_some()
+            && let Some(output) = ended.result.as_ref().ok().or(ended.refused.as_ref())
+        {
+            match encode(output) {
+                Ok(json) => {
+                    let kept = ended.result.is_ok() && self.reuse_keys.contains_key(&task.step);
+                    if kept && node.plan.kind == Kind::Task {
+                        self.keep_for_reuse(task.step, json.clone()).await;
+                    }
+                    ended.stored = Some(store(&shared, json).await?);
+                }
+                Err(error) if ended.result.is_ok() => {
+                    (ended.result, ended.retry) = (Err(error), false);
+                }
+                // A refused output that cannot be kept is not there for the undo after a crash.
+                Err(_) => ended.refused = None,
+            }
+        }
+        self.run.ended(task, attempt, ended, self.now())?;
+        if node.plan.kind == Kind::ForEach
+            && self.run.scheduler.status(Task::of(task.step)) == Status::Succeeded
+        {
+            let output = self.run.outputs.steps[task.step as usize].as_ref();
+            if let Some(Ok(json)) = output.map(encode).filter(|_| self.reuse_keys.contains_key(&task.step)) {
+                self.keep_for_reuse(task.step, json).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn keep_for_reuse(&mut self, step: u32, output: Box<RawValue>) {
+        let Some(key) = self.reuse_keys.remove(&step) else { return };
+        let run = self.run.shared.run.to_string();
+        if let Ok(bytes) = serde_json::to_vec(&Reusable { run, output }) {
+            let kept = self.run.shared.store().put_blob(&BlobKey::Reuse { key }, &bytes).await;
+            if let Err(error) = kept {
+                tracing::warn!(%error, "an output was not kept for reuse");
+            }
+        }
+    }
+
+    fn is_left_suspended(&mut self) -> bool {
+        if !self.run.scheduler.is_suspended() {
+            self.told_suspended = false;
+            return false;
+        }
+        if !std::mem::replace(&mut self.told_suspended, true) && self.run.shared.bus.is_active() {
+            let pipeline = &self.run.shared.pipeline;
+            let awaits = |step: &u32| self.run.scheduler.status(Task::of(*step)) == Status::AwaitingSignal;
+            let signals =
+                (0..pipeline.len() as u32).filter(awaits).map(|step| self.run.name(step).to_owned());
+            let kind = RunEventKind::Suspended { signals: signals.collect() };
+            self.run.shared.emit(self.now(), kind);
+        }
+        self.return_when_suspended
+    }
+
+    /// Waits for whatever comes first.
+    async fn wait(&mut self) -> Result<()> {
+        let timer = self.timers.peek().map(|Reverse((at, _))| self.run.shared.clock.instant(*at));
+        let sleep = async |until: Option<Instant>| match until {
+            Some(until) => tokio::time::sleep_until(until).await,
+            None => std::future::pending().await,
+        };
+        tokio::select! {
+            Some(done) = self.tasks.join_next() => self.joined(done).await?,
+            Some(control) = self.control.recv() => self.control(control)?,
+            () = sleep(timer) => self.fire()?,
+            () = sleep(self.abandon_at) => {
+                self.abandon_at = None;
+                self.run.shared.abandon.set();
+            }
+        }
+        self.take_in().await
+    }
+
+    /// Takes in everything that has come, without waiting.
+    async fn take_in(&mut self) -> Result<()> {
+        while let Ok(control) = self.control.try_recv() {
+            self.control(control)?;
+        }
+        while let Some(done) = self.tasks.try_join_next() {
+            self.joined(done).await?;
+        }
+        while self.timers.peek().is_some_and(|Reverse((at, _))| *at <= self.now()) {
+            self.fire()?;
+        }
+        Ok(())
+    }
+
+    async fn joined(&mut self, done: Result<Done, tokio::task::JoinError>) -> Result<()> {
+        match done {
+            Ok(done) => self.ended(done, true).await,
+            // Panics are caught inside, so that only a runtime that shuts down ends a task from outside.
+            Err(error) => Err(Error::new(ErrorKind::InvalidState, "the runtime ended a step").because(error)),
+        }
+    }
+
+    fn fire(&mut self) -> Result<()> {
+        let Some(Reverse((at, task))) = self.timers.pop() else { return Ok(()) };
+        let now = self.now();
+        if self.run.scheduler.status(task) == Status::Sleeping {
+            self.run.slept(task, at, now)
+        } else {
+            self.run.record(Event::TimerFired { task }, now)
+        }
+    }
+
+    fn control(&mut self, control: Control) -> Result<()> {
+        let at = self.now();
+        match control {
+            Control::Cancel { answer } => {
+                self.run.record(Event::CancelRequested, at)?;
+                self.answers.push(answer);
+            }
+            Control::Signal { step, value, answer } => {
+                let pipeline = self.run.shared.pipeline.clone();
+                let found = super::find(&pipeline, &step).and_then(|found| {
+                    if pipeline.node(found).plan.kind == Kind::Signal {
+                        return Ok(found);
+                    }
+                    let message = format!("step {step:?} of pipeline {:?} awaits no signal", pipeline.name());
+                    Err(Error::new(ErrorKind::NotFound, message).in_step(&*step))
+                });
+                match found.and_then(|step| self.run.signalled(step, value, at)) {
+                    Ok(()) => self.answers.push(answer),
+                    // The caller may have gone.
+                    Err(error) => drop(answer.send(Err(error))),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Decides where an output is kept; a large one is there before the log names it.
+async fn store(shared: &RunShared, json: Box<RawValue>) -> Result<Stored> {
+    if json.get().len() <= INLINE_LIMIT {
+        return Ok(Stored::Inline(json));
+    }
+    let artifact = Artifact::of(json.get().as_bytes());
+    let key = BlobKey::Artifact { run: shared.run.clone(), sha256: artifact.sha256.clone() };
+    shared.store().put_blob(&key, json.get().as_bytes()).await?;
+    Ok(Stored::Artifact(artifact))
+}
+
+/// Applies what the caller wants of a run that is there already.
+fn take_up(run: &mut Run, token: u64, options: &RunOptions, verb: Option<Event>) -> Result<()> {
+    let at = run.shared.clock.now();
+    let status = run.status();
+    let steps = run.shared.pipeline.len();
+    let refuse = |why: String| Err(Error::new(ErrorKind::InvalidState, why).in_run(&run.shared.run));
+    if let Some(verb) = verb {
+        if matches!(verb, Event::RollbackRequested) && run.scheduler.is_rolled_back() {
+            return Ok(());
+        }
+        let fits = match verb {
+            Event::RollbackRequested => run.scheduler.is_finished() && status != RunStatus::Stuck,
+            Event::UndoRetried { step } | Event::UndoMarked { step } => {
+                run.scheduler.stuck_steps().contains(&step)
+            }
+            _ => false,
+        };
+        if !fits {
+            return refuse(format!(
+                "run {} is {status}, so that there is nothing for this verb to do",
+                run.shared.run
+            ));
+        }
+        run.resumed(token, at)?;
+        return run.record(verb, at);
+    }
+    if let Some(name) = &options.from_step {
+        let step = super::find(&run.shared.pipeline, name)?;
+        let steps = run.scheduler.downstream([step]);
+        run.resumed(token, at)?;
+        return run.reset(steps, at);
+    }
+    let over = run.scheduler.is_finished();
+    if over && options.retry_failed && !matches!(status, RunStatus::Succeeded | RunStatus::Stuck) {
+        let steps = run.scheduler.unfinished();
+        run.resumed(token, at)?;
+        return run.reset(steps, at);
+    }
+    if !over {
+        run.resumed(token, at)?;
+        if run.shared.bus.is_active() {
+            let pipeline = run.shared.pipeline.name().to_owned();
+            let done = run.outputs.steps.iter().flatten().count();
+            run.shared.emit(at, RunEventKind::Resumed { pipeline, steps, done });
+        }
+    }
+    Ok(())
+}
+
+fn check_same(
+    id: &RunId,
+    was: &str,
+    pipeline: &Pipeline,
+    old_input: &str,
+    input: Option<&str>,
+) -> Result<()> {
+    if was != pipeline.name() {
+        let message = format!("run {id} belongs to pipeline {was:?}, not to {:?}", pipeline.name());
+        return Err(Error::new(ErrorKind::DefinitionChanged, message).in_run(id));
+    }
+    match input {
+        Some(input) if input != old_input => {
+            let message =
+                format!("run {id} was started with another input; the same id resumes, so use another one");
+            Err(Error::new(ErrorKind::InvalidInput, message).in_run(id))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn encode(output: &crate::output::Output) -> Result<Box<RawValue>, StepError> {
+    let json = output.encode().map_err(|error| {
+        StepError::of(StepErrorKind::BadValue, format_args!("the output cannot be written as JSON: {error}"))
+    })?;
+    if json.get().len() > OUTPUT_LIMIT {
+        let message = format!(
+            "the output has {} bytes as JSON; {OUTPUT_LIMIT} are allowed; keep it with `put_artifact` and return the reference",
+            json.get().len()
+        );
+        return Err(StepError::of(StepErrorKind::BadValue, message));
+    }
+    Ok(json)
+}

@@ -1,0 +1,558 @@
+//! The half of a driver that knows no runtime: the scheduler, the outputs, the history, and the records to append.
+//!
+//! Every event goes through [`Run::record`]: it becomes a record, changes the scheduler and enters the
+//! history. Engines append the records before they act on the commands that follow.
+
+mod fold;
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::RunEventKind;
+use crate::gate::{GateResult, Verdict};
+use crate::output::{Output, Outputs, View};
+use crate::report::{Moment, Note, RunReport, RunStatus};
+use crate::scheduler::{Event, NONE, Outcome, Scheduler, Task};
+use crate::shared::RunShared;
+use crate::step::StepContext;
+use crate::step_error::{StepError, StepErrorKind};
+use crate::store::Record;
+use crate::wire::{self, Attempt, Entry, FORMAT, Stored};
+
+pub use fold::Changes;
+pub(crate) use fold::{open, parse};
+
+pub(crate) struct Run {
+    pub(crate) shared: Arc<RunShared>,
+    pub(crate) scheduler: Scheduler,
+    pub(crate) outputs: Outputs,
+    history: Vec<Moment>,
+    notes: HashMap<(Task, u32, bool), Note>,
+    /// What gates refused, for the undo.
+    refused: HashMap<Task, Output>,
+    reused: HashMap<u32, String>,
+    /// Records not yet appended. Stays empty where there is no log.
+    pub(crate) outbox: Vec<Record>,
+    logging: bool,
+    next_seq: u64,
+    /// Moments that observers know of.
+    emitted: usize,
+    recovered: usize,
+    changed: Vec<u32>,
+    asked: Vec<u32>,
+}
+
+/// The limit for an output inside the log; larger ones go beside it.
+pub(crate) const INLINE_LIMIT: usize = 256 * 1024;
+
+/// The limit for an output altogether.
+pub(crate) const OUTPUT_LIMIT: usize = 4 * 1024 * 1024;
+
+/// How an attempt ended, with the output in the form the log keeps it in.
+pub(crate) struct Ended {
+    pub(crate) result: Result<Output, StepError>,
+    /// What a gate refused.
+    pub(crate) refused: Option<Output>,
+    pub(crate) stored: Option<Stored>,
+    pub(crate) gates: Vec<GateResult>,
+    pub(crate) retry: bool,
+}
+
+impl Run {
+    fn new(shared: Arc<RunShared>, durations: &[u64], logging: bool) -> Self {
+        let plan = shared.pipeline.plan();
+        let count = plan.steps.len();
+        Run {
+            scheduler: Scheduler::new(Arc::clone(plan), seed(shared.run.as_str()), durations),
+            outputs: Outputs { steps: vec![None; count], items: HashMap::new() },
+            history: Vec::with_capacity(count * 2 + 2),
+            notes: HashMap::new(),
+            refused: HashMap::new(),
+            reused: HashMap::new(),
+            outbox: Vec::new(),
+            logging,
+            next_seq: 0,
+            emitted: 0,
+            recovered: 0,
+            changed: Vec::new(),
+            asked: Vec::new(),
+            shared,
+        }
+    }
+
+    /// A run that begins now.
+    pub(crate) fn begin(shared: Arc<RunShared>, durations: Vec<u64>, logging: bool, at: i64) -> Result<Self> {
+        let mut run = Run::new(shared, &durations, logging);
+        if logging {
+            let pipeline = run.shared.pipeline.clone();
+            let input = RawValue::from_string(run.shared.input.clone())
+                .map_err(|error| Error::new(ErrorKind::Codec, "the run's input is no JSON").because(error))?;
+            let entry = Entry::RunStarted {
+                at,
+                format: FORMAT,
+                pipeline: Cow::Borrowed(pipeline.name()),
+                steps: fold::steps(&pipeline),
+                input,
+                durations,
+            };
+            run.write(&entry)?;
+        }
+        let steps = run.shared.pipeline.len();
+        if run.shared.bus.is_active() {
+            let pipeline = run.shared.pipeline.name().to_owned();
+            run.shared.emit(at, RunEventKind::Started { pipeline, steps });
+        }
+        Ok(run)
+    }
+
+    pub(crate) fn name(&self, step: u32) -> &str {
+        self.shared.pipeline.graph().name(step)
+    }
+
+    fn write(&mut self, entry: &Entry<'_>) -> Result<()> {
+        if !self.logging {
+            return Ok(());
+        }
+        let body = serde_json::to_string(entry).map_err(|error| {
+            Error::new(ErrorKind::Codec, "an entry of the log cannot be written").because(error)
+        })?;
+        self.outbox.push(Record { seq: self.next_seq, body });
+        self.next_seq += 1;
+        Ok(())
+    }
+
+    /// Lets the scheduler and the history know. The record is written before by the caller.
+    fn note(&mut self, event: Event, at: i64) -> Result<()> {
+        self.scheduler.apply(event).map_err(|unexpected| {
+            let message = format!("the log does not fit the pipeline: {:?} is out of place", unexpected.0);
+            Error::new(ErrorKind::Corrupt, message).in_run(&self.shared.run)
+        })?;
+        self.history.push(Moment { event, at });
+        Ok(())
+    }
+
+    /// Records an event that carries nothing but itself.
+    pub(crate) fn record(&mut self, event: Event, at: i64) -> Result<()> {
+        if self.logging {
+            let pipeline = self.shared.pipeline.clone();
+            let name = |step: u32| Cow::Borrowed(pipeline.graph().name(step));
+            let entry = match event {
+                Event::Started { task, attempt, .. } => Some(Entry::StepStarted(Attempt::new(
+                    at,
+                    pipeline.graph().name(task.step),
+                    task,
+                    attempt,
+                ))),
+                Event::UndoStarted { task, attempt } => Some(Entry::UndoStarted(Attempt::new(
+                    at,
+                    pipeline.graph().name(task.step),
+                    task,
+                    attempt,
+                ))),
+                Event::UndoSucceeded { task } => {
+                    Some(Entry::UndoSucceeded(Attempt::new(at, pipeline.graph().name(task.step), task, 0)))
+                }
+                Event::Skipped { step } => Some(Entry::StepSkipped { at, step: name(step) }),
+                Event::FannedOut { step, items } => Some(Entry::FannedOut { at, step: name(step), items }),
+                Event::Sleeping { step, until } => Some(Entry::Sleeping { at, step: name(step), until }),
+                Event::TimerFired { task } => {
+                    Some(Entry::TimerFired { at, step: name(task.step), item: wire::item(task) })
+                }
+                Event::CancelRequested => Some(Entry::CancelRequested { at }),
+                Event::UndoRetried { step } => Some(Entry::UndoRetried { at, step: name(step) }),
+                Event::UndoMarked { step } => Some(Entry::UndoMarked { at, step: name(step) }),
+                Event::RollbackRequested => Some(Entry::RollbackRequested { at }),
+                // Preparing is looked up again after a crash; the others have calls of their own.
+                _ => None,
+            };
+            if let Some(entry) = entry {
+                self.write(&entry)?;
+            }
+        }
+        self.note(event, at)
+    }
+
+    pub(crate) fn finish(&mut self, outcome: Outcome, at: i64) -> Result<()> {
+        self.write(&Entry::Finished { at, outcome: outcome.into() })?;
+        self.note(Event::Finished, at)
+    }
+
+    pub(crate) fn signalled(&mut self, step: u32, value: Box<RawValue>, at: i64) -> Result<()> {
+        let output = (self.shared.pipeline.node(step).def.body.decode)(value.get()).map_err(|error| {
+            let message = format!("the value of signal {:?} is not of the step's type", self.name(step));
+            Error::new(ErrorKind::Codec, message).in_run(&self.shared.run).because(error)
+        })?;
+        let pipeline = self.shared.pipeline.clone();
+        self.write(&Entry::Signalled { at, step: Cow::Borrowed(pipeline.graph().name(step)), value })?;
+        // The first value counts, as in the log.
+        self.outputs.steps[step as usize].get_or_insert(output);
+        self.note(Event::Signalled { step }, at)
+    }
+
+    pub(crate) fn slept(&mut self, task: Task, until: i64, at: i64) -> Result<()> {
+        self.outputs.steps[task.step as usize] = Some(Arc::new(crate::report::time(until)));
+        self.record(Event::TimerFired { task }, at)
+    }
+
+    pub(crate) fn reuse(
+        &mut self,
+        step: u32,
+        from: String,
+        output: Output,
+        stored: Stored,
+        at: i64,
+    ) -> Result<()> {
+        let pipeline = self.shared.pipeline.clone();
+        self.write(&Entry::StepReused {
+            at,
+            step: Cow::Borrowed(pipeline.graph().name(step)),
+            from: Cow::Borrowed(&from),
+            output: stored,
+        })?;
+        self.outputs.steps[step as usize] = Some(output);
+        self.reused.insert(step, from);
+        self.note(Event::Reused { step }, at)
+    }
+
+    /// Judges what an attempt brought. The engine then fills in `stored`, and hands it to [`Run::ended`].
+    pub(crate) fn judge(&self, task: Task, result: Result<Output, StepError>) -> Ended {
+        let node = self.shared.pipeline.node(task.step);
+        let (result, gates, retry) = match result {
+            Ok(output) if !node.def.gates.is_empty() => {
+                let gates = (node.def.judge)(&output);
+                let refused = |gate: &&GateResult| gate.verdict == Verdict::Refused;
+                match gates.iter().find(refused) {
+                    None => (Ok(output), gates, false),
+                    Some(gate) => {
+                        let why = gate.message.as_deref().unwrap_or("refused");
+                        let message = format!("gate {:?} refused the output: {why}", gate.gate);
+                        let error = StepError::of(StepErrorKind::GateRefused, message);
+                        let asked = |(gate, (_, retry)): (&GateResult, &(bool, bool))| {
+                            gate.verdict != Verdict::Refused || *retry
+                        };
+                        let retry = gates.iter().zip(&node.def.gates).all(asked);
+                        return Ended {
+                            result: Err(error),
+                            refused: Some(output),
+                            stored: None,
+                            gates,
+                            retry,
+                        };
+                    }
+                }
+            }
+            Ok(output) => (Ok(output), Vec::new(), false),
+            Err(error) => {
+                let retry = node.plan.retry.allows(&error);
+                (Err(error), Vec::new(), retry)
+            }
+        };
+        Ended { result, refused: None, stored: None, gates, retry }
+    }
+
+    pub(crate) fn ended(&mut self, task: Task, attempt: u32, ended: Ended, at: i64) -> Result<()> {
+        if self.logging {
+            let pipeline = self.shared.pipeline.clone();
+            let entry = Attempt::new(at, pipeline.graph().name(task.step), task, attempt);
+            let gates = ended.gates.clone();
+            let entry = match &ended.result {
+                Ok(_) => {
+                    let output = ended.stored.unwrap_or(Stored::Items);
+                    Entry::StepSucceeded { attempt: entry, gates, output }
+                }
+                Err(error) => {
+                    let (error, retry, output) = (error.clone(), ended.retry, ended.stored);
+                    Entry::StepFailed { attempt: entry, error, retry, gates, output }
+                }
+            };
+            self.write(&entry)?;
+        }
+        if let Some(output) = ended.refused {
+            self.refused.insert(task, output);
+        }
+        self.settle(task, attempt, ended.result, ended.gates, ended.retry, at)
+    }
+
+    /// The part of [`Run::ended`] that folding a log shares.
+    fn settle(
+        &mut self,
+        task: Task,
+        attempt: u32,
+        result: Result<Output, StepError>,
+        gates: Vec<GateResult>,
+        retry: bool,
+        at: i64,
+    ) -> Result<()> {
+        match result {
+            Ok(output) => {
+                if !gates.is_empty() {
+                    self.notes.insert((task, attempt, false), Note { error: None, gates });
+                }
+                self.keep(task, output)?;
+                self.note(Event::Succeeded { task, attempt }, at)
+            }
+            Err(error) => {
+                self.notes.insert((task, attempt, false), Note { error: Some(error), gates });
+                self.note(Event::Failed { task, attempt, at, retry }, at)
+            }
+        }
+    }
+
+    /// Keeps the output of a task; the last item of a fan-out completes the output of the step.
+    fn keep(&mut self, task: Task, output: Output) -> Result<()> {
+        if task.item == NONE {
+            self.outputs.steps[task.step as usize] = Some(output);
+            return Ok(());
+        }
+        let count = self.scheduler.item_count(task.step).unwrap_or(0) as usize;
+        let items = self.outputs.items.entry(task.step).or_insert_with(|| vec![None; count]);
+        if let Some(slot) = items.get_mut(task.item as usize) {
+            *slot = Some(output);
+        }
+        if items.iter().all(Option::is_some) {
+            self.collect(task.step)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the output of a fan-out step from those of its items.
+    pub(crate) fn collect(&mut self, step: u32) -> Result<()> {
+        let Some(fan_out) = &self.shared.pipeline.node(step).def.body.fan_out else { return Ok(()) };
+        let items: Vec<Output> =
+            self.outputs.items.get(&step).into_iter().flatten().flatten().cloned().collect();
+        let output = (fan_out.collect)(&items).map_err(|error| {
+            Error::new(ErrorKind::Codec, format!("step {:?}: {error}", self.name(step)))
+                .in_run(&self.shared.run)
+        })?;
+        self.outputs.steps[step as usize] = Some(output);
+        Ok(())
+    }
+
+    pub(crate) fn undo_ended(
+        &mut self,
+        task: Task,
+        attempt: u32,
+        result: Result<(), StepError>,
+        at: i64,
+    ) -> Result<()> {
+        match result {
+            Ok(()) => self.record(Event::UndoSucceeded { task }, at),
+            Err(error) => {
+                let retry = self.shared.pipeline.node(task.step).plan.undo_retry.allows(&error);
+                let pipeline = self.shared.pipeline.clone();
+                let entry = Attempt::new(at, pipeline.graph().name(task.step), task, attempt);
+                self.write(&Entry::UndoFailed { attempt: entry, error: error.clone(), retry })?;
+                self.notes.insert((task, attempt, true), Note { error: Some(error), gates: Vec::new() });
+                self.note(Event::UndoFailed { task, attempt, at, retry }, at)
+            }
+        }
+    }
+
+    pub(crate) fn reset(&mut self, steps: Vec<u32>, at: i64) -> Result<()> {
+        let pipeline = self.shared.pipeline.clone();
+        let names = steps.iter().map(|step| Cow::Borrowed(pipeline.graph().name(*step))).collect();
+        self.write(&Entry::Reset { at, steps: names })?;
+        self.forget(&steps);
+        self.scheduler.reset(steps.iter().copied());
+        self.asked.extend(steps);
+        Ok(())
+    }
+
+    fn forget(&mut self, steps: &[u32]) {
+        for &step in steps {
+            self.outputs.steps[step as usize] = None;
+            self.outputs.items.remove(&step);
+            self.refused.retain(|task, _| task.step != step);
+            self.reused.remove(&step);
+        }
+    }
+
+    pub(crate) fn view(&self, step: u32) -> View<'_> {
+        View { outputs: &self.outputs, base: self.shared.pipeline.node(step).base }
+    }
+
+    pub(crate) fn context(&self, task: Task, attempt: u32) -> StepContext {
+        StepContext {
+            shared: Arc::clone(&self.shared),
+            step: task.step,
+            item: task.item,
+            attempt,
+            inputs: None,
+            deadline: None,
+        }
+    }
+
+    /// What an undo is given: the output of the task, or what a gate refused of it.
+    pub(crate) fn to_undo(&self, task: Task) -> Option<Output> {
+        let output = match self.outputs.items.get(&task.step) {
+            Some(items) if task.item != NONE => items.get(task.item as usize)?.clone(),
+            _ => self.outputs.steps[task.step as usize].clone(),
+        };
+        output.or_else(|| self.refused.get(&task).cloned())
+    }
+
+    /// Whether there is anything to append or to tell.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.outbox.is_empty() && (self.emitted == self.history.len() || !self.shared.bus.is_active())
+    }
+
+    /// Tells observers what was appended since the last call.
+    pub(crate) fn emit(&mut self) {
+        if !self.shared.bus.is_active() {
+            self.emitted = self.history.len();
+            return;
+        }
+        for at in self.emitted..self.history.len() {
+            self.emit_moment(self.history[at]);
+        }
+        self.emitted = self.history.len();
+    }
+
+    fn emit_moment(&self, Moment { event, at }: Moment) {
+        let name = |step: u32| self.name(step).to_owned();
+        let item = wire::item;
+        let note = |task: Task, attempt: u32, undo: bool| {
+            self.notes.get(&(task, attempt, undo)).cloned().unwrap_or_default()
+        };
+        let judged = |task: Task, gates: Vec<GateResult>| {
+            for result in gates {
+                let (step, item) = (name(task.step), item(task));
+                self.shared.emit(at, RunEventKind::GateJudged { step, item, result });
+            }
+        };
+        let unknown = || StepError::new("unknown");
+        let kind = match event {
+            Event::Started { task, attempt, .. } => {
+                RunEventKind::StepStarted { step: name(task.step), item: item(task), attempt }
+            }
+            Event::Succeeded { task, attempt } => {
+                judged(task, note(task, attempt, false).gates);
+                RunEventKind::StepSucceeded { step: name(task.step), item: item(task), attempt }
+            }
+            Event::Failed { task, attempt, .. } => {
+                let note = note(task, attempt, false);
+                judged(task, note.gates);
+                let again = self.scheduler.status(task) != crate::scheduler::Status::Failed;
+                let error = note.error.unwrap_or_else(unknown);
+                RunEventKind::StepFailed { step: name(task.step), item: item(task), attempt, error, again }
+            }
+            Event::Skipped { step } => RunEventKind::StepSkipped { step: name(step) },
+            Event::Reused { step } => {
+                let from = self.reused.get(&step).cloned().unwrap_or_default();
+                RunEventKind::StepReused { step: name(step), from }
+            }
+            Event::FannedOut { step, items } => RunEventKind::FannedOut { step: name(step), items },
+            Event::Signalled { step } => RunEventKind::Signalled { step: name(step) },
+            Event::CancelRequested => RunEventKind::CancelRequested,
+            Event::UndoStarted { task, attempt } => {
+                RunEventKind::UndoStarted { step: name(task.step), item: item(task), attempt }
+            }
+            Event::UndoSucceeded { task } => {
+                RunEventKind::UndoSucceeded { step: name(task.step), item: item(task) }
+            }
+            Event::UndoFailed { task, attempt, .. } => {
+                let error = note(task, attempt, true).error.unwrap_or_else(unknown);
+                let again = self.scheduler.undo_status(task) != Some(crate::scheduler::UndoStatus::Stuck);
+                RunEventKind::UndoFailed { step: name(task.step), item: item(task), error, again }
+            }
+            Event::Finished => RunEventKind::Finished { status: self.status() },
+            _ => return,
+        };
+        self.shared.emit(at, kind);
+    }
+
+    pub(crate) fn status(&self) -> RunStatus {
+        match self.scheduler.outcome() {
+            Some(outcome) => outcome.into(),
+            None if self.scheduler.is_suspended() => RunStatus::Suspended,
+            None => RunStatus::Unfinished,
+        }
+    }
+
+    /// Microseconds that each step's successful attempts took in this run, 0 where there was none.
+    pub(crate) fn durations(&self) -> Vec<u64> {
+        let mut durations = vec![0_u64; self.shared.pipeline.len()];
+        let mut started: HashMap<Task, i64> = HashMap::new();
+        for moment in &self.history {
+            match moment.event {
+                Event::Started { task, at, .. } => {
+                    started.insert(task, at);
+                }
+                Event::Succeeded { task, .. } => {
+                    if let Some(start) = started.remove(&task) {
+                        let took = u64::try_from(moment.at - start).unwrap_or(0);
+                        let slot = &mut durations[task.step as usize];
+                        *slot = (*slot).max(took);
+                    }
+                }
+                _ => {}
+            }
+        }
+        durations
+    }
+
+    pub(crate) fn into_report(self) -> RunReport {
+        RunReport {
+            run: self.shared.run.clone(),
+            pipeline: self.shared.pipeline.clone(),
+            status: self.status(),
+            scheduler: self.scheduler,
+            outputs: self.outputs,
+            history: self.history,
+            notes: self.notes,
+            reused: self.reused,
+            recovered: self.recovered,
+            changed: self.changed,
+            asked: self.asked,
+        }
+    }
+
+    /// Answers [`Command::Prepare`](crate::scheduler::Command::Prepare), once condition and reuse have said that the step is to run.
+    pub(crate) fn prepare(&mut self, step: u32, at: i64) -> Result<(), StepError> {
+        let pipeline = self.shared.pipeline.clone();
+        let node = pipeline.node(step);
+        let event = if let Some(wake) = node.def.body.wake {
+            let until = match wake {
+                crate::definition::Wake::At(time) => time.timestamp_micros(),
+                crate::definition::Wake::After(duration) => {
+                    at.saturating_add(duration.as_micros().min(i64::MAX as u128) as i64)
+                }
+            };
+            Event::Sleeping { step, until }
+        } else if let Some(fan_out) = &node.def.body.fan_out {
+            let count = (fan_out.count)(self.view(step))?;
+            let items = u32::try_from(count).ok().filter(|count| *count < NONE / 64);
+            let items = items.ok_or_else(|| {
+                StepError::of(StepErrorKind::BadValue, format_args!("a list of {count} items is too long"))
+            })?;
+            Event::FannedOut { step, items }
+        } else {
+            Event::Prepared { step }
+        };
+        if let Event::FannedOut { items: 0, .. } = event {
+            // No item will ever complete the output.
+            let empty = (node.def.body.fan_out.as_ref()).map(|fan_out| (fan_out.collect)(&[])).transpose()?;
+            self.outputs.steps[step as usize] = empty;
+        }
+        self.record(event, at).map_err(StepError::from)
+    }
+
+    /// What the condition of a step says, if it has one and it has not been asked.
+    pub(crate) fn condition(&self, step: u32) -> Result<bool, StepError> {
+        let Some(when) = &self.shared.pipeline.node(step).def.when else { return Ok(true) };
+        let view = self.view(step);
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| when(view)))
+            .unwrap_or_else(|payload| Err(StepError::panicked(&*payload)))
+    }
+}
+
+/// The jitter's seed: the run's id, so that a resumed run draws the same delays.
+fn seed(run: &str) -> u64 {
+    // FNV-1a (Fowler, Noll, Vo); the scheduler mixes it further.
+    run.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}

@@ -1,0 +1,969 @@
+//! The deterministic core: events in, commands out. No clock, no randomness, no await, no user code.
+//!
+//! An engine asks [`Scheduler::poll`] for the next command, does it, and tells what came of it with
+//! [`Scheduler::apply`]. Folding the same events over the same plan always leads to the same state and
+//! hence to the same commands, which is what resume rests on.
+
+mod plan;
+mod ready;
+mod rollback;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::sync::Arc;
+
+pub(crate) use plan::{Kind, NONE, Plan, StepPlan};
+use ready::ReadySet;
+use rollback::Rollback;
+pub(crate) use rollback::UndoStatus;
+
+/// A step, or one item of a fan-out step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Task {
+    pub(crate) step: u32,
+    /// [`NONE`] for a step that is no fan-out.
+    pub(crate) item: u32,
+}
+
+impl Task {
+    pub(crate) fn of(step: u32) -> Self {
+        Task { step, item: NONE }
+    }
+}
+
+/// What happened. Times are microseconds since the epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// The engine has looked; the step is to run.
+    Prepared {
+        step: u32,
+    },
+    /// The condition said no.
+    Skipped {
+        step: u32,
+    },
+    /// An output of an earlier run serves.
+    Reused {
+        step: u32,
+    },
+    /// The list of a fan-out step has this many items.
+    FannedOut {
+        step: u32,
+        items: u32,
+    },
+    /// A sleeping step is to end at this time.
+    Sleeping {
+        step: u32,
+        until: i64,
+    },
+    Started {
+        task: Task,
+        attempt: u32,
+        at: i64,
+    },
+    Succeeded {
+        task: Task,
+        attempt: u32,
+    },
+    Failed {
+        task: Task,
+        attempt: u32,
+        at: i64,
+        retry: bool,
+    },
+    TimerFired {
+        task: Task,
+    },
+    Signalled {
+        step: u32,
+    },
+    CancelRequested,
+    UndoStarted {
+        task: Task,
+        attempt: u32,
+    },
+    UndoSucceeded {
+        task: Task,
+    },
+    UndoFailed {
+        task: Task,
+        attempt: u32,
+        at: i64,
+        retry: bool,
+    },
+    /// A new driver took over; what was under way is lost.
+    Resumed,
+    /// An operator wants what failed in the rollback to be tried again.
+    UndoRetried {
+        step: u32,
+    },
+    /// An operator has undone the step by hand.
+    UndoMarked {
+        step: u32,
+    },
+    /// An operator wants a run that is over to be undone.
+    RollbackRequested,
+    Finished,
+}
+
+/// What the engine is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Command {
+    /// Look at condition, reuse, list or wake-up time; answer with `Skipped`, `Reused`, `FannedOut`, `Sleeping` or `Prepared`.
+    Prepare {
+        step: u32,
+    },
+    /// Answer with `Started` before the attempt begins.
+    Dispatch {
+        task: Task,
+        attempt: u32,
+    },
+    /// Answer with `UndoStarted` before the attempt begins.
+    Compensate {
+        task: Task,
+        attempt: u32,
+    },
+    StartTimer {
+        task: Task,
+        at: i64,
+    },
+    /// Tell every attempt under way that its result is no longer wanted.
+    CancelInFlight {
+        drop: bool,
+    },
+    /// Answer with `Finished`.
+    Finish {
+        outcome: Outcome,
+    },
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Succeeded,
+    Failed,
+    Cancelled,
+    /// Undone by an operator after it was over.
+    RolledBack,
+    Stuck,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Status {
+    /// Some dependency is not done.
+    Waiting,
+    /// In the ready set, or parked behind its full group.
+    Ready,
+    Preparing,
+    Running,
+    BackingOff,
+    Sleeping,
+    AwaitingSignal,
+    Succeeded,
+    Reused,
+    Skipped,
+    Failed,
+    /// A dependency failed, so that this one never runs.
+    Blocked,
+}
+
+impl Status {
+    fn is_done(self) -> bool {
+        matches!(self, Status::Succeeded | Status::Reused)
+    }
+
+    fn is_settled(self) -> bool {
+        matches!(
+            self,
+            Status::Succeeded | Status::Reused | Status::Skipped | Status::Failed | Status::Blocked
+        )
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct TaskState {
+    status: Status,
+    prepared: bool,
+    /// Attempts ever started.
+    attempt: u32,
+    /// Attempts that count against the retry policy.
+    tries: u32,
+    first_started: i64,
+    /// When the running timer fires, if there is one.
+    timer: i64,
+}
+
+impl TaskState {
+    const NEW: TaskState = TaskState {
+        status: Status::Waiting,
+        prepared: false,
+        attempt: 0,
+        tries: 0,
+        first_started: i64::MIN,
+        timer: 0,
+    };
+}
+
+/// The items of one fan-out step.
+#[derive(Debug, Clone)]
+struct Items {
+    tasks: Vec<TaskState>,
+    /// Items that may be dispatched, smallest first.
+    ready: ReadySet,
+    done: u32,
+    running: u32,
+    failed: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Running,
+    /// Nothing new is dispatched; what is under way comes to its end.
+    Draining(Outcome),
+    RollingBack(Outcome),
+    /// `Finish` was commanded.
+    Finishing(Outcome),
+    Finished(Outcome),
+}
+
+/// An event that does not fit the state: the log is not one that this plan can have written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unexpected(pub(crate) Event);
+
+pub(crate) struct Scheduler {
+    plan: Arc<Plan>,
+    seed: u64,
+    mode: Mode,
+    tasks: Vec<TaskState>,
+    items: HashMap<u32, Items>,
+    /// Dependencies of each step that are not done.
+    pending: Vec<u32>,
+    rank: Vec<u32>,
+    by_rank: Vec<u32>,
+    ready: ReadySet,
+    /// Tasks running, and of each group, with the ranks that wait for the group.
+    running: u32,
+    groups: Vec<Group>,
+    /// Steps that are not settled.
+    left: u32,
+    timers: u32,
+    signals_awaited: u32,
+    /// Signals that came before their step was ready.
+    early_signals: Vec<u32>,
+    any_failed: bool,
+    /// What a rollback that got stuck was for.
+    cause: Outcome,
+    commands: VecDeque<Command>,
+    rollback: Option<Rollback>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Group {
+    running: u32,
+    parked: BinaryHeap<std::cmp::Reverse<u32>>,
+}
+
+impl Scheduler {
+    /// A run of `plan` that has not begun. `seed` decides the jitter; `durations` are the microseconds that
+    /// each step is expected to take, 0 where unknown.
+    pub(crate) fn new(plan: Arc<Plan>, seed: u64, durations: &[u64]) -> Self {
+        let count = plan.steps.len();
+        let (rank, by_rank) = plan.ranks(durations);
+        let mut scheduler = Scheduler {
+            seed,
+            mode: Mode::Running,
+            tasks: vec![TaskState::NEW; count],
+            items: HashMap::new(),
+            pending: vec![0; count],
+            rank,
+            by_rank,
+            ready: ReadySet::new(count),
+            running: 0,
+            groups: vec![Group::default(); plan.groups.len()],
+            left: 0,
+            timers: 0,
+            signals_awaited: 0,
+            early_signals: Vec::new(),
+            any_failed: false,
+            cause: Outcome::Failed,
+            commands: VecDeque::new(),
+            rollback: None,
+            plan,
+        };
+        scheduler.recount();
+        scheduler.settle();
+        scheduler
+    }
+
+    pub(crate) fn status(&self, task: Task) -> Status {
+        self.task(task).map_or(Status::Waiting, |state| state.status)
+    }
+
+    /// The number of items of a fan-out step, once known.
+    pub(crate) fn item_count(&self, step: u32) -> Option<u32> {
+        self.items.get(&step).map(|items| items.tasks.len() as u32)
+    }
+
+    /// Whether only a signal can bring the run on.
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.mode == Mode::Running
+            && self.signals_awaited > 0
+            && self.running == 0
+            && self.timers == 0
+            && self.ready.is_empty()
+            && self.commands.is_empty()
+    }
+
+    /// Attempts of the task that were ever started.
+    pub(crate) fn attempts(&self, task: Task) -> u32 {
+        self.task(task).map_or(0, |state| state.attempt)
+    }
+
+    pub(crate) fn is_rolled_back(&self) -> bool {
+        self.is_finished() && self.rollback.is_some() && self.outcome() != Some(Outcome::Stuck)
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        matches!(self.mode, Mode::Finished(_))
+    }
+
+    pub(crate) fn outcome(&self) -> Option<Outcome> {
+        match self.mode {
+            Mode::Finished(outcome) => Some(outcome),
+            _ => None,
+        }
+    }
+
+    /// The moment from which no further attempt of the step may begin or go on.
+    pub(crate) fn deadline(&self, task: Task) -> Option<i64> {
+        let total = self.plan.steps[task.step as usize].total_timeout?;
+        let state = self.task(task)?;
+        (state.first_started != i64::MIN).then(|| state.first_started.saturating_add(total))
+    }
+
+    fn task(&self, task: Task) -> Option<&TaskState> {
+        if task.item == NONE {
+            self.tasks.get(task.step as usize)
+        } else {
+            self.items.get(&task.step)?.tasks.get(task.item as usize)
+        }
+    }
+
+    fn task_mut(&mut self, task: Task) -> Option<&mut TaskState> {
+        if task.item == NONE {
+            self.tasks.get_mut(task.step as usize)
+        } else {
+            self.items.get_mut(&task.step)?.tasks.get_mut(task.item as usize)
+        }
+    }
+
+    /// The next thing to do, or nothing until an event comes.
+    pub(crate) fn poll(&mut self) -> Option<Command> {
+        if let Some(command) = self.commands.pop_front() {
+            return Some(command);
+        }
+        match self.mode {
+            Mode::Running => self.next_dispatch(),
+            Mode::RollingBack(_) => self.next_undo(),
+            _ => None,
+        }
+    }
+
+    fn next_dispatch(&mut self) -> Option<Command> {
+        while self.running < self.plan.concurrency {
+            let rank = self.ready.first()?;
+            let step = self.by_rank[rank as usize];
+            let plan = &self.plan.steps[step as usize];
+            let state = &mut self.tasks[step as usize];
+            if !state.prepared && plan.prepare {
+                self.ready.remove(rank);
+                state.status = Status::Preparing;
+                return Some(Command::Prepare { step });
+            }
+            match plan.kind {
+                Kind::Task | Kind::ForEach => {}
+                Kind::Signal => {
+                    self.ready.remove(rank);
+                    if let Some(at) = self.early_signals.iter().position(|early| *early == step) {
+                        self.early_signals.swap_remove(at);
+                        self.succeed(Task::of(step));
+                        if let Some(command) = self.commands.pop_front() {
+                            return Some(command);
+                        }
+                    } else {
+                        state.status = Status::AwaitingSignal;
+                        self.signals_awaited += 1;
+                    }
+                    continue;
+                }
+                Kind::Sleep => {
+                    self.ready.remove(rank);
+                    state.status = Status::Preparing;
+                    return Some(Command::Prepare { step });
+                }
+            }
+            if plan.group != NONE {
+                let group = &mut self.groups[plan.group as usize];
+                if group.running >= self.plan.groups[plan.group as usize] {
+                    self.ready.remove(rank);
+                    group.parked.push(std::cmp::Reverse(rank));
+                    continue;
+                }
+            }
+            if plan.kind == Kind::ForEach {
+                let Some(items) = self.items.get(&step) else {
+                    self.ready.remove(rank);
+                    continue;
+                };
+                let Some(item) = items.ready.first() else {
+                    self.ready.remove(rank);
+                    continue;
+                };
+                let attempt = items.tasks[item as usize].attempt + 1;
+                return Some(Command::Dispatch { task: Task { step, item }, attempt });
+            }
+            return Some(Command::Dispatch { task: Task::of(step), attempt: state.attempt + 1 });
+        }
+        None
+    }
+
+    /// Tells what happened.
+    ///
+    /// # Errors
+    /// [`Unexpected`] for an event that cannot have happened in this state. The state is then unusable.
+    pub(crate) fn apply(&mut self, event: Event) -> Result<(), Unexpected> {
+        let ok = match event {
+            Event::Started { task, attempt, at } => self.started(task, attempt, at),
+            Event::Succeeded { task, attempt } => {
+                self.stop(task, attempt) && {
+                    self.succeed(task);
+                    true
+                }
+            }
+            Event::Failed { task, attempt, at, retry } => {
+                self.stop(task, attempt) && {
+                    self.failed(task, at, retry);
+                    true
+                }
+            }
+            Event::Prepared { step } => self.prepared(step),
+            Event::Skipped { step } => {
+                self.leave_preparing(step) && {
+                    self.skip(step);
+                    true
+                }
+            }
+            Event::Reused { step } => {
+                self.leave_preparing(step) && {
+                    self.complete(step, Status::Reused);
+                    true
+                }
+            }
+            Event::FannedOut { step, items } => self.fanned_out(step, items),
+            Event::Sleeping { step, until } => self.sleeping(step, until),
+            Event::TimerFired { task } => self.timer_fired(task),
+            Event::Signalled { step } => self.signalled(step),
+            Event::CancelRequested => self.cancel(),
+            Event::Resumed => self.resumed(),
+            Event::UndoStarted { task, attempt } => self.undo_started(task, attempt),
+            Event::UndoSucceeded { task } => self.undo_succeeded(task),
+            Event::UndoFailed { task, at, retry, .. } => self.undo_failed(task, at, retry),
+            Event::UndoRetried { step } => self.undo_retried(step),
+            Event::UndoMarked { step } => self.undo_marked(step),
+            Event::RollbackRequested => match self.mode {
+                Mode::Finished(outcome) if outcome != Outcome::Stuck && self.rollback.is_none() => {
+                    self.begin_rollback(Outcome::RolledBack, true);
+                    true
+                }
+                _ => false,
+            },
+            Event::Finished => match self.mode {
+                Mode::Finishing(outcome) => {
+                    self.mode = Mode::Finished(outcome);
+                    self.commands.clear();
+                    true
+                }
+                _ => false,
+            },
+        };
+        if ok { Ok(()) } else { Err(Unexpected(event)) }
+    }
+
+    fn started(&mut self, task: Task, attempt: u32, at: i64) -> bool {
+        let step = task.step;
+        if self.mode != Mode::Running {
+            return false;
+        }
+        let Some(state) = self.task_mut(task) else { return false };
+        if !matches!(state.status, Status::Ready | Status::Preparing) || attempt <= state.attempt {
+            return false;
+        }
+        state.status = Status::Running;
+        state.attempt = attempt;
+        state.tries += 1;
+        if state.first_started == i64::MIN {
+            state.first_started = at;
+        }
+        let rank = self.rank[step as usize];
+        if task.item == NONE {
+            self.ready.remove(rank);
+        } else if let Some(items) = self.items.get_mut(&step) {
+            items.ready.remove(task.item);
+            items.running += 1;
+            if items.ready.is_empty() {
+                self.ready.remove(rank);
+            }
+        }
+        self.running += 1;
+        let group = self.plan.steps[step as usize].group;
+        if group != NONE {
+            self.groups[group as usize].running += 1;
+        }
+        true
+    }
+
+    /// Takes a running task out of the counts.
+    fn stop(&mut self, task: Task, attempt: u32) -> bool {
+        let running = |state: &TaskState| state.status == Status::Running && state.attempt == attempt;
+        if !self.task(task).is_some_and(running) {
+            return false;
+        }
+        self.running -= 1;
+        if task.item != NONE
+            && let Some(items) = self.items.get_mut(&task.step)
+        {
+            items.running -= 1;
+        }
+        let group = self.plan.steps[task.step as usize].group;
+        if group != NONE {
+            let group = &mut self.groups[group as usize];
+            group.running -= 1;
+            if let Some(std::cmp::Reverse(rank)) = group.parked.pop() {
+                self.ready.insert(rank);
+            }
+        }
+        true
+    }
+
+    fn succeed(&mut self, task: Task) {
+        if task.item == NONE {
+            return self.complete(task.step, Status::Succeeded);
+        }
+        let Some(items) = self.items.get_mut(&task.step) else { return };
+        items.tasks[task.item as usize].status = Status::Succeeded;
+        items.done += 1;
+        if items.done as usize == items.tasks.len() {
+            self.complete(task.step, Status::Succeeded);
+        } else {
+            self.settle_items(task.step);
+        }
+    }
+
+    /// The whole step is done; its dependents come nearer.
+    fn complete(&mut self, step: u32, status: Status) {
+        self.tasks[step as usize].status = status;
+        self.left -= 1;
+        let plan = Arc::clone(&self.plan);
+        for &dependent in plan.graph.dependents(step) {
+            self.one_less(dependent);
+        }
+        self.settle();
+    }
+
+    fn one_less(&mut self, dependent: u32) {
+        let pending = &mut self.pending[dependent as usize];
+        *pending -= 1;
+        if *pending == 0 && self.tasks[dependent as usize].status == Status::Waiting {
+            self.tasks[dependent as usize].status = Status::Ready;
+            self.ready.insert(self.rank[dependent as usize]);
+        }
+    }
+
+    fn failed(&mut self, task: Task, at: i64, retry: bool) {
+        let policy = &self.plan.steps[task.step as usize];
+        let deadline = self.deadline(task).unwrap_or(i64::MAX);
+        let seed = self.seed;
+        let halted = task.item != NONE && self.items.get(&task.step).is_some_and(|items| items.failed);
+        let Some(state) = self.task(task) else { return };
+        let delay = policy.retry.delay(state.tries, chance(seed, task, state.attempt));
+        let again = at.saturating_add(delay);
+        if retry
+            && self.mode == Mode::Running
+            && !halted
+            && state.tries < policy.retry.attempts()
+            && again < deadline
+        {
+            self.back_off(task, again);
+        } else {
+            self.give_up(task);
+        }
+    }
+
+    fn back_off(&mut self, task: Task, at: i64) {
+        if let Some(state) = self.task_mut(task) {
+            state.status = Status::BackingOff;
+            state.timer = at;
+        }
+        self.timers += 1;
+        self.commands.push_back(Command::StartTimer { task, at });
+    }
+
+    fn give_up(&mut self, task: Task) {
+        if let Some(state) = self.task_mut(task) {
+            state.status = Status::Failed;
+        }
+        if task.item == NONE {
+            return self.step_failed(task.step);
+        }
+        if let Some(items) = self.items.get_mut(&task.step) {
+            items.failed = true;
+            items.ready.clear();
+        }
+        self.ready.remove(self.rank[task.step as usize]);
+        self.settle_items(task.step);
+        self.settle();
+    }
+
+    /// A fan-out step with a failed item ends when the items under way have ended.
+    fn settle_items(&mut self, step: u32) {
+        let Some(items) = self.items.get_mut(&step) else { return };
+        if !items.failed || items.running > 0 || self.tasks[step as usize].status.is_settled() {
+            return;
+        }
+        for state in &mut items.tasks {
+            if state.status == Status::BackingOff {
+                state.status = Status::Failed;
+                self.timers -= 1;
+            }
+        }
+        self.step_failed(step);
+    }
+
+    fn step_failed(&mut self, step: u32) {
+        self.tasks[step as usize].status = Status::Failed;
+        self.left -= 1;
+        self.any_failed = true;
+        if self.mode == Mode::Running && !self.plan.carry_on {
+            self.mode = Mode::Draining(Outcome::Failed);
+            self.commands.push_back(Command::CancelInFlight { drop: false });
+        } else {
+            self.block_dependents(step, Status::Blocked);
+        }
+        self.settle();
+    }
+
+    fn skip(&mut self, step: u32) {
+        self.tasks[step as usize].status = Status::Skipped;
+        self.left -= 1;
+        self.block_dependents(step, Status::Skipped);
+        self.settle();
+    }
+
+    /// What waits for `step` will not run, except over an optional edge from a step that was skipped.
+    fn block_dependents(&mut self, step: u32, status: Status) {
+        let plan = Arc::clone(&self.plan);
+        let mut stack = vec![step];
+        while let Some(step) = stack.pop() {
+            for &dependent in plan.graph.dependents(step) {
+                if status == Status::Skipped && plan.optional.contains(&(step, dependent)) {
+                    self.one_less(dependent);
+                } else if self.tasks[dependent as usize].status == Status::Waiting {
+                    self.tasks[dependent as usize].status = status;
+                    self.left -= 1;
+                    stack.push(dependent);
+                }
+            }
+        }
+    }
+
+    fn leave_preparing(&mut self, step: u32) -> bool {
+        let Some(state) = self.tasks.get(step as usize) else { return false };
+        // In a folded log the step was never polled, so it is still ready.
+        let fits = matches!(state.status, Status::Preparing | Status::Ready) && self.mode == Mode::Running;
+        self.ready.remove(self.rank[step as usize]);
+        fits
+    }
+
+    fn prepared(&mut self, step: u32) -> bool {
+        if !self.leave_preparing(step) {
+            return false;
+        }
+        let state = &mut self.tasks[step as usize];
+        state.status = Status::Ready;
+        state.prepared = true;
+        self.ready.insert(self.rank[step as usize]);
+        true
+    }
+
+    fn fanned_out(&mut self, step: u32, count: u32) -> bool {
+        let is_fan_out = self.plan.steps.get(step as usize).is_some_and(|plan| plan.kind == Kind::ForEach);
+        if !is_fan_out || !self.leave_preparing(step) {
+            return false;
+        }
+        let mut ready = ReadySet::new(count as usize);
+        (0..count).for_each(|item| ready.insert(item));
+        let tasks = vec![TaskState { status: Status::Ready, ..TaskState::NEW }; count as usize];
+        self.items.insert(step, Items { tasks, ready, done: 0, running: 0, failed: false });
+        let state = &mut self.tasks[step as usize];
+        state.prepared = true;
+        if count == 0 {
+            self.complete(step, Status::Succeeded);
+        } else {
+            state.status = Status::Ready;
+            self.ready.insert(self.rank[step as usize]);
+        }
+        true
+    }
+
+    fn sleeping(&mut self, step: u32, until: i64) -> bool {
+        if !self.leave_preparing(step) {
+            return false;
+        }
+        let state = &mut self.tasks[step as usize];
+        state.status = Status::Sleeping;
+        state.timer = until;
+        self.timers += 1;
+        self.commands.push_back(Command::StartTimer { task: Task::of(step), at: until });
+        true
+    }
+
+    fn timer_fired(&mut self, task: Task) -> bool {
+        if self.rollback_timer_fired(task) {
+            return true;
+        }
+        let Some(state) = self.task_mut(task) else { return false };
+        match state.status {
+            Status::BackingOff => {
+                state.status = Status::Ready;
+                self.timers -= 1;
+                if let Some(items) = self.items.get_mut(&task.step).filter(|_| task.item != NONE) {
+                    items.ready.insert(task.item);
+                }
+                self.ready.insert(self.rank[task.step as usize]);
+                true
+            }
+            Status::Sleeping => {
+                self.timers -= 1;
+                self.complete(task.step, Status::Succeeded);
+                true
+            }
+            // The run was cancelled or failed in the meantime.
+            _ => true,
+        }
+    }
+
+    fn signalled(&mut self, step: u32) -> bool {
+        if self.plan.steps.get(step as usize).is_none_or(|plan| plan.kind != Kind::Signal) {
+            return false;
+        }
+        match self.tasks[step as usize].status {
+            Status::AwaitingSignal => {
+                self.signals_awaited -= 1;
+                self.complete(step, Status::Succeeded);
+            }
+            Status::Waiting | Status::Preparing | Status::Ready if !self.early_signals.contains(&step) => {
+                self.early_signals.push(step);
+            }
+            _ => {}
+        }
+        true
+    }
+
+    fn cancel(&mut self) -> bool {
+        if matches!(self.mode, Mode::Running | Mode::Draining(Outcome::Failed)) {
+            self.mode = Mode::Draining(Outcome::Cancelled);
+            self.commands.push_back(Command::CancelInFlight { drop: true });
+            self.settle();
+        }
+        true
+    }
+
+    /// Moves the run on where nothing is left of its present mode.
+    fn settle(&mut self) {
+        let outcome = match self.mode {
+            Mode::Running if self.left == 0 && !self.any_failed => Outcome::Succeeded,
+            Mode::Running if self.left == 0 && self.running == 0 => Outcome::Failed,
+            Mode::Draining(outcome) if self.running == 0 => outcome,
+            _ => return,
+        };
+        if outcome == Outcome::Succeeded {
+            self.finish(outcome);
+        } else {
+            self.timers = 0;
+            self.begin_rollback(outcome, self.plan.rollback);
+        }
+    }
+
+    fn finish(&mut self, outcome: Outcome) {
+        self.mode = Mode::Finishing(outcome);
+        self.commands.push_back(Command::Finish { outcome });
+    }
+
+    /// Counts everything anew from the states of the tasks, and issues again what is owed.
+    fn recount(&mut self) {
+        let plan = Arc::clone(&self.plan);
+        self.ready.clear();
+        self.commands.clear();
+        (self.left, self.running, self.timers, self.signals_awaited) = (0, 0, 0, 0);
+        self.groups.iter_mut().for_each(|group| *group = Group::default());
+        for step in 0..plan.steps.len() as u32 {
+            let satisfied = |dependency: u32| match self.tasks[dependency as usize].status {
+                Status::Skipped => plan.optional.contains(&(dependency, step)),
+                status => status.is_done(),
+            };
+            let pending = plan.graph.dependencies(step).iter().filter(|d| !satisfied(**d)).count() as u32;
+            self.pending[step as usize] = pending;
+            let state = &mut self.tasks[step as usize];
+            match state.status {
+                Status::Waiting if pending == 0 => state.status = Status::Ready,
+                Status::Preparing => state.status = Status::Ready,
+                Status::AwaitingSignal => self.signals_awaited += 1,
+                Status::BackingOff | Status::Sleeping => {
+                    self.timers += 1;
+                    let (task, at) = (Task::of(step), state.timer);
+                    self.commands.push_back(Command::StartTimer { task, at });
+                }
+                _ => {}
+            }
+            if !state.status.is_settled() {
+                self.left += 1;
+            }
+            if state.status == Status::Ready {
+                self.ready.insert(self.rank[step as usize]);
+            }
+        }
+        let waiting: BTreeMap<_, _> = self.items.iter().map(|(step, items)| (*step, items)).collect();
+        for (step, items) in waiting {
+            for (item, state) in items.tasks.iter().enumerate() {
+                if state.status == Status::BackingOff {
+                    self.timers += 1;
+                    let task = Task { step, item: item as u32 };
+                    self.commands.push_back(Command::StartTimer { task, at: state.timer });
+                }
+            }
+        }
+    }
+
+    /// What was under way when the last driver died is lost: it runs again, or, when nothing new may be
+    /// dispatched, it counts as failed, and what it did may have to be undone.
+    fn resumed(&mut self) -> bool {
+        let draining = self.mode != Mode::Running;
+        let lose = |state: &mut TaskState| {
+            if state.status == Status::Running {
+                state.tries -= 1;
+                state.status = if draining { Status::Failed } else { Status::Ready };
+            }
+        };
+        self.tasks.iter_mut().for_each(lose);
+        for items in self.items.values_mut() {
+            for (item, state) in items.tasks.iter_mut().enumerate() {
+                lose(state);
+                if state.status == Status::Ready && !items.failed {
+                    items.ready.insert(item as u32);
+                } else if items.failed && state.status == Status::Ready {
+                    state.status = Status::Failed;
+                }
+            }
+            items.running = 0;
+        }
+        let failing: Vec<u32> =
+            self.items.iter().filter(|(_, items)| items.failed).map(|(step, _)| *step).collect();
+        let was = self.mode;
+        self.recount();
+        for step in failing {
+            self.settle_items(step);
+        }
+        match was {
+            Mode::Running | Mode::Draining(_) => self.settle(),
+            Mode::RollingBack(_) => self.rollback_resumed(),
+            Mode::Finishing(outcome) => self.finish(outcome),
+            Mode::Finished(_) => {}
+        }
+        true
+    }
+
+    /// Puts `steps` back to where they have not run, in a run that is over or not. Attempts go on counting;
+    /// the retry policy starts anew.
+    pub(crate) fn reset(&mut self, steps: impl IntoIterator<Item = u32>) {
+        for step in steps {
+            let state = &mut self.tasks[step as usize];
+            *state = TaskState { attempt: state.attempt, ..TaskState::NEW };
+            self.items.remove(&step);
+        }
+        self.unblock();
+        self.mode = Mode::Running;
+        self.any_failed = self.tasks.iter().any(|state| state.status == Status::Failed);
+        self.rollback = None;
+        self.recount();
+        self.settle();
+    }
+
+    /// Steps that were blocked or skipped because of another one get a new chance.
+    fn unblock(&mut self) {
+        for state in &mut self.tasks {
+            if matches!(state.status, Status::Blocked | Status::Skipped) {
+                *state = TaskState { attempt: state.attempt, ..TaskState::NEW };
+            }
+        }
+    }
+
+    /// Takes over what is known of a run that another definition began, by task: whether it is done, and how
+    /// many attempts it had. `items` gives the number of items of the fan-out steps that keep theirs.
+    pub(crate) fn restore(&mut self, items: &HashMap<u32, u32>, known: &HashMap<Task, (bool, u32)>) {
+        for (&step, &count) in items {
+            let tasks = vec![TaskState { status: Status::Ready, ..TaskState::NEW }; count as usize];
+            let ready = ReadySet::new(count as usize);
+            self.items.insert(step, Items { tasks, ready, done: 0, running: 0, failed: false });
+            self.tasks[step as usize].prepared = true;
+            self.tasks[step as usize].status = Status::Ready;
+        }
+        for (&task, &(done, attempt)) in known {
+            let Some(state) = self.task_mut(task) else { continue };
+            state.attempt = attempt;
+            if done {
+                state.status = Status::Succeeded;
+            }
+        }
+        for items in self.items.values_mut() {
+            for (item, state) in items.tasks.iter().enumerate() {
+                match state.status {
+                    Status::Succeeded => items.done += 1,
+                    _ => items.ready.insert(item as u32),
+                }
+            }
+        }
+        self.recount();
+        self.settle();
+    }
+
+    /// The steps that [`reset`](Scheduler::reset) must put back for a failed or rolled-back run to go on:
+    /// those that failed or were undone, and everything after them.
+    pub(crate) fn unfinished(&self) -> Vec<u32> {
+        let undone = |step: u32| self.rollback.as_ref().is_some_and(|rollback| rollback.touched(step));
+        let open = |step: &u32| !self.tasks[*step as usize].status.is_done() || undone(*step);
+        self.downstream((0..self.tasks.len() as u32).filter(open))
+    }
+
+    /// `steps` and everything that depends on them, in ascending order.
+    pub(crate) fn downstream(&self, steps: impl IntoIterator<Item = u32>) -> Vec<u32> {
+        let mut marked = vec![false; self.tasks.len()];
+        let mut stack: Vec<u32> = steps.into_iter().collect();
+        while let Some(step) = stack.pop() {
+            if !std::mem::replace(&mut marked[step as usize], true) {
+                stack.extend(self.plan.graph.dependents(step));
+            }
+        }
+        (0..marked.len() as u32).filter(|step| marked[*step as usize]).collect()
+    }
+}
+
+/// A number that looks random and depends on nothing but its arguments (splitmix64, Steele et al. 2014).
+fn chance(seed: u64, task: Task, attempt: u32) -> u64 {
+    let mut z =
+        seed ^ (u64::from(task.step) << 32 | u64::from(task.item)) ^ u64::from(attempt).rotate_right(24);
+    z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}

@@ -1,0 +1,289 @@
+//! Going back: the undo of every step that is done or may be done, dependents before dependencies.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::{Command, Mode, NONE, Outcome, Scheduler, Task, chance};
+
+/// The state of a rollback.
+#[derive(Debug, Clone)]
+pub(super) struct Rollback {
+    undos: BTreeMap<Task, Undo>,
+    /// For each step, its dependents that are not settled.
+    pending: Vec<u32>,
+    /// For each step, its own undos that are not done.
+    open: Vec<u32>,
+    ready: VecDeque<Task>,
+    /// Undos that are running or wait for their next attempt.
+    active: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Undo {
+    status: UndoStatus,
+    attempt: u32,
+    tries: u32,
+    timer: i64,
+}
+
+/// Where the undo of one task stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UndoStatus {
+    /// A dependent is not undone yet.
+    Waiting,
+    Ready,
+    Running,
+    BackingOff,
+    Done,
+    Stuck,
+}
+
+impl Rollback {
+    /// In a folded log tasks are started without having been polled, so that they are still in the queue.
+    fn drop_stale(&mut self) {
+        while self.ready.front().is_some_and(|task| self.undos[task].status != UndoStatus::Ready) {
+            self.ready.pop_front();
+        }
+    }
+
+    pub(super) fn touched(&self, step: u32) -> bool {
+        self.undos.range(Task { step, item: 0 }..=Task { step, item: NONE }).next().is_some()
+    }
+}
+
+impl Scheduler {
+    pub(crate) fn undo_status(&self, task: Task) -> Option<UndoStatus> {
+        Some(self.rollback.as_ref()?.undos.get(&task)?.status)
+    }
+
+    pub(super) fn begin_rollback(&mut self, outcome: Outcome, undo: bool) {
+        if !undo {
+            return self.finish(outcome);
+        }
+        self.commands.retain(|command| matches!(command, Command::CancelInFlight { .. }));
+        let count = self.tasks.len();
+        let mut rollback = Rollback {
+            undos: BTreeMap::new(),
+            pending: (0..count as u32).map(|step| self.plan.graph.dependents(step).len() as u32).collect(),
+            open: vec![0; count],
+            ready: VecDeque::new(),
+            active: 0,
+        };
+        const NEW: Undo = Undo { status: UndoStatus::Waiting, attempt: 0, tries: 0, timer: 0 };
+        for (step, plan) in self.plan.steps.iter().enumerate() {
+            if !plan.undo {
+                continue;
+            }
+            let step = step as u32;
+            if self.tasks[step as usize].attempt > 0 {
+                rollback.undos.insert(Task::of(step), NEW);
+                rollback.open[step as usize] += 1;
+            }
+            let items = self.items.get(&step).map_or(&[][..], |items| &items.tasks);
+            for (item, _) in items.iter().enumerate().filter(|(_, state)| state.attempt > 0) {
+                rollback.undos.insert(Task { step, item: item as u32 }, NEW);
+                rollback.open[step as usize] += 1;
+            }
+        }
+        self.mode = Mode::RollingBack(outcome);
+        self.cause = outcome;
+        let leaves = (0..count as u32).filter(|step| rollback.pending[*step as usize] == 0).collect();
+        self.rollback = Some(rollback);
+        self.reach(leaves);
+        self.settle_rollback();
+    }
+
+    /// Every dependent of `steps` is settled: undo them, or pass on to what they depend on.
+    fn reach(&mut self, mut steps: Vec<u32>) {
+        let plan = Arc::clone(&self.plan);
+        let Some(rollback) = &mut self.rollback else { return };
+        while let Some(step) = steps.pop() {
+            if rollback.open[step as usize] > 0 {
+                let tasks = rollback.undos.range_mut(Task { step, item: 0 }..=Task { step, item: NONE });
+                // Later items first.
+                for (task, undo) in tasks.rev().filter(|(_, undo)| undo.status == UndoStatus::Waiting) {
+                    undo.status = UndoStatus::Ready;
+                    rollback.ready.push_back(*task);
+                }
+                continue;
+            }
+            for &dependency in plan.graph.dependencies(step) {
+                let pending = &mut rollback.pending[dependency as usize];
+                *pending -= 1;
+                if *pending == 0 {
+                    steps.push(dependency);
+                }
+            }
+        }
+    }
+
+    pub(super) fn next_undo(&mut self) -> Option<Command> {
+        let concurrency = self.plan.concurrency;
+        let rollback = self.rollback.as_mut()?;
+        if rollback.active >= concurrency {
+            return None;
+        }
+        rollback.drop_stale();
+        let task = rollback.ready.pop_front()?;
+        let attempt = rollback.undos.get(&task)?.attempt + 1;
+        Some(Command::Compensate { task, attempt })
+    }
+
+    fn undo_mut(&mut self, task: Task) -> Option<&mut Undo> {
+        self.rollback.as_mut()?.undos.get_mut(&task)
+    }
+
+    pub(super) fn undo_started(&mut self, task: Task, attempt: u32) -> bool {
+        let Some(undo) = self.undo_mut(task).filter(|undo| undo.status == UndoStatus::Ready) else {
+            return false;
+        };
+        undo.status = UndoStatus::Running;
+        undo.attempt = attempt;
+        undo.tries += 1;
+        if let Some(rollback) = &mut self.rollback {
+            rollback.active += 1;
+        }
+        true
+    }
+
+    fn undo_stopped(&mut self, task: Task) -> bool {
+        let running = self.undo_mut(task).is_some_and(|undo| undo.status == UndoStatus::Running);
+        if running && let Some(rollback) = &mut self.rollback {
+            rollback.active -= 1;
+        }
+        running
+    }
+
+    pub(super) fn undo_succeeded(&mut self, task: Task) -> bool {
+        self.undo_stopped(task) && {
+            self.undone(task);
+            self.settle_rollback();
+            true
+        }
+    }
+
+    fn undone(&mut self, task: Task) {
+        let Some(rollback) = &mut self.rollback else { return };
+        if let Some(undo) = rollback.undos.get_mut(&task) {
+            undo.status = UndoStatus::Done;
+        }
+        rollback.open[task.step as usize] -= 1;
+        if rollback.open[task.step as usize] == 0 {
+            self.reach(vec![task.step]);
+        }
+    }
+
+    pub(super) fn undo_failed(&mut self, task: Task, at: i64, retry: bool) -> bool {
+        if !self.undo_stopped(task) {
+            return false;
+        }
+        let plan = Arc::clone(&self.plan);
+        let policy = &plan.steps[task.step as usize].undo_retry;
+        let seed = self.seed;
+        let Some(undo) = self.undo_mut(task) else { return false };
+        if retry && undo.tries < policy.attempts() {
+            let at = at.saturating_add(policy.delay(undo.tries, !chance(seed, task, undo.attempt)));
+            undo.status = UndoStatus::BackingOff;
+            undo.timer = at;
+            self.commands.push_back(Command::StartTimer { task, at });
+            if let Some(rollback) = &mut self.rollback {
+                rollback.active += 1;
+            }
+        } else {
+            undo.status = UndoStatus::Stuck;
+        }
+        self.settle_rollback();
+        true
+    }
+
+    pub(super) fn rollback_timer_fired(&mut self, task: Task) -> bool {
+        let Some(undo) = self.undo_mut(task).filter(|undo| undo.status == UndoStatus::BackingOff) else {
+            return false;
+        };
+        undo.status = UndoStatus::Ready;
+        if let Some(rollback) = &mut self.rollback {
+            rollback.active -= 1;
+            rollback.ready.push_back(task);
+        }
+        true
+    }
+
+    pub(super) fn rollback_resumed(&mut self) {
+        let Some(rollback) = &mut self.rollback else { return };
+        rollback.active = 0;
+        rollback.ready.clear();
+        for (task, undo) in rollback.undos.iter_mut().rev() {
+            match undo.status {
+                UndoStatus::Running => {
+                    undo.tries -= 1;
+                    undo.status = UndoStatus::Ready;
+                    rollback.ready.push_back(*task);
+                }
+                UndoStatus::Ready => rollback.ready.push_back(*task),
+                UndoStatus::BackingOff => {
+                    rollback.active += 1;
+                    self.commands.push_back(Command::StartTimer { task: *task, at: undo.timer });
+                }
+                UndoStatus::Waiting | UndoStatus::Done | UndoStatus::Stuck => {}
+            }
+        }
+        self.settle_rollback();
+    }
+
+    fn settle_rollback(&mut self) {
+        let (Mode::RollingBack(outcome), Some(rollback)) = (self.mode, &mut self.rollback) else { return };
+        rollback.drop_stale();
+        if rollback.active == 0 && rollback.ready.is_empty() {
+            let stuck = rollback.undos.values().any(|undo| undo.status == UndoStatus::Stuck);
+            self.finish(if stuck { Outcome::Stuck } else { outcome });
+        }
+    }
+
+    fn stuck(&mut self, step: u32) -> Vec<Task> {
+        if self.mode != Mode::Finished(Outcome::Stuck) {
+            return Vec::new();
+        }
+        let Some(rollback) = &self.rollback else { return Vec::new() };
+        let tasks = rollback.undos.range(Task { step, item: 0 }..=Task { step, item: NONE });
+        tasks.filter(|(_, undo)| undo.status == UndoStatus::Stuck).map(|(task, _)| *task).collect()
+    }
+
+    /// The steps whose undo failed for good.
+    pub(crate) fn stuck_steps(&self) -> Vec<u32> {
+        let undos = self.rollback.iter().flat_map(|rollback| &rollback.undos);
+        let mut steps: Vec<u32> =
+            undos.filter(|(_, undo)| undo.status == UndoStatus::Stuck).map(|(task, _)| task.step).collect();
+        steps.dedup();
+        steps
+    }
+
+    pub(super) fn undo_retried(&mut self, step: u32) -> bool {
+        let tasks = self.stuck(step);
+        for task in &tasks {
+            if let Some(undo) = self.undo_mut(*task) {
+                undo.status = UndoStatus::Ready;
+                undo.tries = 0;
+            }
+            if let Some(rollback) = &mut self.rollback {
+                rollback.ready.push_back(*task);
+            }
+        }
+        if !tasks.is_empty() {
+            self.mode = Mode::RollingBack(self.cause);
+        }
+        !tasks.is_empty()
+    }
+
+    pub(super) fn undo_marked(&mut self, step: u32) -> bool {
+        let tasks = self.stuck(step);
+        if tasks.is_empty() {
+            return false;
+        }
+        self.mode = Mode::RollingBack(self.cause);
+        for task in tasks {
+            self.undone(task);
+        }
+        self.settle_rollback();
+        true
+    }
+}
