@@ -162,6 +162,7 @@ pub(crate) fn events(run: &RunId, records: &[Record]) -> Result<Vec<RunEvent>> {
             Entry::Finished { outcome, .. } => tell(RunEventKind::Finished { status: status_of(*outcome) }),
             Entry::Redefined { .. }
             | Entry::Reset { .. }
+            | Entry::StepPrepared { .. }
             | Entry::Sleeping { .. }
             | Entry::TimerFired { .. }
             | Entry::UndoRetried { .. }

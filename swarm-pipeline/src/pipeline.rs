@@ -82,6 +82,23 @@ impl Pipeline {
         sha256_parts(parts.map(str::as_bytes))[..16].to_owned()
     }
 
+    /// The same pipeline with at most `workers` steps at once.
+    #[cfg(feature = "testing")]
+    pub(crate) fn limited_to(&self, workers: u32) -> Pipeline {
+        let inner = &self.0;
+        let mut plan = Plan::clone(&inner.plan);
+        plan.concurrency = plan.concurrency.min(workers.max(1));
+        Pipeline::assemble(
+            inner.id,
+            inner.name.clone(),
+            Arc::clone(&inner.graph),
+            inner.nodes.clone(),
+            plan,
+            inner.groups.clone(),
+            inner.cancel_grace,
+        )
+    }
+
     pub(crate) fn id(&self) -> u64 {
         self.0.id
     }

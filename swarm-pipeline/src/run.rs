@@ -156,6 +156,7 @@ impl Run {
                 Event::UndoSucceeded { task } => {
                     Some(Entry::UndoSucceeded(Attempt::new(at, pipeline.graph().name(task.step), task, 0)))
                 }
+                Event::Prepared { step } => Some(Entry::StepPrepared { at, step: name(step) }),
                 Event::Skipped { step } => Some(Entry::StepSkipped { at, step: name(step) }),
                 Event::FannedOut { step, items } => Some(Entry::FannedOut { at, step: name(step), items }),
                 Event::Sleeping { step, until } => Some(Entry::Sleeping { at, step: name(step), until }),
@@ -166,7 +167,7 @@ impl Run {
                 Event::UndoRetried { step } => Some(Entry::UndoRetried { at, step: name(step) }),
                 Event::UndoMarked { step } => Some(Entry::UndoMarked { at, step: name(step) }),
                 Event::RollbackRequested => Some(Entry::RollbackRequested { at }),
-                // Preparing is looked up again after a crash; the others have calls of their own.
+                // The others have calls of their own.
                 _ => None,
             };
             if let Some(entry) = entry {

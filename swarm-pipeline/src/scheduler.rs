@@ -320,6 +320,24 @@ impl Scheduler {
         self.task(task).map_or(0, |state| state.attempt)
     }
 
+    /// Everything by which two states can differ towards the outside.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn snapshot(&self) -> Vec<String> {
+        // A step that was polled and not started is as ready as one that was not polled.
+        let status = |state: &TaskState| match state.status {
+            Status::Preparing => (Status::Ready, state.attempt, state.tries),
+            status => (status, state.attempt, state.tries),
+        };
+        let mut all: Vec<String> = self.tasks.iter().map(|state| format!("{:?}", status(state))).collect();
+        let items: BTreeMap<_, _> = self.items.iter().collect();
+        for (step, items) in items {
+            all.extend(items.tasks.iter().map(|state| format!("{step}: {:?}", status(state))));
+        }
+        all.push(format!("{:?} {} {}", self.mode, self.left, self.running));
+        all.push(format!("{:?}", self.rollback.as_ref().map(Rollback::snapshot)));
+        all
+    }
+
     pub(crate) fn is_rolled_back(&self) -> bool {
         self.is_finished() && self.rollback.is_some() && self.outcome() != Some(Outcome::Stuck)
     }
@@ -382,21 +400,7 @@ impl Scheduler {
                 return Some(Command::Prepare { step });
             }
             match plan.kind {
-                Kind::Task | Kind::ForEach => {}
-                Kind::Signal => {
-                    self.ready.remove(rank);
-                    if let Some(at) = self.early_signals.iter().position(|early| *early == step) {
-                        self.early_signals.swap_remove(at);
-                        self.succeed(Task::of(step));
-                        if let Some(command) = self.commands.pop_front() {
-                            return Some(command);
-                        }
-                    } else {
-                        state.status = Status::AwaitingSignal;
-                        self.signals_awaited += 1;
-                    }
-                    continue;
-                }
+                Kind::Task | Kind::ForEach | Kind::Signal => {}
                 Kind::Sleep => {
                     self.ready.remove(rank);
                     state.status = Status::Preparing;
@@ -557,6 +561,7 @@ impl Scheduler {
             self.complete(task.step, Status::Succeeded);
         } else {
             self.settle_items(task.step);
+            self.settle();
         }
     }
 
@@ -575,8 +580,22 @@ impl Scheduler {
         let pending = &mut self.pending[dependent as usize];
         *pending -= 1;
         if *pending == 0 && self.tasks[dependent as usize].status == Status::Waiting {
-            self.tasks[dependent as usize].status = Status::Ready;
-            self.ready.insert(self.rank[dependent as usize]);
+            self.make_ready(dependent);
+        }
+    }
+
+    fn make_ready(&mut self, step: u32) {
+        let state = &mut self.tasks[step as usize];
+        let plan = &self.plan.steps[step as usize];
+        if plan.kind != Kind::Signal || (plan.prepare && !state.prepared) {
+            state.status = Status::Ready;
+            self.ready.insert(self.rank[step as usize]);
+        } else if let Some(at) = self.early_signals.iter().position(|early| *early == step) {
+            self.early_signals.swap_remove(at);
+            self.complete(step, Status::Succeeded);
+        } else {
+            state.status = Status::AwaitingSignal;
+            self.signals_awaited += 1;
         }
     }
 
@@ -689,10 +708,8 @@ impl Scheduler {
         if !self.leave_preparing(step) {
             return false;
         }
-        let state = &mut self.tasks[step as usize];
-        state.status = Status::Ready;
-        state.prepared = true;
-        self.ready.insert(self.rank[step as usize]);
+        self.tasks[step as usize].prepared = true;
+        self.make_ready(step);
         true
     }
 
@@ -807,6 +824,7 @@ impl Scheduler {
         self.commands.clear();
         (self.left, self.running, self.timers, self.signals_awaited) = (0, 0, 0, 0);
         self.groups.iter_mut().for_each(|group| *group = Group::default());
+        let mut reached = Vec::new();
         for step in 0..plan.steps.len() as u32 {
             let satisfied = |dependency: u32| match self.tasks[dependency as usize].status {
                 Status::Skipped => plan.optional.contains(&(dependency, step)),
@@ -816,7 +834,7 @@ impl Scheduler {
             self.pending[step as usize] = pending;
             let state = &mut self.tasks[step as usize];
             match state.status {
-                Status::Waiting if pending == 0 => state.status = Status::Ready,
+                Status::Waiting if pending == 0 => reached.push(step),
                 Status::Preparing => state.status = Status::Ready,
                 Status::AwaitingSignal => self.signals_awaited += 1,
                 Status::BackingOff | Status::Sleeping => {
@@ -833,6 +851,7 @@ impl Scheduler {
                 self.ready.insert(self.rank[step as usize]);
             }
         }
+        reached.into_iter().for_each(|step| self.make_ready(step));
         let waiting: BTreeMap<_, _> = self.items.iter().map(|(step, items)| (*step, items)).collect();
         for (step, items) in waiting {
             for (item, state) in items.tasks.iter().enumerate() {

@@ -67,6 +67,12 @@ pub(crate) enum Entry<'a> {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         output: Option<Stored>,
     },
+    /// The condition said yes.
+    StepPrepared {
+        at: i64,
+        #[serde(borrow)]
+        step: Cow<'a, str>,
+    },
     StepSkipped {
         at: i64,
         #[serde(borrow)]
@@ -211,6 +217,7 @@ impl Entry<'_> {
             | Entry::Resumed { at, .. }
             | Entry::Redefined { at, .. }
             | Entry::Reset { at, .. }
+            | Entry::StepPrepared { at, .. }
             | Entry::StepSkipped { at, .. }
             | Entry::StepReused { at, .. }
             | Entry::FannedOut { at, .. }

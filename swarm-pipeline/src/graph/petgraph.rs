@@ -3,7 +3,7 @@
 use ::petgraph::Direction;
 use ::petgraph::graph::{DiGraph, Graph as PetGraph, IndexType};
 use ::petgraph::visit::{
-    self, Data, EdgeRef, GraphBase, GraphProp, GraphRef, IntoEdgeReferences, IntoEdges, IntoEdgesDirected,
+    self, Data, EdgeRef, GraphBase, GraphProp, IntoEdgeReferences, IntoEdges, IntoEdgesDirected,
     IntoNeighbors, IntoNeighborsDirected, IntoNodeIdentifiers, IntoNodeReferences, NodeCompactIndexable,
     NodeCount, NodeIndexable, VisitMap, Visitable,
 };
@@ -62,8 +62,6 @@ impl GraphBase for Graph {
     type NodeId = u32;
     type EdgeId = (u32, u32);
 }
-
-impl GraphRef for &Graph {}
 
 impl Data for Graph {
     /// petgraph wants a sized weight that it can borrow: the number; the name is [`Graph::name`].

@@ -309,6 +309,7 @@ impl Run {
                 }
                 self.settle(task, attempt.attempt, Err(error.clone()), gates.clone(), *retry, attempt.at)
             }
+            Entry::StepPrepared { at, step } => self.note(Event::Prepared { step: self.step(step)? }, *at),
             Entry::StepSkipped { at, step } => self.note(Event::Skipped { step: self.step(step)? }, *at),
             Entry::StepReused { at, step, from, output } => {
                 let step = self.step(step)?;

@@ -39,6 +39,11 @@ pub(crate) enum UndoStatus {
 }
 
 impl Rollback {
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) fn snapshot(&self) -> Vec<(Task, UndoStatus, u32)> {
+        self.undos.iter().map(|(task, undo)| (*task, undo.status, undo.attempt)).collect()
+    }
+
     /// In a folded log tasks are started without having been polled, so that they are still in the queue.
     fn drop_stale(&mut self) {
         while self.ready.front().is_some_and(|task| self.undos[task].status != UndoStatus::Ready) {

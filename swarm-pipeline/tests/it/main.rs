@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, reason = "tests")]
 
 mod engine;
+mod simulation;
 mod store;
 
 /// Every file of this folder is declared above, so that no test is left out by accident.
