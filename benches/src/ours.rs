@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use swarm_pipeline::testing::SimEngine;
 use swarm_pipeline::{FileStore, Graph, Handle, LocalEngine, Pipeline, RunReport, StepError};
 use tokio::runtime::Runtime;
 
 use crate::measure::timed;
-use crate::runner::Runner;
+use crate::runner::{Runner, on_worker};
 use crate::shapes::{Shape, sum};
 use crate::trace::Trace;
 
@@ -53,7 +54,7 @@ impl Runner for InMemory {
     }
 
     fn run(runtime: &Runtime, Built { graph, engine }: Built) -> Done {
-        drive(runtime, async move {
+        on_worker(runtime, async move {
             let report = engine.run(&graph.pipeline, "bench", ()).await.unwrap();
             Done { graph, report }
         })
@@ -70,7 +71,7 @@ pub fn durable(runtime: &Runtime, folder: &Path, shape: &Shape, durability: Dura
     let pipeline = graph.pipeline.clone();
     let engine = open(folder, durability);
     let (spent, report) =
-        timed(|| drive(runtime, async move { engine.run(&pipeline, "bench", ()).await.unwrap() }));
+        timed(|| on_worker(runtime, async move { engine.run(&pipeline, "bench", ()).await.unwrap() }));
     assert_eq!(graph.values(&report), shape.values());
     spent
 }
@@ -88,7 +89,7 @@ impl<'a> Recorded<'a> {
         let shape = Shape::chain(steps);
         let graph = Typed::of(&shape);
         let (pipeline, engine) = (graph.pipeline.clone(), open(folder, Durability::Process));
-        drive(runtime, async move { engine.run(&pipeline, "bench", ()).await.unwrap() });
+        on_worker(runtime, async move { engine.run(&pipeline, "bench", ()).await.unwrap() });
         Self { folder, graph, values: shape.values() }
     }
 
@@ -96,7 +97,7 @@ impl<'a> Recorded<'a> {
     pub fn recover(&self, runtime: &Runtime) -> Duration {
         let (pipeline, folder) = (self.graph.pipeline.clone(), self.folder.to_owned());
         let (spent, report) = timed(|| {
-            drive(runtime, async move {
+            on_worker(runtime, async move {
                 open(&folder, Durability::Process).run(&pipeline, "bench", ()).await.unwrap()
             })
         });
@@ -105,19 +106,24 @@ impl<'a> Recorded<'a> {
     }
 }
 
-/// Drives a run on the calling thread, unlike the peers' runs on a worker: the engine's future is not `Send`.
-fn drive<T>(runtime: &Runtime, run: impl Future<Output = T>) -> T {
-    runtime.block_on(run)
-}
-
 fn open(folder: &Path, durability: Durability) -> LocalEngine {
     LocalEngine::with_store(FileStore::options().durability(durability).open(folder).unwrap())
 }
 
-/// Microseconds the scheduler takes for a recorded workflow on `workers` workers; `None` until there is a
-/// simulator to ask.
-pub fn makespan(_trace: &Trace, _workers: usize) -> Option<u64> {
-    None
+/// Microseconds of virtual time that the scheduler takes for a recorded workflow on `workers` workers.
+pub fn makespan(trace: &Trace, workers: usize) -> u64 {
+    let mut p = Pipeline::builder("trace");
+    let took = |task: usize| Duration::from_micros(trace.durations[task]);
+    for (task, parents) in trace.parents.iter().enumerate() {
+        let after = parents.iter().map(|parent| parent.to_string());
+        p.step(task.to_string()).after(after).expect(took(task)).run(|_cx, ()| async { Ok(()) });
+    }
+    let durations: Vec<Duration> = (0..trace.durations.len()).map(took).collect();
+    let engine = SimEngine::new(1).workers(workers as u32);
+    let engine = engine.duration(move |attempt| durations[attempt.step.parse::<usize>().unwrap()]);
+    let sim = engine.run(&p.build().unwrap()).unwrap();
+    assert!(sim.report.is_success());
+    sim.makespan.as_micros() as u64
 }
 
 /// A shape as a pipeline with typed handles.

@@ -16,7 +16,7 @@ use crate::handle::{Edge, Handle, Inputs, One, Source};
 use crate::output::{Items, List, Output, StepOutput, View, decode, typed};
 use crate::pipeline::Pipeline;
 use crate::retry::Retry;
-use crate::scheduler::{Kind, NONE, Plan, StepPlan};
+use crate::scheduler::{Kind, NONE, Plan, Ranks, StepPlan};
 use crate::step::{PipelineStep, StepContext};
 use crate::step_error::StepError;
 
@@ -225,9 +225,11 @@ impl PipelineBuilder {
         self.check_limits(&mut problems);
         let graph = Arc::new(Graph::from_indices(self.names, dependencies, problems)?);
         let nodes: Vec<Node> = self.drafts.into_iter().map(|draft| draft.node).collect();
+        let steps: Vec<StepPlan> = nodes.iter().map(|node| node.plan.clone()).collect();
         let plan = Plan {
+            ranks: Arc::new(Ranks::new(&graph, &steps, &[])),
             graph: Arc::clone(&graph),
-            steps: nodes.iter().map(|node| node.plan.clone()).collect(),
+            steps,
             optional,
             groups: self.groups.iter().map(|(_, limit)| *limit).collect(),
             concurrency: self.concurrency,

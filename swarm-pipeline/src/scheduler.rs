@@ -13,7 +13,7 @@ mod tests;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 
-pub(crate) use plan::{Kind, NONE, Plan, StepPlan};
+pub(crate) use plan::{Kind, NONE, Plan, Ranks, StepPlan};
 use ready::ReadySet;
 use rollback::Rollback;
 pub(crate) use rollback::UndoStatus;
@@ -239,8 +239,7 @@ pub(crate) struct Scheduler {
     items: HashMap<u32, Items>,
     /// Dependencies of each step that are not done.
     pending: Vec<u32>,
-    rank: Vec<u32>,
-    by_rank: Vec<u32>,
+    ranks: Arc<Ranks>,
     ready: ReadySet,
     /// Tasks running, and of each group, with the ranks that wait for the group.
     running: u32,
@@ -269,15 +268,17 @@ impl Scheduler {
     /// each step is expected to take, 0 where unknown.
     pub(crate) fn new(plan: Arc<Plan>, seed: u64, durations: &[u64]) -> Self {
         let count = plan.steps.len();
-        let (rank, by_rank) = plan.ranks(durations);
+        let ranks = match durations {
+            [] => Arc::clone(&plan.ranks),
+            durations => Arc::new(Ranks::new(&plan.graph, &plan.steps, durations)),
+        };
         let mut scheduler = Scheduler {
             seed,
             mode: Mode::Running,
             tasks: vec![TaskState::NEW; count],
             items: HashMap::new(),
             pending: vec![0; count],
-            rank,
-            by_rank,
+            ranks,
             ready: ReadySet::new(count),
             running: 0,
             groups: vec![Group::default(); plan.groups.len()],
@@ -391,7 +392,7 @@ impl Scheduler {
     fn next_dispatch(&mut self) -> Option<Command> {
         while self.running < self.plan.concurrency {
             let rank = self.ready.first()?;
-            let step = self.by_rank[rank as usize];
+            let step = self.ranks.steps[rank as usize];
             let plan = &self.plan.steps[step as usize];
             let state = &mut self.tasks[step as usize];
             if !state.prepared && plan.prepare {
@@ -509,7 +510,7 @@ impl Scheduler {
         if state.first_started == i64::MIN {
             state.first_started = at;
         }
-        let rank = self.rank[step as usize];
+        let rank = self.ranks.of[step as usize];
         if task.item == NONE {
             self.ready.remove(rank);
         } else if let Some(items) = self.items.get_mut(&step) {
@@ -589,7 +590,7 @@ impl Scheduler {
         let plan = &self.plan.steps[step as usize];
         if plan.kind != Kind::Signal || (plan.prepare && !state.prepared) {
             state.status = Status::Ready;
-            self.ready.insert(self.rank[step as usize]);
+            self.ready.insert(self.ranks.of[step as usize]);
         } else if let Some(at) = self.early_signals.iter().position(|early| *early == step) {
             self.early_signals.swap_remove(at);
             self.complete(step, Status::Succeeded);
@@ -639,7 +640,7 @@ impl Scheduler {
             items.failed = true;
             items.ready.clear();
         }
-        self.ready.remove(self.rank[task.step as usize]);
+        self.ready.remove(self.ranks.of[task.step as usize]);
         self.settle_items(task.step);
         self.settle();
     }
@@ -700,7 +701,7 @@ impl Scheduler {
         let Some(state) = self.tasks.get(step as usize) else { return false };
         // In a folded log the step was never polled, so it is still ready.
         let fits = matches!(state.status, Status::Preparing | Status::Ready) && self.mode == Mode::Running;
-        self.ready.remove(self.rank[step as usize]);
+        self.ready.remove(self.ranks.of[step as usize]);
         fits
     }
 
@@ -728,7 +729,7 @@ impl Scheduler {
             self.complete(step, Status::Succeeded);
         } else {
             state.status = Status::Ready;
-            self.ready.insert(self.rank[step as usize]);
+            self.ready.insert(self.ranks.of[step as usize]);
         }
         true
     }
@@ -757,7 +758,7 @@ impl Scheduler {
                 if let Some(items) = self.items.get_mut(&task.step).filter(|_| task.item != NONE) {
                     items.ready.insert(task.item);
                 }
-                self.ready.insert(self.rank[task.step as usize]);
+                self.ready.insert(self.ranks.of[task.step as usize]);
                 true
             }
             Status::Sleeping => {
@@ -848,7 +849,7 @@ impl Scheduler {
                 self.left += 1;
             }
             if state.status == Status::Ready {
-                self.ready.insert(self.rank[step as usize]);
+                self.ready.insert(self.ranks.of[step as usize]);
             }
         }
         reached.into_iter().for_each(|step| self.make_ready(step));

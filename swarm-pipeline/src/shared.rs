@@ -58,7 +58,13 @@ impl Clock {
     }
 
     pub(crate) fn now(&self) -> i64 {
-        self.epoch.saturating_add(self.started.elapsed().as_micros().min(i64::MAX as u128) as i64)
+        self.micros(tokio::time::Instant::now())
+    }
+
+    /// The moment as microseconds since the epoch.
+    pub(crate) fn micros(&self, moment: tokio::time::Instant) -> i64 {
+        let since = moment.saturating_duration_since(self.started);
+        self.epoch.saturating_add((since.as_secs() * 1_000_000 + u64::from(since.subsec_micros())) as i64)
     }
 
     pub(crate) fn instant(&self, at: i64) -> tokio::time::Instant {

@@ -48,8 +48,13 @@ fn takes_credit(shared: &RunShared) -> bool {
         && credit.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |credit| credit.checked_sub(1)).is_ok()
 }
 
-/// Begins the work where that can be done in place.
-pub(super) fn begin(shared: &RunShared, work: impl FnOnce() -> Work) -> Begun {
+/// Begins the work where that can be done in place. `since` is when it began, and is moved to when the poll ended:
+/// reading the clock costs as much as a small step.
+pub(super) fn begin(
+    shared: &RunShared,
+    since: &mut tokio::time::Instant,
+    work: impl FnOnce() -> Work,
+) -> Begun {
     let work = match catch_unwind(AssertUnwindSafe(work)) {
         Ok(work) => work,
         Err(payload) => return Begun::Ended(Err(StepError::panicked(&*payload))),
@@ -59,10 +64,11 @@ pub(super) fn begin(shared: &RunShared, work: impl FnOnce() -> Work) -> Begun {
         Work::Blocking(work) => Begun::Blocking(work),
         Work::Async(future) if takes_credit(shared) => Begun::Waits(future),
         Work::Async(mut future) => {
-            let before = Instant::now();
             let mut context = Context::from_waker(Waker::noop());
             let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut context)));
-            notice(shared, before.elapsed());
+            let now = tokio::time::Instant::now();
+            notice(shared, now - *since);
+            *since = now;
             match polled {
                 Ok(Poll::Ready(outcome)) => Begun::Ended(outcome),
                 // It is polled again as soon as it is a task, with a waker that works.

@@ -11,15 +11,16 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::attempt::{self, Begun, Done};
+use super::attempt::{self, Begun, Done, Outcome};
 use super::{Control, LocalEngine, OnChange, RunOptions};
+use crate::definition::Work;
 use crate::digest::sha256_parts;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::RunEventKind;
 use crate::pipeline::Pipeline;
 use crate::report::RunStatus;
 use crate::run::{INLINE_LIMIT, OUTPUT_LIMIT, Run, open};
-use crate::scheduler::{Command, Event, Kind, Status, Task};
+use crate::scheduler::{Command, Event, Kind, NONE, Status, Task};
 use crate::shared::RunShared;
 use crate::step::Artifact;
 use crate::step_error::{StepError, StepErrorKind};
@@ -48,6 +49,8 @@ pub(super) struct Driver {
     /// Answers owed to callers once the outbox is appended.
     answers: Vec<oneshot::Sender<Result<()>>>,
     reuse_keys: HashMap<u32, String>,
+    /// The time as it was last read.
+    moment: Instant,
 }
 
 /// Attempts made in place before the runtime gets a turn.
@@ -114,6 +117,7 @@ impl Driver {
             told_suspended: false,
             answers: Vec::new(),
             reuse_keys: HashMap::new(),
+            moment: Instant::now(),
         })
     }
 
@@ -142,6 +146,7 @@ impl Driver {
             }
             if !self.run.is_flushed() || !self.answers.is_empty() {
                 self.flush().await?;
+                self.moment = Instant::now();
             }
             if wave.is_empty() {
                 if self.run.scheduler.is_finished() || self.is_left_suspended() {
@@ -151,19 +156,25 @@ impl Driver {
                 continue;
             }
             for dispatched in wave.drain(..) {
-                self.execute(dispatched).await?;
                 turn += 1;
+                match self.execute(dispatched) {
+                    None => {}
+                    Some(done) if self.log.is_none() => self.settle(done)?,
+                    Some(done) => self.settle_logged(done).await?,
+                }
             }
             if turn >= TURN {
                 turn = 0;
                 tokio::task::yield_now().await;
+                self.moment = Instant::now();
                 self.take_in().await?;
             }
         }
     }
 
+    /// The time as it was last read: when the last attempt made in place ended, or the last wait.
     fn now(&self) -> i64 {
-        self.run.shared.clock.now()
+        self.run.shared.clock.micros(self.moment)
     }
 
     /// Appends what was recorded; then observers and callers may know of it.
@@ -264,45 +275,41 @@ impl Driver {
         Ok(false)
     }
 
-    async fn execute(&mut self, Dispatched { task, attempt, undo }: Dispatched) -> Result<()> {
-        let shared = Arc::clone(&self.run.shared);
+    /// Begins an attempt; answers how it ended if it did not have to wait.
+    fn execute(&mut self, Dispatched { task, attempt, undo }: Dispatched) -> Option<Done> {
+        let shared = &self.run.shared;
         let node = shared.pipeline.node(task.step);
-        let mut cx = self.run.context(task, attempt);
-        let span = tracing::info_span!("step", run = shared.run.as_str(), step = cx.step(), attempt, undo);
+        let span = tracing::info_span!(
+            "step",
+            run = shared.run.as_str(),
+            step = shared.pipeline.graph().name(task.step),
+            attempt,
+            undo
+        );
         let deadline = if undo { None } else { self.deadline(task) };
+        let mut cx = self.run.context(task, attempt);
         cx.deadline = deadline.map(Instant::into_std);
+        let nothing = || Work::Ready(Err(StepError::permanent("the step does nothing")));
         let begun = if undo {
             let output = self.run.to_undo(task);
-            let undo = node.def.undo.as_ref();
-            span.in_scope(|| {
-                attempt::begin(&shared, || match undo {
-                    Some(undo) => undo(cx, output),
-                    None => crate::definition::Work::Ready(Err(StepError::permanent("the step has no undo"))),
-                })
-            })
+            let work = || node.def.undo.as_ref().map_or_else(nothing, |undo| undo(cx, output));
+            span.in_scope(|| attempt::begin(shared, &mut self.moment, work))
         } else {
-            if let Some(breaker) =
-                node.def.breaker.as_ref().filter(|breaker| !breaker.admit(shared.clock.now()))
+            if let Some(breaker) = &node.def.breaker
+                && !breaker.admit(shared.clock.micros(self.moment))
             {
                 let message = format!("circuit breaker {:?} is open", breaker.name());
                 let outcome = Err(StepError::of(StepErrorKind::CircuitOpen, message));
-                return self.ended(Done { task, attempt, undo, outcome }, false).await;
+                return Some(Done { task, attempt, undo, outcome });
             }
             let view = self.run.view(task.step);
-            let start = node.def.body.start.as_ref();
-            span.in_scope(|| {
-                attempt::begin(&shared, || match start {
-                    Some(start) => start(cx, view),
-                    None => {
-                        crate::definition::Work::Ready(Err(StepError::permanent("the step does nothing")))
-                    }
-                })
-            })
+            let work = || node.def.body.start.as_ref().map_or_else(nothing, |start| start(cx, view));
+            span.in_scope(|| attempt::begin(shared, &mut self.moment, work))
         };
         match begun {
-            Begun::Ended(outcome) => return self.ended(Done { task, attempt, undo, outcome }, true).await,
+            Begun::Ended(outcome) => return Some(Done { task, attempt, undo, outcome }),
             Begun::Waits(work) => {
-                let carried = attempt::carry(Arc::clone(&shared), work, deadline).instrument(span);
+                let carried = attempt::carry(Arc::clone(shared), work, deadline).instrument(span);
                 self.tasks.spawn(async move { Done { task, attempt, undo, outcome: carried.await } });
             }
             Begun::Blocking(work) => {
@@ -313,7 +320,7 @@ impl Driver {
                 });
             }
         }
-        Ok(())
+        None
     }
 
     /// When an attempt that begins now has to end.
@@ -328,31 +335,43 @@ impl Driver {
         own.into_iter().chain(total).min()
     }
 
-    /// Records how an attempt ended. `called` says whether the step was called at all.
-    async fn ended(&mut self, done: Done, called: bool) -> Result<()> {
+    /// Records how an attempt ended, where there is no log.
+    fn settle(&mut self, done: Done) -> Result<()> {
+        let at = self.now();
         let Done { task, attempt, undo, outcome } = done;
         if undo {
-            return self.run.undo_ended(task, attempt, outcome.map(drop), self.now());
+            return self.run.undo_ended(task, attempt, outcome.map(drop), at);
         }
-        let shared = Arc::clone(&self.run.shared);
-        let node = shared.pipeline.node(task.step);
-        if let Some(breaker) = node.def.breaker.as_ref().filter(|_| called) {
-            match &outcome {
-                Err(error) if error.kind() == StepErrorKind::Cancelled => breaker.forget(),
-                outcome => breaker.record(outcome.is_ok(), shared.clock.now()),
-            }
+        self.tell_breaker(task, &outcome);
+        let ended = self.run.judge(task, outcome);
+        self.run.ended(task, attempt, ended, at)
+    }
+
+    fn tell_breaker(&self, task: Task, outcome: &Outcome) {
+        let shared = &self.run.shared;
+        let Some(breaker) = &shared.pipeline.node(task.step).def.breaker else { return };
+        match outcome {
+            Err(error) if error.kind() == StepErrorKind::CircuitOpen => {}
+            Err(error) if error.kind() == StepErrorKind::Cancelled => breaker.forget(),
+            outcome => breaker.record(outcome.is_ok(), self.now()),
         }
+    }
+
+    /// Records how an attempt ended, with its output in the log or beside it.
+    async fn settle_logged(&mut self, done: Done) -> Result<()> {
+        if self.log.is_none() || done.undo {
+            return self.settle(done);
+        }
+        let Done { task, attempt, outcome, .. } = done;
+        self.tell_breaker(task, &outcome);
         let mut ended = self.run.judge(task, outcome);
-        if self.log.is_some()
-            && let Some(output) = ended.result.as_ref().ok().or(ended.refused.as_ref())
-        {
+        if let Some(output) = ended.result.as_ref().ok().or(ended.refused.as_ref()) {
             match encode(output) {
                 Ok(json) => {
-                    let kept = ended.result.is_ok() && self.reuse_keys.contains_key(&task.step);
-                    if kept && node.plan.kind == Kind::Task {
-                        self.keep_for_reuse(task.step, json.clone()).await;
+                    if ended.result.is_ok() {
+                        self.keep_for_reuse(task, &json).await;
                     }
-                    ended.stored = Some(store(&shared, json).await?);
+                    ended.stored = Some(store(&self.run.shared, json).await?);
                 }
                 Err(error) if ended.result.is_ok() => {
                     (ended.result, ended.retry) = (Err(error), false);
@@ -361,22 +380,25 @@ impl Driver {
                 Err(_) => ended.refused = None,
             }
         }
-        self.run.ended(task, attempt, ended, self.now())?;
-        if node.plan.kind == Kind::ForEach
+        let at = self.now();
+        self.run.ended(task, attempt, ended, at)?;
+        if self.reuse_keys.contains_key(&task.step)
             && self.run.scheduler.status(Task::of(task.step)) == Status::Succeeded
+            && let Some(Ok(json)) = self.run.outputs.steps[task.step as usize].as_ref().map(encode)
         {
-            let output = self.run.outputs.steps[task.step as usize].as_ref();
-            if let Some(Ok(json)) = output.map(encode).filter(|_| self.reuse_keys.contains_key(&task.step)) {
-                self.keep_for_reuse(task.step, json).await;
-            }
+            self.keep_for_reuse(Task::of(task.step), &json).await;
         }
         Ok(())
     }
 
-    async fn keep_for_reuse(&mut self, step: u32, output: Box<RawValue>) {
-        let Some(key) = self.reuse_keys.remove(&step) else { return };
+    /// Keeps the output of a whole step, if it asked for that.
+    async fn keep_for_reuse(&mut self, task: Task, output: &RawValue) {
+        if task.item != NONE {
+            return;
+        }
+        let Some(key) = self.reuse_keys.remove(&task.step) else { return };
         let run = self.run.shared.run.to_string();
-        if let Ok(bytes) = serde_json::to_vec(&Reusable { run, output }) {
+        if let Ok(bytes) = serde_json::to_vec(&Reusable { run, output: output.to_owned() }) {
             let kept = self.run.shared.store().put_blob(&BlobKey::Reuse { key }, &bytes).await;
             if let Err(error) = kept {
                 tracing::warn!(%error, "an output was not kept for reuse");
@@ -407,11 +429,24 @@ impl Driver {
             Some(until) => tokio::time::sleep_until(until).await,
             None => std::future::pending().await,
         };
-        tokio::select! {
-            Some(done) = self.tasks.join_next() => self.joined(done).await?,
-            Some(control) = self.control.recv() => self.control(control)?,
-            () = sleep(timer) => self.fire()?,
-            () = sleep(self.abandon_at) => {
+        enum Came {
+            Done(std::result::Result<Done, tokio::task::JoinError>),
+            Control(Control),
+            Timer,
+            Abandon,
+        }
+        let came = tokio::select! {
+            Some(done) = self.tasks.join_next() => Came::Done(done),
+            Some(control) = self.control.recv() => Came::Control(control),
+            () = sleep(timer) => Came::Timer,
+            () = sleep(self.abandon_at) => Came::Abandon,
+        };
+        self.moment = Instant::now();
+        match came {
+            Came::Done(done) => self.joined(done).await?,
+            Came::Control(control) => self.control(control)?,
+            Came::Timer => self.fire()?,
+            Came::Abandon => {
                 self.abandon_at = None;
                 self.run.shared.abandon.set();
             }
@@ -433,9 +468,9 @@ impl Driver {
         Ok(())
     }
 
-    async fn joined(&mut self, done: Result<Done, tokio::task::JoinError>) -> Result<()> {
+    async fn joined(&mut self, done: std::result::Result<Done, tokio::task::JoinError>) -> Result<()> {
         match done {
-            Ok(done) => self.ended(done, true).await,
+            Ok(done) => self.settle_logged(done).await,
             // Panics are caught inside, so that only a runtime that shuts down ends a task from outside.
             Err(error) => Err(Error::new(ErrorKind::InvalidState, "the runtime ended a step").because(error)),
         }

@@ -20,6 +20,15 @@ pub(crate) struct Plan {
     pub(crate) concurrency: u32,
     pub(crate) carry_on: bool,
     pub(crate) rollback: bool,
+    /// The order of dispatch where no durations were learnt.
+    pub(crate) ranks: Arc<Ranks>,
+}
+
+/// The place of every step in the order of dispatch, and the step at every place.
+#[derive(Debug, Default)]
+pub(crate) struct Ranks {
+    pub(super) of: Vec<u32>,
+    pub(super) steps: Vec<u32>,
 }
 
 #[derive(Debug, Clone)]
@@ -49,30 +58,22 @@ pub(crate) enum Kind {
     Sleep,
 }
 
-impl Plan {
-    /// The place of every step in the order of dispatch, and the step at every place: priority first,
-    /// then the longest remaining way to the end, then the order of declaration.
+impl Ranks {
+    /// Priority first, then the longest remaining way to the end, then the order of declaration.
     ///
-    /// Without durations every step counts the same, so the order is by the number of steps still to come.
-    pub(super) fn ranks(&self, durations: &[u64]) -> (Vec<u32>, Vec<u32>) {
+    /// Without durations every step counts the same, so that the way is the number of steps still to come.
+    pub(crate) fn new(graph: &Graph, steps: &[StepPlan], durations: &[u64]) -> Self {
         let known = |node: u32| durations.get(node as usize).copied().filter(|d| *d > 0);
-        let weight = |node: u32| known(node).unwrap_or(self.steps[node as usize].estimate).max(1);
-        let remaining = self.graph.remaining(weight);
-        let mut by_rank: Vec<u32> = (0..self.steps.len() as u32).collect();
-        let key = |&node: &u32| {
-            (
-                -i64::from(self.steps[node as usize].priority),
-                std::cmp::Reverse(remaining[node as usize]),
-                node,
-            )
-        };
-        if !by_rank.is_sorted_by_key(key) {
-            by_rank.sort_unstable_by_key(key);
-        }
-        let mut rank = vec![0; by_rank.len()];
+        let weight = |node: u32| known(node).unwrap_or(steps[node as usize].estimate).max(1);
+        let remaining = graph.remaining(weight);
+        let mut by_rank: Vec<u32> = (0..steps.len() as u32).collect();
+        by_rank.sort_by_cached_key(|&node| {
+            (-i64::from(steps[node as usize].priority), std::cmp::Reverse(remaining[node as usize]))
+        });
+        let mut of = vec![0; by_rank.len()];
         for (at, &node) in by_rank.iter().enumerate() {
-            rank[node as usize] = at as u32;
+            of[node as usize] = at as u32;
         }
-        (rank, by_rank)
+        Ranks { of, steps: by_rank }
     }
 }
