@@ -1,3 +1,5 @@
+mod by_name;
+
 use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
@@ -575,29 +577,6 @@ impl<S: Source> StepBuilder<'_, S, Value> {
     /// Adds a [`PipelineStep`]. Its own version and compensation apply where none were set here.
     pub fn run_step(self, step: impl PipelineStep) -> Handle<Value> {
         self.run_shared_step(Arc::new(step))
-    }
-
-    pub(crate) fn run_shared_step(mut self, step: Arc<dyn PipelineStep>) -> Handle<Value> {
-        if self.policy.version.is_empty() {
-            self.policy.version = step.version().to_owned();
-        }
-        if step.compensates() && self.undo.is_none() {
-            let step = Arc::clone(&step);
-            self.undo = Some(Box::new(move |cx, output| {
-                let step = Arc::clone(&step);
-                Work::Async(Box::pin(async move {
-                    let output = output.map(|output| typed::<Value>(&output)).transpose()?;
-                    step.compensate(&cx, output.as_deref()).await.map(|()| unit())
-                }))
-            }));
-        }
-        self.add_task(Box::new(move |mut cx, view| {
-            let step = Arc::clone(&step);
-            let dependencies = cx.shared.pipeline.graph().dependencies(cx.step);
-            let found = |&d: &u32| Some((d, view.outputs.steps[d as usize].clone()?));
-            cx.inputs = Some(dependencies.iter().filter_map(found).collect());
-            Work::Async(Box::pin(async move { step.run(&cx).await.map(|value| Arc::new(value) as Output) }))
-        }))
     }
 }
 

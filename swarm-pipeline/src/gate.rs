@@ -96,7 +96,10 @@ impl<O: 'static> Gate<O> {
     ) -> Self {
         let check = move |output: &O| {
             let value = measure(output);
-            let complaint = (!passes(value, limit)).then(|| format!("{value} {fault} {limit}"));
+            let complaint = (!passes(value, limit)).then(|| match value.is_nan() {
+                true => "there is no number to measure".to_owned(),
+                false => format!("{value} {fault} {limit}"),
+            });
             Measured { value: Some(value), complaint }
         };
         Gate { name: name.into(), check: Arc::new(check), limit: Some(limit), warn_only: false, retry: false }

@@ -9,6 +9,8 @@ mod definition;
 mod digest;
 mod error;
 mod event;
+#[cfg(feature = "files")]
+mod files;
 mod gate;
 mod graph;
 mod handle;
@@ -33,6 +35,8 @@ pub use build_error::{BuildError, Problem};
 pub use builder::{Nested, OnFailure, PipelineBuilder, Rollback, StepBuilder};
 pub use error::{Error, ErrorKind, Result};
 pub use event::{EventStream, RunEvent, RunEventKind};
+#[cfg(feature = "files")]
+pub use files::{Format, Shell, StepRegistry};
 pub use gate::{Gate, GateResult, Verdict};
 pub use graph::{CriticalPath, Graph};
 pub use handle::{Handle, Inputs, OptionalHandle};

@@ -49,6 +49,25 @@ pub trait PipelineStep: Send + Sync + 'static {
     }
 }
 
+#[async_trait]
+impl<P: PipelineStep + ?Sized> PipelineStep for Arc<P> {
+    async fn run(&self, cx: &StepContext) -> Result<Value, StepError> {
+        (**self).run(cx).await
+    }
+
+    async fn compensate(&self, cx: &StepContext, output: Option<&Value>) -> Result<(), StepError> {
+        (**self).compensate(cx, output).await
+    }
+
+    fn compensates(&self) -> bool {
+        (**self).compensates()
+    }
+
+    fn version(&self) -> &str {
+        (**self).version()
+    }
+}
+
 /// What an attempt of a step knows of its run. Cheap to clone.
 #[derive(Clone)]
 pub struct StepContext {
@@ -113,9 +132,11 @@ impl StepContext {
     pub fn output<T: StepOutput>(&self, dependency: &str) -> Result<Arc<T>, StepError> {
         let graph = self.shared.pipeline.graph();
         let inputs = self.inputs.as_deref().unwrap_or_default();
-        let found = inputs.iter().find(|(step, _)| graph.name(*step) == dependency);
+        let mut named =
+            inputs.iter().filter(|(step, _)| *step != NONE).map(|(step, output)| (graph.name(*step), output));
+        let found = named.clone().find(|(name, _)| *name == dependency);
         let (_, output) = found.ok_or_else(|| {
-            let known: Vec<&str> = inputs.iter().map(|(step, _)| graph.name(*step)).collect();
+            let known: Vec<&str> = named.by_ref().map(|(name, _)| name).collect();
             let message = format!(
                 "{:?} has no input {dependency:?}; it has {known:?}; name it with `after`",
                 self.step()
@@ -123,6 +144,31 @@ impl StepContext {
             StepError::of(StepErrorKind::BadValue, message)
         })?;
         typed(output)
+    }
+
+    /// The item that this attempt is about; for steps made with [`PipelineStep`] that a file runs with `for_each`.
+    ///
+    /// # Errors
+    /// If the step is no such fan-out, or if the item cannot be read as a `T`.
+    #[cfg(feature = "files")]
+    pub fn item_value<T: StepOutput>(&self) -> Result<Arc<T>, StepError> {
+        let inputs = self.inputs.as_deref().unwrap_or_default();
+        let found = inputs.iter().find(|(step, _)| *step == NONE);
+        let missing = || StepError::of(StepErrorKind::BadValue, "the step is run over no list");
+        typed(&found.ok_or_else(missing)?.1)
+    }
+
+    /// The outputs of the dependencies as a JSON object by name.
+    #[cfg(feature = "files")]
+    pub(crate) fn inputs_json(&self) -> Result<Vec<u8>, StepError> {
+        let graph = self.shared.pipeline.graph();
+        let mut object = std::collections::BTreeMap::new();
+        for (step, output) in self.inputs.as_deref().unwrap_or_default() {
+            if *step != NONE {
+                object.insert(graph.name(*step), output.encode().map_err(StepError::from)?);
+            }
+        }
+        Ok(serde_json::to_vec(&object)?)
     }
 
     /// Whether the result of this attempt is no longer wanted: the run was cancelled, another step failed, or time is up.

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, reason = "tests")]
 
 mod engine;
+#[cfg(feature = "files")]
+mod files;
 mod simulation;
 mod store;
 
