@@ -18,6 +18,7 @@ mod history;
 mod local;
 mod output;
 mod pipeline;
+mod render;
 mod report;
 mod retry;
 mod run;

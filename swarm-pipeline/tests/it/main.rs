@@ -4,6 +4,7 @@
 mod engine;
 #[cfg(feature = "files")]
 mod files;
+mod render;
 mod simulation;
 mod store;
 
