@@ -2,10 +2,25 @@
 //!
 //! Everything here is a pure function of a [`Pipeline`] or a [`RunReport`]: the same value gives the same bytes.
 
+/// Writes to a `String`, which cannot fail.
+macro_rules! put {
+    ($out:expr, $($text:tt)*) => {{
+        let _ = std::fmt::Write::write_fmt(&mut $out, format_args!($($text)*));
+    }};
+}
+
+mod axis;
+mod bars;
+mod diagram;
 mod dot;
+mod html;
+mod layout;
 mod mermaid;
 mod sheet;
+mod style;
+mod table;
 mod text;
+mod timeline;
 mod tree;
 
 use crate::pipeline::Pipeline;
@@ -83,6 +98,46 @@ impl RunReport {
     /// ```
     pub fn to_mermaid(&self) -> String {
         mermaid::render(self.pipeline(), Some(&Sheet::new(self)))
+    }
+
+    /// Draws when everything happened, as a self-contained SVG image.
+    ///
+    /// One row a step, in the order they began: a bar for each attempt, thin lines where the step waited, marks for
+    /// gates, hatched bars for undos, the critical path underlined. Times are relative to the start of the run; long
+    /// stretches in which nothing ran, as before a resume, are cut out and marked. Light or dark as the reader prefers.
+    ///
+    /// ```
+    /// # use swarm_pipeline::{LocalEngine, Pipeline};
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    /// # runtime.block_on(async {
+    /// let mut p = Pipeline::builder("release");
+    /// p.step("build").run(|_cx, ()| async { Ok(1_u64) });
+    /// let report = LocalEngine::in_memory().run(&p.build()?, "r1", ()).await?;
+    /// assert!(report.timeline_svg().starts_with("<svg"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn timeline_svg(&self) -> String {
+        timeline::render(&Sheet::new(self), timeline::Place::Alone)
+    }
+
+    /// Writes the run as one HTML page: what went wrong, the graph, the timeline, and a table of all steps.
+    ///
+    /// The page asks for nothing from elsewhere, needs no script to be read, and prints. All text is escaped.
+    ///
+    /// ```
+    /// # use swarm_pipeline::{LocalEngine, Pipeline};
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    /// # runtime.block_on(async {
+    /// let mut p = Pipeline::builder("release");
+    /// p.step("build").run(|_cx, ()| async { Ok(1_u64) });
+    /// let report = LocalEngine::in_memory().run(&p.build()?, "r1", ()).await?;
+    /// assert!(report.to_html().starts_with("<!DOCTYPE html>"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn to_html(&self) -> String {
+        html::render(&Sheet::new(self))
     }
 }
 

@@ -1,5 +1,3 @@
-use std::fmt::Write;
-
 use super::sheet::Sheet;
 use super::tree::Branch;
 use super::{Look, marks, text};
@@ -72,7 +70,7 @@ impl Dot<'_> {
                     true => format!("label={}", label(&text)),
                     false => format!("label=\"{}\\n{}\"", escape(&text), escape(&below)),
                 };
-                let _ = write!(attributes, ", fillcolor={:?}, color={:?}", look.fill, look.stroke);
+                put!(attributes, ", fillcolor={:?}, color={:?}", look.fill, look.stroke);
                 if sheet.is_critical(step) {
                     attributes.push_str(", penwidth=3");
                 }
@@ -106,7 +104,7 @@ impl Dot<'_> {
     }
 
     fn line(&mut self, depth: usize, text: &str) {
-        let _ = writeln!(self.out, "{:1$}{text}", "", depth * 2);
+        put!(self.out, "{:1$}{text}\n", "", depth * 2);
     }
 }
 

@@ -1,5 +1,3 @@
-use std::fmt::Write;
-
 use super::sheet::Sheet;
 use super::tree::Branch;
 use super::{Look, marks};
@@ -100,7 +98,7 @@ impl Chart<'_> {
     }
 
     fn line(&mut self, depth: usize, text: &str) {
-        let _ = writeln!(self.out, "{:1$}{text}", "", depth * 2);
+        put!(self.out, "{:1$}{text}\n", "", depth * 2);
     }
 }
 
@@ -121,7 +119,7 @@ fn escape(text: &str) -> String {
         match plain {
             true => out.push(c),
             false => {
-                let _ = write!(out, "#{};", u32::from(c));
+                put!(out, "#{};", u32::from(c));
             }
         }
     }

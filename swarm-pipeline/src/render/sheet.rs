@@ -39,12 +39,14 @@ impl<'r> Sheet<'r> {
             began: report.started(),
             ended: report.started(),
         };
-        for (place, name) in report.critical_path().iter().enumerate() {
-            let step =
-                pipeline.graph().find(name).filter(|step| !sheet.steps[*step as usize].busy().is_zero());
-            if let Some(step) = step {
-                sheet.critical[step as usize] = Some(place as u32);
-            }
+        let path = report.critical_path();
+        let mut path: Vec<u32> = path.iter().filter_map(|name| pipeline.graph().find(name)).collect();
+        // What took no time at either end is there by chance.
+        let busy = |step: &u32| !sheet.steps[*step as usize].busy().is_zero();
+        path.truncate(path.iter().rposition(busy).map_or(0, |last| last + 1));
+        path.drain(..path.iter().position(busy).unwrap_or(0));
+        for (place, step) in path.into_iter().enumerate() {
+            sheet.critical[step as usize] = Some(place as u32);
         }
         for moment in &report.history {
             // The clocks of the processes that drove the run in turn need not agree.

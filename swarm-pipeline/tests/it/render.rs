@@ -133,7 +133,7 @@ async fn a_run_is_drawn_in_dot() {
         "build.compile" [label="✓ compile\n4 s · 2 attempts", fillcolor="#dafbe1", color="#1a7f37", penwidth=3];
       }
       "test" [label="» test", fillcolor="#eaeef2", color="#6e7781"];
-      "hosts" [label="✓ hosts\n0 s", fillcolor="#dafbe1", color="#1a7f37"];
+      "hosts" [label="✓ hosts\n0 s", fillcolor="#dafbe1", color="#1a7f37", penwidth=3];
       "copy" [label="✓↺ copy\n×3 · 3 s", fillcolor="#dafbe1", color="#1a7f37", penwidth=3, shape=box3d, style=filled];
       "settle" [label="✓ settle\nwaited 5 s", fillcolor="#dafbe1", color="#1a7f37", shape=ellipse, style=filled];
       "smoke" [label="✗ smoke\n0 s", fillcolor="#ffebe9", color="#cf222e"];
@@ -141,8 +141,8 @@ async fn a_run_is_drawn_in_dot() {
       "a\"b\\ --> <b>&amp; <script> ';%%{x}%% `é`#quot; 1. $$" [label="○ a\"b\\ --> <b>&amp;amp; <script> ';%%{x}%% `é`#quot; 1. $$", fillcolor="#f6f8fa", color="#6e7781"];
       "build.fetch" -> "build.compile" [penwidth=3, color="#bc4c00"];
       "build.fetch" -> "test";
-      "build.compile" -> "hosts";
-      "hosts" -> "copy";
+      "build.compile" -> "hosts" [penwidth=3, color="#bc4c00"];
+      "hosts" -> "copy" [penwidth=3, color="#bc4c00"];
       "copy" -> "settle";
       "copy" -> "smoke";
       "test" -> "smoke" [style=dashed];
@@ -178,13 +178,115 @@ async fn a_run_is_drawn_in_mermaid() {
       s5 --> s6
       s6 --> s7
       s7 --> s8
-      linkStyle 0 stroke:#bc4c00,stroke-width:4px
+      linkStyle 0,2,3 stroke:#bc4c00,stroke-width:4px
       classDef idle fill:#f6f8fa,stroke:#6e7781,color:#1f2328
       classDef done fill:#dafbe1,stroke:#1a7f37,color:#1f2328
       classDef skipped fill:#eaeef2,stroke:#6e7781,color:#1f2328
       classDef failed fill:#ffebe9,stroke:#cf222e,color:#1f2328
       style s0 stroke-width:4px
       style s1 stroke-width:4px
+      style s3 stroke-width:4px
       style s4 stroke-width:4px
     "###);
+}
+
+/// What parses as XML and asks for nothing from elsewhere.
+fn check(text: &str) -> roxmltree::Document<'_> {
+    let options = roxmltree::ParsingOptions { allow_dtd: true, ..Default::default() };
+    let document = roxmltree::Document::parse_with_options(text, options).unwrap();
+    for node in document.descendants().filter(roxmltree::Node::is_element) {
+        let name = node.tag_name().name();
+        assert!(!["img", "link", "iframe", "object", "image", "use"].contains(&name), "<{name}>");
+        for attribute in node.attributes() {
+            assert!(!attribute.name().starts_with("on"), "<{name} {}>", attribute.name());
+            let local = attribute.value().starts_with('#');
+            assert!(local || !["href", "src"].contains(&attribute.name()), "{}", attribute.value());
+        }
+    }
+    let elsewhere = text.replace("http://www.w3.org/2000/svg", "");
+    assert!(!elsewhere.contains("http:") && !elsewhere.contains("https:") && !elsewhere.contains("@import"));
+    document
+}
+
+/// Every text that a user can choose is as hostile as it may be.
+async fn hostile_run() -> RunReport {
+    let mut p = Pipeline::builder("</title><script>alert(1)</script>");
+    let bad = "</pre><img src=x onerror=alert(1)> ]]> --> \u{1b}[31m \u{0} \u{202e}\u{fffe}";
+    p.step(HOSTILE)
+        .retry(Retry::fixed(2, seconds(1)))
+        .gate(Gate::check("</svg><b onclick=x>", move |_: &u64| Err(bad.to_owned())).warn_only())
+        .compensate(move |_cx, _output: Option<Arc<u64>>| async move { Err(StepError::permanent(bad)) })
+        .run(|_cx, ()| async { Ok(1) });
+    p.step::<()>("次の\u{200b}ステップ<text>")
+        .after([HOSTILE])
+        .run(move |_cx, ()| async move { Err(StepError::from(std::io::Error::other(bad))) });
+    p.step("x".repeat(256)).after(["次の\u{200b}ステップ<text>"]).run(|_cx, ()| async { Ok(()) });
+    LocalEngine::in_memory().run(&p.build().unwrap(), "r", ()).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_page_has_a_row_a_box_and_a_bar_for_every_step() {
+    let report = failed_release().await;
+    let page = report.to_html();
+    let document = check(&page);
+    let count = |tag: &str, class: &str| {
+        let classes = |node: &roxmltree::Node<'_, '_>| node.attribute("class").unwrap_or("").to_owned();
+        let found = document.descendants().filter(|node| node.tag_name().name() == tag);
+        found.filter(|node| classes(node).split(' ').any(|other| other == class)).count()
+    };
+    let links = document.descendants().filter_map(|node| node.attribute("href")).collect::<Vec<_>>();
+    for step in 0..report.pipeline().len() {
+        let id = format!("step-{step}");
+        assert!(document.descendants().any(|node| node.attribute("id") == Some(&*id)), "{id}");
+        assert!(links.iter().filter(|link| **link == format!("#{id}")).count() >= 2, "{id}");
+    }
+    assert_eq!(count("g", "row"), report.pipeline().len());
+    // 2 attempts that failed, 6 that did not, 3 undos; the legend has one of each, and one without an end.
+    assert_eq!((count("rect", "failed"), count("rect", "done"), count("rect", "undo")), (3, 7, 4));
+    let text: String =
+        document.descendants().filter(|node| node.is_text()).filter_map(|n| n.text()).collect();
+    for expected in [
+        "\"coverage\" refused: measured 0.79, limit 0.82",
+        "the linker ran out of memory",
+        "waited 5 s",
+        "3 undo",
+    ] {
+        assert!(text.contains(expected), "{expected}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_a_user_wrote_gets_out_of_its_place() {
+    let report = hostile_run().await;
+    let (page, timeline) = (report.to_html(), report.timeline_svg());
+    let document = check(&page);
+    assert_eq!(document.descendants().filter(|node| node.tag_name().name() == "script").count(), 1);
+    let names: Vec<_> = document.descendants().filter(|node| node.has_tag_name("bdi")).collect();
+    assert!(names.iter().any(|name| name.text() == Some(HOSTILE)));
+    check(&timeline);
+    assert!(!report.to_mermaid().replace("<br/>", "").contains('<'));
+    assert_eq!(report.to_dot().lines().count(), report.pipeline().to_dot().lines().count());
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_are_written_of_runs_without_steps_and_of_runs_under_way() {
+    let empty = Pipeline::builder("empty").build().unwrap();
+    let empty = LocalEngine::in_memory().run(&empty, "r", ()).await.unwrap();
+    check(&empty.to_html());
+    check(&empty.timeline_svg());
+
+    let mut p = Pipeline::builder("waits");
+    p.step::<bool>("approval").wait_for_signal();
+    let options = RunOptions::new().return_when_suspended();
+    let report = LocalEngine::in_memory().run_with(&p.build().unwrap(), "r", (), options).await.unwrap();
+    let page = report.to_html();
+    check(&page);
+    assert!(page.contains("waits for its signal"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_is_always_drawn_the_same() {
+    let report = failed_release().await;
+    assert_eq!(report.to_html(), report.to_html());
+    assert_eq!(report.timeline_svg(), report.timeline_svg());
 }
