@@ -268,7 +268,7 @@ impl Timeline<'_> {
                 put!(*out, r#"<rect class="ground" y="{strip:.1}" width="{WIDTH}" height="{AXIS}"/>"#);
             }
             for ((left, right), length, _) in axis.cuts() {
-                let label = format!("‖ {} ‖", text::micros(length));
+                let label = text::micros(length);
                 let shown = text::fit(&label, TICK_SIZE, right - left - 4.0);
                 let x = (left + right) / 2.0;
                 put!(
