@@ -126,7 +126,7 @@ impl Axis {
         let pieces = || self.spans.iter().filter(|span| span.cut.is_none());
         let longest = pieces().max_by_key(|span| span.to - span.from);
         let scale = longest.map_or(0.0, |span| (span.x.1 - span.x.0) / (span.to - span.from).max(1) as f64);
-        let step = round_step((78.0 / scale.max(f64::MIN_POSITIVE)).min(1e15) as i64);
+        let step = round_step((78.0 / scale.max(f64::MIN_POSITIVE)) as i64);
         // In a cut stands how long it is.
         let mut taken: Vec<(f64, f64)> = self.cuts().map(|(x, ..)| (x.0, x.1 - 8.0)).collect();
         let mut ticks = Vec::new();

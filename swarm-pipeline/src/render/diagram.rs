@@ -1,6 +1,6 @@
 //! The graph of a run, as SVG for the page.
 
-use super::layout::{self, Sizes};
+use super::layout::{self, Edge, Sizes};
 use super::sheet::Sheet;
 use super::text::{self, Xml};
 use super::{Look, marks, state};
@@ -35,7 +35,7 @@ pub(super) fn render(sheet: &Sheet<'_>) -> String {
     put!(out, "<g transform=\"translate({MARGIN} {MARGIN})\">\n");
     // Critical edges last, so that they lie on top.
     for critical in [false, true] {
-        for (from, to, points) in &layout.edges {
+        for Edge { from, to, points } in &layout.edges {
             if sheet.is_critical_edge(*from, *to) == critical {
                 let optional = pipeline.plan().optional.contains(&(*from, *to));
                 let graph = pipeline.graph();

@@ -23,10 +23,17 @@ pub(super) struct Sizes {
 pub(super) struct Layout {
     /// The left upper corner of each node's box.
     pub(super) corners: Vec<(f64, f64)>,
-    /// For each edge, dependency first, the points it leads through; ordered by dependent.
-    pub(super) edges: Vec<(u32, u32, Vec<(f64, f64)>)>,
+    /// Ordered by dependent.
+    pub(super) edges: Vec<Edge>,
     pub(super) width: f64,
     pub(super) height: f64,
+}
+
+/// An edge from a dependency to a dependent, and the points it leads through.
+pub(super) struct Edge {
+    pub(super) from: u32,
+    pub(super) to: u32,
+    pub(super) points: Vec<(f64, f64)>,
 }
 
 /// Boxes (below `nodes`) and waypoints (from there on) by level.
@@ -200,7 +207,10 @@ impl Layers<'_> {
             }
             points
         };
-        let edges = routes.iter().map(|(from, to, route)| (*from, *to, points(route))).collect();
+        let edges = routes
+            .iter()
+            .map(|(from, to, route)| Edge { from: *from, to: *to, points: points(route) })
+            .collect();
         let half = self.sizes.height / 2.0;
         let corners = (0..self.nodes).map(|v| (ends[v].0, self.y[v] - half)).collect();
         let bottom = |v: usize| self.y[v] + if v < self.nodes { half } else { 2.0 };
@@ -264,7 +274,7 @@ mod tests {
                 }
             }
             prop_assert_eq!(layout.edges.len(), graph.edge_count());
-            for (from, to, points) in &layout.edges {
+            for Edge { from, to, points } in &layout.edges {
                 prop_assert!(points.is_sorted_by_key(|point| point.0), "{from} to {to}");
             }
         }

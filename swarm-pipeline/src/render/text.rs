@@ -151,7 +151,7 @@ mod tests {
                 );
             }
         }
-        assert_eq!(fit("abcdefghij", 10.0, 45.0), "abc…ij");
+        assert_eq!(fit("abcdefghij", 10.0, 45.0), "abc…hij");
     }
 
     #[test]
