@@ -1,1 +1,15 @@
-//! What the examples share.
+//! What the examples share: scratch folders, and progress on the terminal.
+//!
+//! Start reading at `01_first_steps`; `deploy` is the one that does a real job.
+#![forbid(unsafe_code)]
+
+mod progress;
+mod scratch;
+
+pub use progress::Progress;
+pub use scratch::Scratch;
+
+/// The code of the root README, compiled as a doc test.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
