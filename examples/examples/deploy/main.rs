@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use swarm_examples::Progress;
 use swarm_pipeline::{
-    AttemptReport, LocalEngine, RunOptions, RunReport, RunStatus, RunSummary, Verdict, Why,
+    AttemptReport, LocalEngine, RunId, RunOptions, RunReport, RunStatus, RunSummary, Verdict, Why,
 };
 
 use options::{HELP, Options};
@@ -108,6 +108,8 @@ impl Desk {
 
     /// Which run to begin or take up, what it deploys, and whether it has failed before.
     async fn choose(&self, options: &Options) -> Result<(String, Order, bool)> {
+        // The id becomes the name of files of ours as well.
+        options.run.as_deref().map(RunId::new).transpose()?;
         if let Some(run) = &options.run
             && let Some(order) = self.orders.get(run)?
         {
@@ -137,8 +139,6 @@ impl Desk {
         };
         let order = draft.order(&options.state, build, options.agents)?;
         let run = options.run.clone().unwrap_or_else(|| format!("deploy-{}", order.release));
-        // A run id that cannot be is found out before anything is written under it.
-        swarm_pipeline::RunId::new(&run)?;
         self.orders.keep(&run, &order)?;
         Ok((run, order, false))
     }
