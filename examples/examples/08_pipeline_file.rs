@@ -8,12 +8,12 @@
 
 use std::error::Error;
 use std::path::Path;
-use std::{env, fs, io};
+use std::{env, fs};
 
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use swarm_examples::{Progress, Scratch};
+use swarm_examples::{Progress, Scratch, copy_tree};
 use swarm_pipeline::{
     ErrorKind, Format, LocalEngine, PipelineStep, RunStatus, StepContext, StepError, StepRegistry,
 };
@@ -32,20 +32,10 @@ impl PipelineStep for List {
     }
 }
 
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let (from, to) =
-            (entry.as_ref().map_or(from.into(), |entry| entry.path()), to.join(entry?.file_name()));
-        if from.is_dir() { copy(&from, &to)? } else { fs::copy(&from, &to).map(drop)? }
-    }
-    Ok(())
-}
-
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let scratch = Scratch::new("pipeline-file")?;
-    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("assets"), &scratch)?;
+    copy_tree(&Path::new(env!("CARGO_MANIFEST_DIR")).join("assets"), &scratch)?;
     // Programs in a file are run in the folder of this process.
     env::set_current_dir(&scratch)?;
 

@@ -7,7 +7,7 @@ mod progress;
 mod scratch;
 
 pub use progress::Progress;
-pub use scratch::Scratch;
+pub use scratch::{Scratch, copy_tree};
 
 /// The code of the root README, compiled as a doc test.
 #[cfg(doctest)]

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
-use swarm_examples::Scratch;
+use swarm_examples::{Scratch, copy_tree};
 use swarm_pipeline::{LocalEngine, RunEventKind};
 
 const STEPS: [&str; 6] =
@@ -261,7 +261,7 @@ fn killed_again_and_again_it_still_comes_to_its_end() {
 fn a_changed_source_is_a_new_release_and_an_unfinished_one_is_ended_first() {
     let demo = Demo::new("deploy-source");
     let source = demo.0.join("source");
-    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/service"), &source);
+    copy_tree(&Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/service"), &source).unwrap();
     let options = format!("--agents 2 --source {}", source.display());
     demo.ends(Some(0), &options);
     demo.ends(None, &format!("{options} --die-during deploy_production"));
@@ -305,17 +305,4 @@ fn what_cannot_be_is_said_and_changes_nothing() {
     }
     let help = Demo::new("deploy-help").ends(Some(0), "--help");
     assert!(help.contains("--die-after STEP"), "{help}");
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
