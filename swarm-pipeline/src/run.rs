@@ -384,6 +384,7 @@ impl Run {
             attempt,
             inputs: None,
             deadline: None,
+            undo: false,
         }
     }
 

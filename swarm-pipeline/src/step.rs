@@ -78,6 +78,8 @@ pub struct StepContext {
     /// The outputs of the dependencies, for steps that ask for them by name.
     pub(crate) inputs: Option<Arc<[(u32, Output)]>>,
     pub(crate) deadline: Option<Instant>,
+    /// Whether this is an attempt to undo the step, which a cancelled run waits for.
+    pub(crate) undo: bool,
 }
 
 impl StepContext {
@@ -172,12 +174,17 @@ impl StepContext {
     }
 
     /// Whether the result of this attempt is no longer wanted: the run was cancelled, another step failed, or time is up.
+    /// Never true of an undo, which is what a run that failed or was cancelled waits for.
     pub fn is_cancelled(&self) -> bool {
-        self.shared.cancel.is_cancelled() || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+        !self.undo && self.shared.cancel.is_cancelled()
+            || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
-    /// Waits until the run is cancelled or another step failed. An attempt whose time is up is dropped, not told.
+    /// Waits until the run is cancelled or another step failed; in an undo, for ever. An attempt whose time is up is dropped, not told.
     pub async fn cancelled(&self) {
+        if self.undo {
+            return std::future::pending().await;
+        }
         self.shared.cancel.cancelled().await;
     }
 

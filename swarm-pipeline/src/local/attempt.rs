@@ -85,11 +85,12 @@ pub(super) enum Begun {
     Blocking(Box<dyn FnOnce() -> Outcome + Send>),
 }
 
-/// Carries a future to its end, its timeout, or the moment it is abandoned.
+/// Carries a future to its end, its timeout, or the moment it is abandoned. An undo is not abandoned with the work it undoes.
 pub(super) async fn carry(
     shared: Arc<RunShared>,
     work: BoxWork,
     deadline: Option<tokio::time::Instant>,
+    undo: bool,
 ) -> Outcome {
     let watched = Watched { work, shared: Arc::clone(&shared) };
     let work = AssertUnwindSafe(watched).catch_unwind().map(|caught| match caught {
@@ -104,7 +105,12 @@ pub(super) async fn carry(
             }
         }
     };
-    let abandoned = shared.abandon.cancelled();
+    let abandoned = async {
+        match undo {
+            true => std::future::pending().await,
+            false => shared.abandon.cancelled().await,
+        }
+    };
     match select(std::pin::pin!(timed), std::pin::pin!(abandoned)).await {
         Either::Left((outcome, _)) => outcome,
         Either::Right(_) => {

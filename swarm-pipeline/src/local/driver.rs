@@ -289,6 +289,7 @@ impl Driver {
         let deadline = if undo { None } else { self.deadline(task) };
         let mut cx = self.run.context(task, attempt);
         cx.deadline = deadline.map(Instant::into_std);
+        cx.undo = undo;
         let nothing = || Work::Ready(Err(StepError::permanent("the step does nothing")));
         let begun = if undo {
             let output = self.run.to_undo(task);
@@ -309,7 +310,7 @@ impl Driver {
         match begun {
             Begun::Ended(outcome) => return Some(Done { task, attempt, undo, outcome }),
             Begun::Waits(work) => {
-                let carried = attempt::carry(Arc::clone(shared), work, deadline).instrument(span);
+                let carried = attempt::carry(Arc::clone(shared), work, deadline, undo).instrument(span);
                 self.tasks.spawn(async move { Done { task, attempt, undo, outcome: carried.await } });
             }
             Begun::Blocking(work) => {

@@ -238,6 +238,38 @@ async fn cancelling_asks_first_and_drops_after_the_grace() {
     assert_eq!(report.step("long").unwrap().error().unwrap().kind(), StepErrorKind::Cancelled);
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_undo_is_not_ended_by_what_it_follows() {
+    let mut p = Pipeline::builder("slow_undo");
+    p.cancel_grace(Duration::from_secs(2));
+    // Longer than the grace, and attentive to a cancellation that is not its own.
+    let undo = async |cx: StepContext| {
+        assert!(!cx.is_cancelled());
+        tokio::select! {
+            () = cx.cancelled() => Err(StepError::new("told to end")),
+            () = tokio::time::sleep(Duration::from_secs(30)) => Ok(()),
+        }
+    };
+    let first = p.step("first").compensate(move |cx, _| undo(cx)).run(|_cx, ()| async { Ok(1) });
+    p.step::<()>("second").input(&first).compensate(move |cx, _| undo(cx)).run(|cx, _| async move {
+        if cx.run_id() == "fails" { Err(StepError::new("broken")) } else { std::future::pending().await }
+    });
+    let pipeline = p.build().unwrap();
+    let engine = LocalEngine::with_store(MemoryStore::default());
+    let report = engine.run(&pipeline, "fails", ()).await.unwrap();
+    assert_eq!(report.status(), RunStatus::Failed, "{report}");
+
+    let cancel = async {
+        while engine.cancel("hangs").await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let (report, ()) = tokio::join!(engine.run(&pipeline, "hangs", ()), cancel);
+    let report = report.unwrap();
+    assert_eq!(report.status(), RunStatus::Cancelled, "{report}");
+    assert_eq!(report.step("first").unwrap().undo, Some(UndoState::Done));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn panics_are_failures_wherever_they_happen() {
     let engine = LocalEngine::with_store(MemoryStore::default());
