@@ -140,6 +140,9 @@ fn it_deploys_to_all_agents_and_then_has_nothing_to_do() {
     assert!(said.contains("all 8 agents answer with version 2.0.0"), "{said}");
     assert!(said.contains("3 violations, coverage 87.5 %"), "{said}");
     demo.assert_live("2.0.0", 8);
+    let page = fs::read_dir(demo.state().join("reports")).unwrap().next().unwrap().unwrap().path();
+    let page = fs::read_to_string(page).unwrap();
+    assert!(STEPS.iter().all(|step| page.contains(step)));
     let before = (demo.agents(), demo.witness());
     let said = demo.ends(Some(0), "");
     assert!(said.contains("nothing to do"), "{said}");

@@ -3,14 +3,15 @@
 set -eu
 
 version=$(cat service/VERSION)
-home=agents/$2
+home=agents/${2:?name an agent}
+note=$home/before-$SWARM_RUN
 
 install_release() {
     mkdir -p "$home/releases"
-    # What is live is noted once, before anything changes.
-    if [ ! -f "$home/before" ]; then
-        readlink "$home/current" >"$home/before.new" || : >"$home/before.new"
-        mv "$home/before.new" "$home/before"
+    # What is live is noted once a run, before anything changes.
+    if [ ! -f "$note" ]; then
+        readlink "$home/current" >"$note.new" || : >"$note.new"
+        mv "$note.new" "$note"
     fi
     if [ ! -d "$home/releases/$version" ]; then
         rm -rf "$home/releases/.$version"
@@ -22,15 +23,15 @@ install_release() {
 
 undo_release() {
     # Without the note nothing was done.
-    [ -f "$home/before" ] || return 0
-    before=$(cat "$home/before")
+    [ -f "$note" ] || return 0
+    before=$(cat "$note")
     if [ -n "$before" ]; then
         ln -sfn "$before" "$home/current"
     else
         rm -f "$home/current"
     fi
     [ "$before" = "releases/$version" ] || rm -rf "$home/releases/$version"
-    rm "$home/before"
+    rm "$note"
 }
 
 "$1_release"

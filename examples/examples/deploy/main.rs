@@ -203,6 +203,9 @@ impl Desk {
                 report.steps().iter().flat_map(|step| &step.attempts).filter(|try_| try_.undo).count();
             println!("rolled back in {:.1} ms, with {undone} undos", took.as_secs_f64() * 1e3);
         }
+        let page = self.site.state.join("reports").join(format!("{}.html", report.run()));
+        tree::write_atomically(&page, report.to_html().as_bytes())?;
+        println!("the whole story: {}", page.display());
         Ok(())
     }
 
