@@ -1,4 +1,5 @@
 //! The `deploy` example, run as a user runs it: each promise of its help text is kept.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::fs;
