@@ -5,8 +5,11 @@ mod engine;
 #[cfg(feature = "files")]
 mod files;
 mod render;
+mod judge;
+mod kill;
 mod simulation;
 mod store;
+mod victim;
 
 /// Every file of this folder is declared above, so that no test is left out by accident.
 #[test]
