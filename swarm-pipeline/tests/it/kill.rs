@@ -106,6 +106,7 @@ impl Victim {
             .env(victim::SCENARIO, format!("{:?}", self.scenario))
             .env(victim::DURABILITY, format!("{:?}", self.durability))
             .env(victim::BIAS, bias)
+            .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
@@ -143,10 +144,15 @@ impl Victim {
         by_thread.into_values().max().unwrap_or(0).saturating_sub(calls.bias())
     }
 
+    /// What the witness was told so far.
+    pub(crate) fn told(&self) -> String {
+        std::fs::read_to_string(self.witness()).unwrap_or_default()
+    }
+
     /// Lets the run come to its end, and judges all of it.
-    pub(crate) fn finish(mut self, name: &str, tally: &mut Tally) {
+    pub(crate) fn finish(&mut self, name: &str, tally: &mut Tally) {
         assert_eq!(self.live(&[], ""), End::Over, "{name}");
-        let text = std::fs::read_to_string(self.witness()).unwrap();
+        let text = self.told();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let history = runtime.block_on(async {
             let engine = LocalEngine::open(self.store()).unwrap();
@@ -217,10 +223,12 @@ pub(crate) fn in_parallel<J: Sync>(jobs: &[J], job: impl Fn(&J, &mut Tally) + Sy
     sum.into_inner().unwrap()
 }
 
-/// The calls that change a file or its name, by the thread that makes them.
-const CHANGES: [Calls; 9] = [
+/// The calls that change a file or its name, by the thread that makes them. `writev` is the witness, `write` all others.
+const CHANGES: [Calls; 11] = [
     Calls::shared(Thread::Driver, "write"),
+    Calls::shared(Thread::Driver, "writev"),
     Calls::shared(Thread::Worker, "write"),
+    Calls::shared(Thread::Worker, "writev"),
     Calls::shared(Thread::Worker, "openat"),
     Calls::of(Thread::Worker, "fdatasync"),
     Calls::of(Thread::Worker, "fsync"),
@@ -230,7 +238,11 @@ const CHANGES: [Calls; 9] = [
     Calls::of(Thread::Worker, "/^unlink"),
 ];
 
-const DURABILITIES: [Durability; 2] = [Durability::Process, Durability::Power];
+pub(crate) const DURABILITIES: [Durability; 2] = [Durability::Process, Durability::Power];
+
+pub(crate) fn combinations() -> impl Iterator<Item = (Scenario, Durability)> {
+    Scenario::ALL.into_iter().flat_map(|scenario| DURABILITIES.map(|power| (scenario, power)))
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Point {
@@ -247,9 +259,7 @@ fn a_kill_before_any_call_that_changes_a_file_repeats_and_loses_nothing() {
     if !can_inject("the kill sweep") {
         return;
     }
-    let combinations =
-        Scenario::ALL.into_iter().flat_map(|scenario| DURABILITIES.map(|power| (scenario, power)));
-    let kinds: Vec<_> = combinations.flat_map(|(s, d)| CHANGES.map(|calls| (s, d, calls))).collect();
+    let kinds: Vec<_> = combinations().flat_map(|(s, d)| CHANGES.map(|calls| (s, d, calls))).collect();
     let sweep = Mutex::new(Vec::new());
     in_parallel(&kinds, |&(scenario, durability, calls), _| {
         let count = Victim::new(scenario, durability).count(calls);
@@ -289,27 +299,20 @@ fn a_kill_during_the_recovery_from_a_kill_repeats_and_loses_nothing() {
     if !can_inject("the kill sweep over recoveries") {
         return;
     }
-    let (writes, worker) = (CHANGES[0], CHANGES[1]);
+    let [log, witness, worker, ..] = CHANGES;
+    let stride = if is_long() { 6 } else { 1 };
     let mut jobs = Vec::new();
-    for scenario in Scenario::ALL {
-        for durability in DURABILITIES {
-            let count = Victim::new(scenario, durability).count(writes);
-            for n in points(count, 3) {
-                let mut after = |calls: Calls, points: Vec<usize>| {
-                    let point =
-                        |then| Point { scenario, durability, calls: writes, n, then: Some((calls, then)) };
-                    jobs.extend(points.into_iter().map(point));
-                };
-                after(
-                    writes,
-                    points(count - n.min(count - 1), 3)
-                        .into_iter()
-                        .step_by(if is_long() { 7 } else { 1 })
-                        .collect(),
-                );
-                after(worker, vec![1, 2]);
-                after(Calls::of(Thread::Worker, "ftruncate"), vec![1]);
-                after(Calls::of(Thread::Worker, "fsync"), vec![1]);
+    for (scenario, durability) in combinations() {
+        for first in [log, witness] {
+            let count = Victim::new(scenario, durability).count(first);
+            for n in points(count, 2) {
+                // What is left to do after the first kill, as far as one can tell.
+                let left = points(count - n, 2).into_iter().step_by(stride).map(|then| (first, then));
+                let once =
+                    [worker, Calls::of(Thread::Worker, "ftruncate"), Calls::of(Thread::Worker, "fsync")];
+                let then = left.chain(once.map(|calls| (calls, 1)));
+                let point = |then| Point { scenario, durability, calls: first, n, then: Some(then) };
+                jobs.extend(then.map(point));
             }
         }
     }

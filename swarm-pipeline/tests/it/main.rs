@@ -5,6 +5,7 @@ mod engine;
 #[cfg(feature = "files")]
 mod files;
 mod render;
+mod faults;
 mod judge;
 mod kill;
 mod simulation;

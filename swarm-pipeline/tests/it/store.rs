@@ -1,7 +1,7 @@
 //! What stores promise: the file store against damaged files and rivals, and all of them against the contract.
 
 #[cfg(feature = "testing")]
-mod kit;
+pub(crate) mod kit;
 
 use std::fs;
 use std::path::{Path, PathBuf};

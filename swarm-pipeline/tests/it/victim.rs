@@ -9,7 +9,7 @@
 //! - `over`, with the status of the run, and then `output` for each step.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{IoSlice, Read, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -87,12 +87,12 @@ impl Witness {
         let item = item.map_or_else(|| "-".to_owned(), |item| item.to_string());
         let line = format!("{} {what} {step} {item} {attempt} {rest}\n", self.life);
         match &*self.sink {
-            // Appended in one call, so that a kill leaves all of it or nothing. A fault may be injected into the first.
+            // Appended in one call, so that a kill leaves all of it or nothing.
             Sink::File(file) => {
                 let mut file = file;
-                if !matches!(file.write(line.as_bytes()), Ok(written) if written == line.len()) {
-                    file.write_all(line.as_bytes()).unwrap();
-                }
+                // By another call than the log is written with, so that `strace` tells the two apart.
+                let written = file.write_vectored(&[IoSlice::new(line.as_bytes())]).unwrap();
+                assert_eq!(written, line.len(), "the witness was cut short");
             }
             Sink::Memory(said) => said.lock().unwrap().push_str(&line),
         }
@@ -160,10 +160,16 @@ struct Scored {
 }
 
 /// Longer than an output that is kept in the log.
-const BALLAST: usize = 257 * 1024;
+pub(crate) const BALLAST: usize = 257 * 1024;
 
 /// The victim. `lint` and an item fail at first, a gate refuses the first `audit`, the undo of `lint` fails at first.
 pub(crate) fn pipeline(witness: &Witness, scenario: Scenario) -> Pipeline {
+    pipeline_with(witness, scenario, BALLAST, false)
+}
+
+/// The same pipeline with another amount of `ballast` in the output of `pack`, and a `pack` that holds the run up until
+/// the standard input ends.
+pub(crate) fn pipeline_with(witness: &Witness, scenario: Scenario, ballast: usize, hold: bool) -> Pipeline {
     let soon = Retry::fixed(3, Duration::from_micros(200));
     let mut p = Pipeline::builder("victim");
     let w = witness.clone();
@@ -188,7 +194,11 @@ pub(crate) fn pipeline(witness: &Witness, scenario: Scenario) -> Pipeline {
     let pack =
         p.step("pack").input(&fetch).compensate(undo(&w)).run_blocking(move |cx, fetch: Arc<String>| {
             w.begin(&cx, &[("fetch", &*fetch)]);
-            Ok(w.end(&cx) + " " + &"x".repeat(BALLAST))
+            if hold {
+                std::io::stdout().write_all(b"\nheld\n")?;
+                std::io::stdin().read_to_end(&mut Vec::new())?;
+            }
+            Ok(w.end(&cx) + " " + &"x".repeat(ballast))
         });
     let w = witness.clone();
     let audit = p
@@ -303,6 +313,9 @@ pub(crate) const LIFE: &str = "SWARM_VICTIM_LIFE";
 pub(crate) const SCENARIO: &str = "SWARM_VICTIM_SCENARIO";
 pub(crate) const DURABILITY: &str = "SWARM_VICTIM_DURABILITY";
 pub(crate) const BIAS: &str = "SWARM_VICTIM_BIAS";
+/// Optional: the amount of ballast; whether to hold the run up.
+pub(crate) const WITH_BALLAST: &str = "SWARM_VICTIM_BALLAST";
+pub(crate) const HOLD: &str = "SWARM_VICTIM_HOLD";
 
 /// What the process exits with when the engine answered with an error, which is then in the witness as `error`.
 pub(crate) const REFUSED: i32 = 3;
@@ -320,6 +333,8 @@ fn the_victim_runs() {
     let scenario = if text(SCENARIO) == "Fails" { Scenario::Fails } else { Scenario::Succeeds };
     let durability = if text(DURABILITY) == "Power" { Durability::Power } else { Durability::Process };
     let bias = text(BIAS);
+    let ballast = std::env::var(WITH_BALLAST).map_or(BALLAST, |ballast| ballast.parse().unwrap());
+    let hold = std::env::var_os(HOLD).is_some();
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
     let answer = runtime.block_on(async {
@@ -333,7 +348,7 @@ fn the_victim_runs() {
         }
         let engine = LocalEngine::with_store(FileStore::options().durability(durability).open(dir)?);
         witness.observe(&engine);
-        engine.run(&pipeline(&witness, scenario), RUN, ()).await
+        engine.run(&pipeline_with(&witness, scenario, ballast, hold), RUN, ()).await
     });
     match answer {
         Ok(report) => {
@@ -349,12 +364,16 @@ fn the_victim_runs() {
 }
 
 fn make_calls(call: &str) {
+    if call == "openat" {
+        return (0..BIAS_CALLS).for_each(|_| drop(File::open("/dev/null").unwrap()));
+    }
     let mut null = File::options().append(true).open("/dev/null").unwrap();
     for _ in 0..BIAS_CALLS {
-        match call {
-            "write" => null.write_all(b"x").unwrap(),
-            "openat" => drop(File::open("/dev/null").unwrap()),
+        let written = match call {
+            "write" => null.write(b"x"),
+            "writev" => null.write_vectored(&[IoSlice::new(b"x")]),
             _ => panic!("no bias is known for {call}"),
-        }
+        };
+        assert_eq!(written.unwrap(), 1);
     }
 }

@@ -51,10 +51,16 @@ enum Flaw {
 }
 
 /// A store that fences earlier writers, and has one flaw.
-struct Flawed {
+#[derive(Clone)]
+pub(crate) struct Flawed {
     flaw: Flaw,
     runs: Runs,
     blobs: MemoryStore,
+}
+
+/// A store without a flaw whose new writers fence the old ones. Clones share what they keep.
+pub(crate) fn fencing() -> Flawed {
+    Flawed { flaw: Flaw::None, runs: Arc::default(), blobs: MemoryStore::new() }
 }
 
 struct FlawedLog {
@@ -160,7 +166,7 @@ async fn the_kit_names_the_rule_that_a_broken_store_breaks() {
         (Flaw::KeepsDeletedRuns, "a deleted run is gone with its artifacts, and nothing else is"),
         (Flaw::HandsOutOneToken, "the token grows from one writer to the next"),
     ];
-    let make = |flaw| async move || Flawed { flaw, runs: Arc::default(), blobs: MemoryStore::new() };
+    let make = |flaw| async move || Flawed { flaw, ..fencing() };
     let sound = broken_rules(&conformance::check(make(Flaw::None)).await);
     assert_eq!(sound, ["a run that has a writer is not deleted"], "that is what this store leaves out");
     for (flaw, rule) in cases {
