@@ -75,6 +75,11 @@ impl Witness {
         Witness { sink: Arc::clone(&self.sink), life: self.life + 1 }
     }
 
+    /// Which process of the run this is.
+    pub(crate) fn life(&self) -> usize {
+        self.life
+    }
+
     /// What was said in memory.
     pub(crate) fn said(&self) -> String {
         match &*self.sink {
