@@ -945,12 +945,15 @@ impl Scheduler {
                 state.status = Status::Succeeded;
             }
         }
-        for items in self.items.values_mut() {
+        for (step, items) in &mut self.items {
             for (item, state) in items.tasks.iter().enumerate() {
                 match state.status {
                     Status::Succeeded => items.done += 1,
                     _ => items.ready.insert(item as u32),
                 }
+            }
+            if items.done as usize == items.tasks.len() {
+                self.tasks[*step as usize].status = Status::Succeeded;
             }
         }
         self.recount();

@@ -316,3 +316,42 @@ async fn panics_are_failures_wherever_they_happen() {
         assert!(error.message().contains("panicked"), "{name}: {error}");
     }
 }
+
+#[tokio::test]
+async fn a_fan_out_that_is_done_stays_done_when_another_step_changes() {
+    let log = Log::default();
+    let pipeline = |version: &str| {
+        let mut p = Pipeline::builder("changing");
+        let list = p.step("list").run(|_cx, ()| async { Ok(vec![1_u32, 2]) });
+        let said = Arc::clone(&log);
+        let each = p.step("each").input(&list).run_each(move |cx, n: u32| {
+            say(&said, &format!("each {:?}", cx.item()));
+            async move { Ok(n) }
+        });
+        let said = Arc::clone(&log);
+        let changed = p.step("changed").version(version).run(move |cx, ()| {
+            say(&said, cx.step());
+            async { Ok(1_u32) }
+        });
+        let ok = p.step::<u32>("approve").input((&each, &changed)).wait_for_signal();
+        p.step("sum").input((&each, &ok)).run(|_cx, (each, ok)| async move {
+            Ok(each.iter().map(|n| **n).sum::<u32>() + *ok)
+        });
+        p.build().unwrap()
+    };
+    let engine = LocalEngine::with_store(MemoryStore::default());
+    let options = RunOptions::new().return_when_suspended().on_change(OnChange::Rerun);
+    engine.run_with(&pipeline("1"), "r", (), options.clone()).await.unwrap();
+    said(&log);
+    let changed = pipeline("2");
+    // Once as the change is noticed, and once as the log tells of it.
+    for expected in [&["changed"][..], &[]] {
+        let report = engine.run_with(&changed, "r", (), options.clone()).await.unwrap();
+        assert_eq!(report.status(), RunStatus::Suspended);
+        assert_eq!(said(&log), expected);
+    }
+    engine.signal("r", "approve", 4).await.unwrap();
+    let report = engine.run(&changed, "r", ()).await.unwrap();
+    assert_eq!(*report.output_by_name::<u32>("sum").unwrap(), 7);
+    assert_eq!(said(&log), [""; 0]);
+}
