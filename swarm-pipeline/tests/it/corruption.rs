@@ -175,8 +175,10 @@ fn check_typed(error: &Error, dir: &Path, at: usize, name: &str) {
 async fn every_flipped_byte_of_a_run_is_a_typed_error_or_harmless() {
     let dir = tempfile::tempdir().unwrap();
     let (mut refused, mut right) = (0, 0);
-    for sample in samples().await {
-        for at in 0..sample.bytes.len() {
+    for (number, sample) in samples().await.into_iter().enumerate() {
+        // Every byte of the first, and some of the others.
+        let stride = if number == 0 || is_long() { 1 } else { 4 };
+        for at in (0..sample.bytes.len()).rev().step_by(stride) {
             let masks: &[u8] = &[0x01, 0x20, 0x80];
             let masks = if is_long() { masks } else { &masks[at % 3..=at % 3] };
             for mask in masks {
@@ -186,13 +188,14 @@ async fn every_flipped_byte_of_a_run_is_a_typed_error_or_harmless() {
                 std::fs::write(log_of(dir.path()), &bytes).unwrap();
                 let witness = Witness::in_memory().reborn();
                 let history = done_by(dir.path()).await;
-                let listed = engine(dir.path()).runs().await.unwrap();
+                let look = || async { engine(dir.path()).runs().await.unwrap().len() };
+                let listed = if at % 16 == 15 { Some(look().await) } else { None };
                 match run(dir.path(), &witness, sample.fails).await {
                     Err(error) => {
                         refused += 1;
                         check_typed(&error, dir.path(), at, &name);
                         check_typed(&history.unwrap_err(), dir.path(), at, &name);
-                        assert!(listed.is_empty(), "{name}");
+                        assert!(listed.is_none_or(|listed| listed == 0), "{name}");
                         assert_eq!(witness.said(), "", "{name}: nothing runs on a damaged log");
                         assert_eq!(
                             std::fs::read(log_of(dir.path())).unwrap(),
@@ -208,14 +211,14 @@ async fn every_flipped_byte_of_a_run_is_a_typed_error_or_harmless() {
                             "{name}: only the last newline does not count"
                         );
                         check_recovery(&sample, &report, &witness, &history.unwrap(), &name);
-                        assert_eq!(listed.len(), 1);
+                        assert!(listed.is_none_or(|listed| listed == 1), "{name}");
                     }
                 }
             }
         }
     }
     eprintln!("flipped bytes: {refused} refused, {right} recovered");
-    assert!(refused > 4000 && right >= 3);
+    assert!(refused > 2500 && right >= 3);
 }
 
 #[tokio::test]

@@ -334,9 +334,9 @@ async fn a_fan_out_that_is_done_stays_done_when_another_step_changes() {
             async { Ok(1_u32) }
         });
         let ok = p.step::<u32>("approve").input((&each, &changed)).wait_for_signal();
-        p.step("sum").input((&each, &ok)).run(|_cx, (each, ok)| async move {
-            Ok(each.iter().map(|n| **n).sum::<u32>() + *ok)
-        });
+        p.step("sum")
+            .input((&each, &ok))
+            .run(|_cx, (each, ok)| async move { Ok(each.iter().map(|n| **n).sum::<u32>() + *ok) });
         p.build().unwrap()
     };
     let engine = LocalEngine::with_store(MemoryStore::default());

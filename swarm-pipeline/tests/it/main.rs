@@ -7,6 +7,7 @@ mod engine;
 mod files;
 mod render;
 mod faults;
+mod fixture;
 mod judge;
 mod kill;
 mod simulation;

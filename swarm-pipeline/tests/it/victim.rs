@@ -241,7 +241,7 @@ pub(crate) fn pipeline_with(witness: &Witness, scenario: Scenario, ballast: usiz
         },
     );
     let w = witness.clone();
-    let sum = p.step("sum").input(&each).compensate(undo(&w)).run(move |cx, each| {
+    p.step("sum").input(&each).compensate(undo(&w)).run(move |cx, each| {
         w.begin(&cx, &[("each", &*each)]);
         let value = w.end(&cx);
         async { Ok(value) }

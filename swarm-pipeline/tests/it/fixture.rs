@@ -1,0 +1,398 @@
+//! Logs of every released format, read by the code of today: seen as history, and carried on to their ends.
+//!
+//! `SWARM_WRITE_FIXTURES=1 cargo test -p swarm-pipeline --test it fixture` writes those of the present format anew. That is
+//! for a format that was not released yet: a released fixture is never changed.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use swarm_pipeline::testing::{Fault, FaultyStore};
+use swarm_pipeline::{
+    Error, FileStore, Gate, LocalEngine, OnChange, Pipeline, Retry, RunEvent, RunEventKind, RunOptions,
+    RunReport, RunStatus, StepContext, StepError, StepStatus, Why,
+};
+
+use super::victim::{Shown, Witness};
+
+/// Every kind of entry that a log can hold; the fixtures hold them all.
+const ENTRIES: [&str; 22] = [
+    "run_started",
+    "resumed",
+    "redefined",
+    "reset",
+    "step_started",
+    "step_succeeded",
+    "step_failed",
+    "step_prepared",
+    "step_skipped",
+    "step_reused",
+    "fanned_out",
+    "sleeping",
+    "timer_fired",
+    "signalled",
+    "cancel_requested",
+    "undo_started",
+    "undo_succeeded",
+    "undo_failed",
+    "undo_retried",
+    "undo_marked",
+    "rollback_requested",
+    "finished",
+];
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/log-v1")
+}
+
+fn is_writing() -> bool {
+    std::env::var("SWARM_WRITE_FIXTURES").is_ok_and(|write| write == "1")
+}
+
+/// What differs between the runs.
+#[derive(Clone, Copy, Default)]
+struct Twist {
+    /// The last step fails for good.
+    fails: bool,
+    /// The undo of `flaky` fails for good.
+    sticks: bool,
+    /// The version of `audit`.
+    changed: bool,
+}
+
+fn pipeline(witness: &Witness, twist: Twist) -> Pipeline {
+    let say = |w: &Witness| {
+        let w = w.clone();
+        move |cx: &StepContext| {
+            w.tell("begin", cx.step(), cx.item(), cx.attempt(), "");
+            format!("{}#{}", cx.idempotency_key(), cx.attempt())
+        }
+    };
+    let undo = |w: &Witness| {
+        let w = w.clone();
+        move |cx: StepContext, out: Option<Arc<String>>| {
+            let out = out.map_or_else(|| "-".to_owned(), |out| out.to_string());
+            w.tell("undo", cx.step(), cx.item(), cx.attempt(), &out);
+            let fails = cx.step() == "flaky" && (twist.sticks || cx.attempt() == 1);
+            async move { if fails { Err(StepError::new("not undone")) } else { Ok(()) } }
+        }
+    };
+    let soon = Retry::fixed(2, Duration::ZERO);
+    let mut p = Pipeline::builder("fixture");
+    let told = say(witness);
+    let flaky =
+        p.step("flaky").retry(soon.clone()).compensate_retry(soon.clone()).compensate(undo(witness)).run(
+            move |cx, ()| {
+                let value = told(&cx);
+                async move { if cx.attempt() == 1 { Err(StepError::new("at first")) } else { Ok(value) } }
+            },
+        );
+    let told = say(witness);
+    let audit =
+        p.step("audit")
+            .input(&flaky)
+            .version(if twist.changed { "2" } else { "1" })
+            .retry(soon.clone())
+            .gate(
+                Gate::check("second", |audit: &String| {
+                    if audit.ends_with("#1") { Err("it is the first".into()) } else { Ok(()) }
+                })
+                .retry_on_refusal(),
+            )
+            .gate(Gate::at_least("long", 1000.0, |audit: &String| audit.len() as f64).warn_only())
+            .compensate(undo(witness))
+            .run(move |cx, _| {
+                let value = told(&cx);
+                async { Ok(value) }
+            });
+    let told = say(witness);
+    let table = p.step("table").reuse().run(move |cx, ()| {
+        told(&cx);
+        async { Ok(vec![3_u32, 1, 2]) }
+    });
+    let told = say(witness);
+    let each = p.step("each").input(&table).retry(soon).compensate(undo(witness)).run_each(move |cx, item: u32| {
+        let value = told(&cx);
+        async move {
+            if item == 1 && cx.attempt() == 1 { Err(StepError::new("at first")) } else { Ok(value) }
+        }
+    });
+    let nap = p.step("nap").input(&audit).sleep(Duration::from_micros(100));
+    p.step("never").input(&table).when(|table| table.is_empty()).run(|_cx, _| async { Ok(()) });
+    let approve = p.step::<bool>("approve").input((&each, &nap)).wait_for_signal();
+    let told = say(witness);
+    p.step("publish")
+        .input((&approve, &each, &audit))
+        .when(|(_, each, _)| !each.is_empty())
+        .compensate(undo(witness))
+        .run(move |cx, (approve, each, _)| {
+            let value = told(&cx);
+            async move {
+                if twist.fails {
+                    Err(StepError::permanent("for good"))
+                } else {
+                    Ok(format!("{value} {approve} {}", each.len()))
+                }
+            }
+        });
+    p.build().unwrap()
+}
+
+/// A run with an output beside the log.
+fn large(witness: &Witness) -> Pipeline {
+    let w = witness.clone();
+    let mut p = Pipeline::builder("large");
+    let large = p.step("large").run(move |cx, ()| {
+        w.tell("begin", "large", None, cx.attempt(), "");
+        async { Ok("x".repeat(256 * 1024)) }
+    });
+    let approve = p.step::<u32>("approve").wait_for_signal();
+    p.step("length")
+        .input((&large, &approve))
+        .run(|_cx, (large, more)| async move { Ok(large.len() + *more as usize) });
+    p.build().unwrap()
+}
+
+fn until_suspended() -> RunOptions {
+    RunOptions::new().return_when_suspended()
+}
+
+async fn write_all(dir: &Path) -> Result<(), Error> {
+    let w = Witness::in_memory();
+    let plain = pipeline(&w, Twist::default());
+    let fails = pipeline(&w, Twist { fails: true, ..Twist::default() });
+    let sticks = pipeline(&w, Twist { fails: true, sticks: true, ..Twist::default() });
+    let engine = LocalEngine::open(dir)?;
+    engine.run_with(&plain, "earlier", (), until_suspended()).await?;
+
+    for run in ["suspended", "cancelled", "redefined", "succeeded", "undone", "failed", "stuck", "marked"] {
+        engine.run_with(&plain, run, (), until_suspended()).await?;
+    }
+    engine.cancel("cancelled").await?;
+    engine.run(&plain, "cancelled", ()).await?;
+    let changed = pipeline(&w, Twist { changed: true, ..Twist::default() });
+    engine.run_with(&changed, "redefined", (), until_suspended().on_change(OnChange::Rerun)).await?;
+    engine.run_with(&changed, "redefined", (), until_suspended().from_step("nap")).await?;
+    for (run, pipeline) in [
+        ("succeeded", &plain),
+        ("undone", &plain),
+        ("failed", &fails),
+        ("stuck", &sticks),
+        ("marked", &sticks),
+    ] {
+        engine.signal(run, "approve", true).await?;
+        engine.run(pipeline, run, ()).await?;
+    }
+    engine.rollback(&plain, "undone").await?;
+    engine.retry_undo(&sticks, "stuck", "flaky").await?;
+    engine.mark_compensated(&sticks, "marked", "flaky").await?;
+    engine.run_with(&large(&w), "large", (), until_suspended()).await?;
+    engine.signal("large", "approve", 7_u32).await?;
+
+    // Dies when an item is done and another has begun, is taken up, and dies again before it does anything.
+    let store = FileStore::open(dir)?;
+    for n in 1.. {
+        store_delete(&store, "crashed").await?;
+        let dying = LocalEngine::with_store(FaultyStore::failing_at(store.clone(), n, Fault::CrashAfter));
+        let died = dying.run_with(&plain, "crashed", (), until_suspended()).await;
+        assert!(died.is_err(), "it never came to the middle of the fan-out");
+        let history = engine.history("crashed").await?;
+        let item = |kind: &RunEventKind| matches!(kind, RunEventKind::StepSucceeded { item: Some(_), .. });
+        if history.iter().any(|event| item(&event.kind)) {
+            break;
+        }
+    }
+    let dying = LocalEngine::with_store(FaultyStore::failing_at(store.clone(), 1, Fault::CrashAfter));
+    assert!(dying.run_with(&plain, "crashed", (), until_suspended()).await.is_err());
+    for name in ["earlier.jsonl", "reuse", "durations"] {
+        let path = dir.join(name);
+        if path.is_dir() {
+            std::fs::remove_dir_all(path).unwrap()
+        } else {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+    std::fs::write(dir.join("history.txt"), histories(&engine).await?).unwrap();
+    Ok(())
+}
+
+async fn store_delete(store: &FileStore, run: &str) -> Result<(), Error> {
+    use swarm_pipeline::CheckpointStore;
+    store.delete(&run.parse()?).await
+}
+
+/// Every run as its log tells it, one event a line, without the times.
+async fn histories(engine: &LocalEngine) -> Result<String, Error> {
+    let mut text = String::new();
+    for run in engine.runs().await? {
+        text +=
+            &format!("{} of {}: {}, {} of {} done\n", run.run, run.pipeline, run.status, run.done, run.steps);
+        for RunEvent { kind, .. } in engine.history(run.run.as_str()).await? {
+            text += &format!("  {kind:?}\n");
+        }
+    }
+    Ok(text)
+}
+
+/// A copy of the fixtures, for the store mends and appends.
+fn copy() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    copy_dir(&fixtures(), dir.path());
+    dir
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir(&to).unwrap();
+            copy_dir(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+/// Whether the fixtures are there to be read; when they are written, the readers come the next time.
+fn are_there() -> bool {
+    if is_writing() {
+        eprintln!("left out: the fixtures are being written; read them without SWARM_WRITE_FIXTURES");
+    }
+    !is_writing()
+}
+
+#[tokio::test]
+async fn the_fixtures_are_written_when_that_is_asked_for() {
+    if is_writing() {
+        let dir = fixtures();
+        let _ = std::fs::remove_dir_all(&dir);
+        write_all(&dir).await.unwrap();
+    }
+}
+
+#[test]
+fn the_fixtures_hold_every_kind_of_entry() {
+    if !are_there() {
+        return;
+    }
+    let mut found = BTreeSet::new();
+    for entry in std::fs::read_dir(fixtures()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "jsonl") {
+            let text = std::fs::read_to_string(path).unwrap();
+            for line in text.lines().skip(1) {
+                let line: serde_json::Value = serde_json::from_str(line).unwrap();
+                found.extend(line["event"].as_object().unwrap().keys().cloned());
+            }
+        }
+    }
+    assert_eq!(found, ENTRIES.iter().map(|entry| (*entry).to_owned()).collect());
+}
+
+#[tokio::test]
+async fn logs_of_format_1_are_read_as_the_history_they_were() {
+    if !are_there() {
+        return;
+    }
+    let dir = copy();
+    let engine = LocalEngine::open(dir.path()).unwrap();
+    let expected = std::fs::read_to_string(fixtures().join("history.txt")).unwrap();
+    assert_eq!(histories(&engine).await.unwrap(), expected);
+    assert_eq!(engine.runs().await.unwrap().len(), 10);
+}
+
+/// What the steps of a resumed run did.
+fn begun(witness: &Witness) -> Vec<String> {
+    let words = |line: &str| line.split(' ').skip(1).take(4).collect::<Vec<_>>().join(" ");
+    witness.said().lines().map(words).collect()
+}
+
+fn output(report: &RunReport, step: &str) -> String {
+    report.output_by_name::<serde_json::Value>(step).unwrap().shown()
+}
+
+#[tokio::test]
+async fn runs_of_format_1_are_carried_on_from_where_they_were() {
+    if !are_there() {
+        return;
+    }
+    let dir = copy();
+    let engine = LocalEngine::open(dir.path()).unwrap();
+    let w = Witness::in_memory();
+    let plain = pipeline(&w, Twist::default());
+
+    engine.signal("suspended", "approve", false).await.unwrap();
+    let report = engine.run(&plain, "suspended", ()).await.unwrap();
+    assert!(report.is_success(), "{report}");
+    assert_eq!(begun(&w), ["begin publish - 1"]);
+    assert_eq!(*report.output_by_name::<String>("publish").unwrap(), "suspended/publish#1 false 3");
+    assert_eq!(output(&report, "each"), "suspended/each[0]#1+suspended/each[1]#2+suspended/each[2]#1");
+    assert_eq!(output(&report, "audit"), "suspended/audit#2");
+    assert_eq!(report.why("table").unwrap(), Why::Reused { from: "earlier".into() });
+    assert_eq!(report.why("never").unwrap(), Why::ConditionFalse);
+    assert_eq!(report.why("flaky").unwrap(), Why::Recorded);
+    let gates: Vec<_> = report.step("audit").unwrap().attempts.iter().flat_map(|a| a.gates.clone()).collect();
+    assert_eq!(gates.len(), 4);
+
+    // The item that was recorded stays; those that had begun or not are made.
+    let w = Witness::in_memory();
+    let report =
+        engine.run_with(&pipeline(&w, Twist::default()), "crashed", (), until_suspended()).await.unwrap();
+    assert_eq!(report.status(), RunStatus::Suspended);
+    let items = |line: &&String| line.starts_with("begin each");
+    let (all, done) = (output(&report, "each"), report.step("each").unwrap());
+    assert_eq!((all.split('+').count(), done.status), (3, StepStatus::Succeeded));
+    assert!(!begun(&w).iter().any(|line| line.starts_with("begin flaky - 1")));
+    assert!(begun(&w).iter().filter(items).count() < 4, "{:?}", begun(&w));
+    assert!(!begun(&w).iter().any(|line| line.starts_with("begin each 0")), "{:?}", begun(&w));
+
+    // An output beside the log.
+    let w = Witness::in_memory();
+    let report = engine.run(&large(&w), "large", ()).await.unwrap();
+    assert_eq!((output(&report, "length"), w.said()), ((256 * 1024 + 7).to_string(), String::new()));
+
+    // A definition that changed on the way.
+    let w = Witness::in_memory();
+    let changed = pipeline(&w, Twist { changed: true, ..Twist::default() });
+    engine.signal("redefined", "approve", true).await.unwrap();
+    let report = engine.run(&changed, "redefined", ()).await.unwrap();
+    assert!(report.is_success(), "{report}");
+    assert_eq!(begun(&w), ["begin publish - 1"]);
+    assert_eq!(output(&report, "audit"), "redefined/audit#3");
+}
+
+#[tokio::test]
+async fn runs_of_format_1_that_are_over_are_answered_without_running_anything() {
+    if !are_there() {
+        return;
+    }
+    let dir = copy();
+    let engine = LocalEngine::open(dir.path()).unwrap();
+    let w = Witness::in_memory();
+    let plain = pipeline(&w, Twist::default());
+    for (run, status) in [
+        ("succeeded", RunStatus::Succeeded),
+        ("undone", RunStatus::RolledBack),
+        ("failed", RunStatus::Failed),
+        ("marked", RunStatus::Failed),
+        ("cancelled", RunStatus::Cancelled),
+        ("stuck", RunStatus::Stuck),
+    ] {
+        let report = engine.run(&plain, run, ()).await.unwrap();
+        assert_eq!(report.status(), status, "{run}");
+        if !matches!(run, "succeeded" | "stuck") {
+            assert!(report.step("audit").unwrap().undo.is_some(), "{run}");
+        }
+    }
+    assert_eq!(begun(&w), [""; 0]);
+    // An undo that was stuck can still be tried again, and brings the rest of the rollback.
+    let report = engine.retry_undo(&plain, "stuck", "flaky").await.unwrap();
+    assert_eq!((report.status(), report.stuck()), (RunStatus::Failed, Vec::<&str>::new()));
+    assert_eq!(begun(&w).len(), 1, "{:?}", begun(&w));
+    assert!(begun(&w)[0].starts_with("undo flaky -"));
+    // A run that failed goes on where it was mended.
+    let report = engine.run_with(&plain, "failed", (), RunOptions::new().retry_failed()).await.unwrap();
+    assert!(report.is_success(), "{report}");
+}
