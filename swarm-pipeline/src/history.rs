@@ -1,6 +1,6 @@
 //! Runs as their logs tell them, without the pipeline they belong to.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 
@@ -35,6 +35,9 @@ pub struct RunSummary {
 pub(crate) fn summarize(run: &RunId, records: &[Record]) -> Result<RunSummary> {
     let opened = open(run, records)?;
     let mut done: HashSet<String> = HashSet::new();
+    // The items of each fan-out step: how many there are, and those that are done.
+    let mut items: HashMap<String, (u32, HashSet<u32>)> = HashMap::new();
+    let mut sleeping: HashSet<String> = HashSet::new();
     let (mut status, mut steps_known) = (RunStatus::Unfinished, 0);
     let (mut started, mut updated) = (None, 0);
     for record in records {
@@ -49,10 +52,31 @@ pub(crate) fn summarize(run: &RunId, records: &[Record]) -> Result<RunSummary> {
                 rerun.iter().for_each(|step| drop(done.remove(&**step)));
             }
             Entry::Reset { steps, .. } => steps.iter().for_each(|step| drop(done.remove(&**step))),
-            Entry::StepSucceeded { attempt: Attempt { step, .. }, .. }
+            Entry::FannedOut { step, items: 0, .. } => drop(done.insert(step.to_string())),
+            Entry::FannedOut { step, items: count, .. } => {
+                items.insert(step.to_string(), (*count, HashSet::new()));
+            }
+            Entry::StepSucceeded { attempt: Attempt { step, item: Some(item), .. }, .. } => {
+                if let Some((count, all)) = items.get_mut(&**step) {
+                    all.insert(*item);
+                    if all.len() == *count as usize {
+                        done.insert(step.to_string());
+                    }
+                }
+            }
+            Entry::Sleeping { step, .. } => drop(sleeping.insert(step.to_string())),
+            // The timer of a retry fires too.
+            Entry::TimerFired { step, item: None, .. } => {
+                if sleeping.remove(&**step) {
+                    done.insert(step.to_string());
+                }
+            }
+            Entry::StepSucceeded { attempt: Attempt { step, item: None, .. }, .. }
             | Entry::StepReused { step, .. }
             | Entry::Signalled { step, .. } => drop(done.insert(step.to_string())),
-            Entry::UndoSucceeded(Attempt { step, .. }) => drop(done.remove(&**step)),
+            Entry::UndoSucceeded(Attempt { step, .. }) | Entry::UndoMarked { step, .. } => {
+                done.remove(&**step);
+            }
             _ => {}
         }
         status = match entry {
