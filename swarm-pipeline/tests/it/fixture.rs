@@ -392,7 +392,10 @@ async fn runs_of_format_1_that_are_over_are_answered_without_running_anything() 
     assert_eq!((report.status(), report.stuck()), (RunStatus::Failed, Vec::<&str>::new()));
     assert_eq!(begun(&w).len(), 1, "{:?}", begun(&w));
     assert!(begun(&w)[0].starts_with("undo flaky -"));
-    // A run that failed goes on where it was mended.
-    let report = engine.run_with(&plain, "failed", (), RunOptions::new().retry_failed()).await.unwrap();
-    assert!(report.is_success(), "{report}");
+    // A run that failed goes on where it was mended, and wants the approval of what it does anew.
+    let options = until_suspended().retry_failed();
+    let report = engine.run_with(&plain, "failed", (), options).await.unwrap();
+    assert_eq!((report.status(), report.awaited_signals()), (RunStatus::Suspended, vec!["approve"]));
+    engine.signal("failed", "approve", true).await.unwrap();
+    assert!(engine.run(&plain, "failed", ()).await.unwrap().is_success());
 }
