@@ -177,7 +177,7 @@ async fn every_flipped_byte_of_a_run_is_a_typed_error_or_harmless() {
     let (mut refused, mut right) = (0, 0);
     for (number, sample) in samples().await.into_iter().enumerate() {
         // Every byte of the first, and some of the others.
-        let stride = if number == 0 || is_long() { 1 } else { 4 };
+        let stride = if number == 0 || is_long() { 1 } else { 8 };
         for at in (0..sample.bytes.len()).rev().step_by(stride) {
             let masks: &[u8] = &[0x01, 0x20, 0x80];
             let masks = if is_long() { masks } else { &masks[at % 3..=at % 3] };
@@ -218,7 +218,7 @@ async fn every_flipped_byte_of_a_run_is_a_typed_error_or_harmless() {
         }
     }
     eprintln!("flipped bytes: {refused} refused, {right} recovered");
-    assert!(refused > 2500 && right >= 3);
+    assert!(refused > 2000 && right >= 3);
 }
 
 #[tokio::test]
@@ -229,7 +229,7 @@ async fn a_run_whose_log_is_cut_anywhere_repeats_what_was_cut_off_and_nothing_el
         for len in 0..=sample.bytes.len() {
             let near_an_end =
                 sample.bytes[len.saturating_sub(3)..(len + 3).min(sample.bytes.len())].contains(&b'\n');
-            if !is_long() && !near_an_end && len % 5 != 0 {
+            if !is_long() && !near_an_end && len % 16 != 0 {
                 continue;
             }
             let name = format!("{}, cut to {len} bytes", sample.name);
@@ -251,7 +251,7 @@ async fn a_run_whose_log_is_cut_anywhere_repeats_what_was_cut_off_and_nothing_el
         }
     }
     eprintln!("cut logs: {cuts} lengths, {repeated} attempts and undos repeated");
-    assert!(cuts > 1000 && repeated > cuts);
+    assert!(cuts > 500 && repeated > cuts);
 }
 
 /// A run with an output beside the log, which ends in the middle: its last step holds it up.

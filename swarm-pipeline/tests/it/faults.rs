@@ -8,13 +8,14 @@ use std::sync::Mutex;
 
 use swarm_pipeline::testing::{Fault, FaultyStore};
 use swarm_pipeline::{
-    CheckpointStore, Durability, ErrorKind, FileStore, LocalEngine, MemoryStore, Pipeline, Result, RunEvent,
+    CheckpointStore, ErrorKind, FileStore, LocalEngine, MemoryStore, Pipeline, Result, RunEvent,
     RunEventKind, RunReport,
 };
 
 use super::judge::{Tally, judge};
 use super::kill::{
     Calls, DURABILITIES, End, Thread, Victim, can_inject, combinations, end, in_parallel, is_long, points,
+    some_combinations,
 };
 use super::store::kit::fencing;
 use super::victim::{self, RUN, Scenario, Witness};
@@ -135,12 +136,9 @@ fn a_disk_that_is_full_or_broken_at_any_call_is_a_typed_error_and_the_run_goes_o
     if !can_inject("failing calls") {
         return;
     }
-    let kinds: Vec<_> = combinations().flat_map(|(s, d)| FAILURES.map(|failure| (s, d, failure))).collect();
+    let kinds: Vec<_> =
+        some_combinations().flat_map(|(s, d)| FAILURES.map(|failure| (s, d, failure))).collect();
     let jobs = Mutex::new(Vec::new());
-    let kinds: Vec<_> = kinds
-        .into_iter()
-        .filter(|(s, d, _)| is_long() || (*s == Scenario::Fails) == (*d == Durability::Power))
-        .collect();
     in_parallel(&kinds, |&(scenario, durability, (calls, fault)), _| {
         let count = Victim::new(scenario, durability).count(calls);
         let found = points(count, 2).into_iter().map(|n| (scenario, durability, calls, fault, n));

@@ -18,8 +18,7 @@ struct Line {
     rest: String,
 }
 
-/// A promise that was broken.
-#[derive(Debug)]
+/// A promise that was broken, and how.
 pub(crate) enum Broken {
     ExecutedAgain(String),
     ResultLost(String),
@@ -46,13 +45,14 @@ impl Tally {
         self.begun += verdict.begun;
         self.acknowledged += verdict.acknowledged;
         for broken in verdict.broken {
-            match &broken {
-                Broken::ExecutedAgain(_) => self.executed_again += 1,
-                Broken::ResultLost(_) => self.lost += 1,
-                Broken::Other(_) => self.other += 1,
-            }
+            let (count, what) = match broken {
+                Broken::ExecutedAgain(what) => (&mut self.executed_again, what),
+                Broken::ResultLost(what) => (&mut self.lost, what),
+                Broken::Other(what) => (&mut self.other, what),
+            };
+            *count += 1;
             if self.samples.len() < 10 {
-                self.samples.push(format!("{name}: {broken:?}"));
+                self.samples.push(format!("{name}: {what}"));
             }
         }
     }
@@ -294,7 +294,8 @@ fn judge_log(seen: &Seen, broken: &mut Vec<Broken>, history: &[RunEvent]) {
                 started.insert((task, *attempt));
             }
             RunEventKind::StepSucceeded { step, item, attempt } => {
-                if succeeded.insert((step.clone(), *item), *attempt).is_some() {
+                let earlier = succeeded.insert((step.clone(), *item), *attempt);
+                if earlier.is_some() {
                     broken.push(Broken::ExecutedAgain(format!("{step} {item:?} succeeded twice in the log")));
                 }
             }
