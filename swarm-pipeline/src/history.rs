@@ -49,10 +49,12 @@ pub(crate) fn summarize(run: &RunId, records: &[Record]) -> Result<RunSummary> {
             Entry::Redefined { steps, rerun, .. } => {
                 steps_known = steps.len();
                 done.retain(|step| steps.iter().any(|known| known.name == *step));
-                rerun.iter().for_each(|step| drop(done.remove(&**step)));
+                done.retain(|step| !rerun.iter().any(|again| again == step));
             }
-            Entry::Reset { steps, .. } => steps.iter().for_each(|step| drop(done.remove(&**step))),
-            Entry::FannedOut { step, items: 0, .. } => drop(done.insert(step.to_string())),
+            Entry::Reset { steps, .. } => done.retain(|step| !steps.iter().any(|again| again == step)),
+            Entry::FannedOut { step, items: 0, .. } => {
+                done.insert(step.to_string());
+            }
             Entry::FannedOut { step, items: count, .. } => {
                 items.insert(step.to_string(), (*count, HashSet::new()));
             }
@@ -64,16 +66,18 @@ pub(crate) fn summarize(run: &RunId, records: &[Record]) -> Result<RunSummary> {
                     }
                 }
             }
-            Entry::Sleeping { step, .. } => drop(sleeping.insert(step.to_string())),
+            Entry::Sleeping { step, .. } => {
+                sleeping.insert(step.to_string());
+            }
             // The timer of a retry fires too.
-            Entry::TimerFired { step, item: None, .. } => {
-                if sleeping.remove(&**step) {
-                    done.insert(step.to_string());
-                }
+            Entry::TimerFired { step, item: None, .. } if sleeping.remove(&**step) => {
+                done.insert(step.to_string());
             }
             Entry::StepSucceeded { attempt: Attempt { step, item: None, .. }, .. }
             | Entry::StepReused { step, .. }
-            | Entry::Signalled { step, .. } => drop(done.insert(step.to_string())),
+            | Entry::Signalled { step, .. } => {
+                done.insert(step.to_string());
+            }
             Entry::UndoSucceeded(Attempt { step, .. }) | Entry::UndoMarked { step, .. } => {
                 done.remove(&**step);
             }

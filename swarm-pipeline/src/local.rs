@@ -54,7 +54,7 @@ enum Control {
 pub struct RunOptions {
     on_change: OnChange,
     retry_failed: bool,
-    from_step: Option<String>,
+    restart_from: Option<String>,
     return_when_suspended: bool,
 }
 
@@ -93,8 +93,8 @@ impl RunOptions {
 
     /// Goes back to the checkpoint before `step`: it and everything that depends on it run again, whatever their results were.
     #[must_use]
-    pub fn from_step(mut self, step: impl Into<String>) -> Self {
-        self.from_step = Some(step.into());
+    pub fn restart_from(mut self, step: impl Into<String>) -> Self {
+        self.restart_from = Some(step.into());
         self
     }
 
@@ -209,7 +209,7 @@ impl LocalEngine {
     /// As [`run`](LocalEngine::run), with options for a run that is there already.
     ///
     /// # Errors
-    /// As [`run`](LocalEngine::run); [`ErrorKind::NotFound`] where [`RunOptions::from_step`] names no step.
+    /// As [`run`](LocalEngine::run); [`ErrorKind::NotFound`] where [`RunOptions::restart_from`] names no step.
     pub async fn run_with<I: Serialize>(
         &self,
         pipeline: &Pipeline,

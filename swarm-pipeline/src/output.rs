@@ -21,7 +21,7 @@ pub trait StepOutput: Serialize + DeserializeOwned + Send + Sync + 'static {}
 
 impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> StepOutput for T {}
 
-pub trait AnyOutput: Any {
+pub(crate) trait AnyOutput: Any {
     fn encode(&self) -> serde_json::Result<Box<RawValue>>;
 }
 
@@ -32,7 +32,7 @@ impl<T: StepOutput> AnyOutput for T {
 }
 
 /// An output whose type only the step knows.
-pub type Output = Arc<dyn AnyOutput + Send + Sync>;
+pub(crate) type Output = Arc<dyn AnyOutput + Send + Sync>;
 
 /// Reads an output of type `T` from its JSON.
 pub(crate) fn decode<T: StepOutput>(json: &str) -> serde_json::Result<Output> {
@@ -53,7 +53,7 @@ pub(crate) fn typed<T: StepOutput>(output: &Output) -> Result<Arc<T>, StepError>
 
 /// The outputs of a run so far, by step and, for fan-out steps, by item.
 #[derive(Default)]
-pub struct Outputs {
+pub(crate) struct Outputs {
     pub(crate) steps: Vec<Option<Output>>,
     pub(crate) items: HashMap<u32, Vec<Option<Output>>>,
 }

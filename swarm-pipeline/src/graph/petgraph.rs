@@ -114,7 +114,7 @@ impl Visitable for Graph {
     }
 }
 
-impl<'a> IntoNodeIdentifiers for &'a Graph {
+impl IntoNodeIdentifiers for &Graph {
     type NodeIdentifiers = std::ops::Range<u32>;
 
     fn node_identifiers(self) -> Self::NodeIdentifiers {

@@ -551,7 +551,7 @@ fn take_up(run: &mut Run, token: u64, options: &RunOptions, verb: Option<Event>)
         run.resumed(token, at)?;
         return run.record(verb, at);
     }
-    if let Some(name) = &options.from_step {
+    if let Some(name) = &options.restart_from {
         let step = super::find(&run.shared.pipeline, name)?;
         let steps = run.scheduler.downstream([step]);
         run.resumed(token, at)?;

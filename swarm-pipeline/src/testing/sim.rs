@@ -376,7 +376,7 @@ impl<'a> Simulation<'a> {
             return Ok(Crash::None);
         }
         self.crashes += 1;
-        let appended = self.chance.next() % 2 == 0;
+        let appended = self.chance.next().is_multiple_of(2);
         if appended {
             self.flush();
         } else {

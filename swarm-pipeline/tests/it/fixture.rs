@@ -173,7 +173,7 @@ async fn write_all(dir: &Path) -> Result<(), Error> {
     engine.run(&plain, "cancelled", ()).await?;
     let changed = pipeline(&w, Twist { changed: true, ..Twist::default() });
     engine.run_with(&changed, "redefined", (), until_suspended().on_change(OnChange::Rerun)).await?;
-    engine.run_with(&changed, "redefined", (), until_suspended().from_step("nap")).await?;
+    engine.run_with(&changed, "redefined", (), until_suspended().restart_from("nap")).await?;
     for (run, pipeline) in [
         ("succeeded", &plain),
         ("undone", &plain),

@@ -3,13 +3,14 @@
 
 mod corruption;
 mod engine;
+mod faults;
+mod features;
 #[cfg(feature = "files")]
 mod files;
-mod render;
-mod faults;
 mod fixture;
 mod judge;
 mod kill;
+mod render;
 mod simulation;
 mod store;
 mod victim;

@@ -234,7 +234,7 @@ fn random_runs_keep_every_promise_under_crashes_cancels_and_signals() {
         let salt = chance.next();
         sim = sim.failure(move |attempt| {
             // One undo in forty fails at every attempt, so that the run gets stuck.
-            let stuck = attempt.undo && salt.wrapping_add(attempt.step.len() as u64) % 40 == 0;
+            let stuck = attempt.undo && salt.wrapping_add(attempt.step.len() as u64).is_multiple_of(40);
             let mut chance = Chance(salt ^ u64::from(attempt.attempt) << 32);
             attempt.step.bytes().for_each(|byte| chance.0 = chance.next() ^ u64::from(byte));
             chance.0 ^= u64::from(attempt.item.unwrap_or(99));
