@@ -293,14 +293,19 @@ impl Run {
                 if !gates.is_empty() {
                     self.notes.insert((task, attempt, false), Note { error: None, gates });
                 }
-                self.keep(task, output)?;
-                self.note(Event::Succeeded { task, attempt }, at)
+                self.succeeded(task, attempt, output, at)
             }
             Err(error) => {
                 self.notes.insert((task, attempt, false), Note { error: Some(error), gates });
                 self.note(Event::Failed { task, attempt, at, retry }, at)
             }
         }
+    }
+
+    /// The part of [`Run::ended`] that is left where there is neither a log nor a gate.
+    pub(crate) fn succeeded(&mut self, task: Task, attempt: u32, output: Output, at: i64) -> Result<()> {
+        self.keep(task, output)?;
+        self.note(Event::Succeeded { task, attempt }, at)
     }
 
     /// Keeps the output of a task; the last item of a fan-out completes the output of the step.
