@@ -227,6 +227,10 @@ pub enum Why {
         /// That step.
         step: String,
     },
+    /// Its signal came, or its time.
+    Waited,
+    /// It waits for its signal, or its time.
+    Waiting,
     /// The run ended, or was suspended, before its turn came.
     NotReached,
 }
@@ -243,6 +247,8 @@ impl fmt::Display for Why {
             Why::ConditionFalse => f.write_str("skipped: its condition was false"),
             Why::SkippedWith { step } => write!(f, "skipped: it needs {step:?}, which was skipped"),
             Why::BlockedBy { step } => write!(f, "not run: it needs {step:?}, which failed"),
+            Why::Waited => f.write_str("done: what it waited for has come"),
+            Why::Waiting => f.write_str("open: what it waits for has not come"),
             Why::NotReached => f.write_str("not run: the run ended before its turn came"),
         }
     }
@@ -332,7 +338,8 @@ impl RunReport {
                 if status(step) == wanted {
                     return Some(graph.name(step).to_owned());
                 }
-                stack.extend(graph.dependencies(step).iter().filter(|d| status(**d) == Status::Blocked));
+                let unreached = |d: &&u32| matches!(status(**d), Status::Blocked | Status::Waiting);
+                stack.extend(graph.dependencies(step).iter().filter(unreached));
             }
             None
         };
@@ -343,12 +350,23 @@ impl RunReport {
                 None => Why::ConditionFalse,
             },
             Status::Blocked => Why::BlockedBy { step: cause(Status::Failed).unwrap_or_default() },
-            _ => {
+            Status::AwaitingSignal | Status::Sleeping => Why::Waiting,
+            status => {
                 let is_start = |moment: &&Moment| matches!(moment.event, Event::Started { task, .. } if task.step == step);
-                let attempts = self.history.iter().filter(is_start).count() as u32;
+                let mut tries: std::collections::HashMap<u32, u32> = std::collections::HashMap::new();
+                for moment in self.history.iter().filter(is_start) {
+                    if let Event::Started { task, .. } = moment.event {
+                        *tries.entry(task.item).or_default() += 1;
+                    }
+                }
+                let attempts = tries.into_values().max().unwrap_or(0);
                 let now = self.history[self.recovered..].iter().filter(is_start).count();
                 if attempts == 0 {
-                    Why::NotReached
+                    match (status, cause(Status::Failed)) {
+                        (Status::Succeeded, _) => Why::Waited,
+                        (_, Some(step)) => Why::BlockedBy { step },
+                        (_, None) => Why::NotReached,
+                    }
                 } else if now == 0 {
                     Why::Recorded
                 } else if self.changed.contains(&step) {

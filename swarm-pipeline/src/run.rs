@@ -358,14 +358,21 @@ impl Run {
         }
     }
 
-    pub(crate) fn reset(&mut self, steps: Vec<u32>, at: i64) -> Result<()> {
+    /// Lets `steps` run again, of those in `keep_items` only the items without a result.
+    pub(crate) fn reset(&mut self, steps: Vec<u32>, keep_items: &[u32], at: i64) -> Result<()> {
         let pipeline = self.shared.pipeline.clone();
-        let names = steps.iter().map(|step| Cow::Borrowed(pipeline.graph().name(*step))).collect();
-        self.write(&Entry::Reset { at, steps: names })?;
-        self.forget(&steps);
-        self.scheduler.reset(steps.iter().copied());
+        let names =
+            |steps: &[u32]| steps.iter().map(|step| Cow::Borrowed(pipeline.graph().name(*step))).collect();
+        self.write(&Entry::Reset { at, steps: names(&steps), keep_items: names(keep_items) })?;
+        self.put_back(&steps, keep_items);
         self.asked.extend(steps);
         Ok(())
+    }
+
+    fn put_back(&mut self, steps: &[u32], keep_items: &[u32]) {
+        let whole: Vec<u32> = steps.iter().copied().filter(|step| !keep_items.contains(step)).collect();
+        self.forget(&whole);
+        self.scheduler.reset(&whole, keep_items);
     }
 
     fn forget(&mut self, steps: &[u32]) {

@@ -47,6 +47,9 @@ pub(crate) enum Entry<'a> {
         at: i64,
         #[serde(borrow)]
         steps: Vec<Cow<'a, str>>,
+        /// Those of `steps` that are fan-outs whose recorded items still stand.
+        #[serde(default, borrow, skip_serializing_if = "Vec::is_empty")]
+        keep_items: Vec<Cow<'a, str>>,
     },
     StepStarted(#[serde(borrow)] Attempt<'a>),
     StepSucceeded {

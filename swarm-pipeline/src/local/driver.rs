@@ -564,13 +564,14 @@ fn take_up(run: &mut Run, token: u64, options: &RunOptions, verb: Option<Event>)
         let step = super::find(&run.shared.pipeline, name)?;
         let steps = run.scheduler.downstream([step]);
         run.resumed(token, at)?;
-        return run.reset(steps, at);
+        return run.reset(steps, &[], at);
     }
     let over = run.scheduler.is_finished();
     if over && options.retry_failed && !matches!(status, RunStatus::Succeeded | RunStatus::Stuck) {
         let steps = run.scheduler.unfinished();
+        let keep_items = run.scheduler.partly_done(&steps);
         run.resumed(token, at)?;
-        return run.reset(steps, at);
+        return run.reset(steps, &keep_items, at);
     }
     if !over {
         run.resumed(token, at)?;

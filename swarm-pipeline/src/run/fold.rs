@@ -268,8 +268,14 @@ impl Run {
                 known.forget(step);
                 self.forget(&[step]);
             }
-            Entry::Reset { steps, .. } | Entry::Redefined { rerun: steps, .. } => {
-                let steps: Vec<u32> = steps.iter().filter_map(|step| find(step)).collect();
+            Entry::Reset { .. } | Entry::Redefined { .. } => {
+                let (again, keep): (_, &[_]) = match entry {
+                    Entry::Reset { steps, keep_items, .. } => (steps, keep_items),
+                    Entry::Redefined { rerun, .. } => (rerun, &[]),
+                    _ => return Ok(()),
+                };
+                let whole = again.iter().filter(|step| !keep.contains(step));
+                let steps: Vec<u32> = whole.filter_map(|step| find(step)).collect();
                 steps.iter().for_each(|step| known.forget(*step));
                 self.forget(&steps);
             }
@@ -283,13 +289,10 @@ impl Run {
         match entry {
             Entry::RunStarted { .. } | Entry::Redefined { .. } => Ok(()),
             Entry::Resumed { at, .. } => self.note(Event::Resumed, *at),
-            Entry::Reset { steps, .. } => {
-                let mut found = Vec::new();
-                for step in steps {
-                    found.push(self.step(step)?);
-                }
-                self.forget(&found);
-                self.scheduler.reset(found);
+            Entry::Reset { steps, keep_items, .. } => {
+                let found = steps.iter().map(|step| self.step(step)).collect::<Result<Vec<_>>>()?;
+                let keep = keep_items.iter().map(|step| self.step(step)).collect::<Result<Vec<_>>>()?;
+                self.put_back(&found, &keep);
                 Ok(())
             }
             Entry::StepStarted(attempt) => {

@@ -84,7 +84,7 @@ async fn a_failure_undoes_what_is_done_or_may_be_done_in_reverse() {
         ["build", "stage", "test", "undo test None", "undo stage Some(1)", "undo build Some(0)"]
     );
     assert_eq!(report.step("stage").unwrap().undo, Some(UndoState::Done));
-    assert_eq!(report.why("live").unwrap(), Why::NotReached);
+    assert_eq!(report.why("live").unwrap(), Why::BlockedBy { step: "test".into() });
 }
 
 #[tokio::test]
@@ -354,4 +354,30 @@ async fn a_fan_out_that_is_done_stays_done_when_another_step_changes() {
     let report = engine.run(&changed, "r", ()).await.unwrap();
     assert_eq!(*report.output_by_name::<u32>("sum").unwrap(), 7);
     assert_eq!(said(&log), [""; 0]);
+}
+
+#[tokio::test]
+async fn going_on_after_a_failure_runs_only_the_items_without_a_result() {
+    let (log, mended) = (Log::default(), Arc::new(AtomicU32::new(0)));
+    let mut p = Pipeline::builder("fan");
+    p.rollback(Rollback::Manual);
+    let list = p.step("list").run(|_cx, ()| async { Ok((0..6).collect::<Vec<u32>>()) });
+    let (say_to, flag) = (Arc::clone(&log), Arc::clone(&mended));
+    let each = p.step("each").input(&list).run_each(move |_cx, n: u32| {
+        say(&say_to, &format!("{n}"));
+        let fails = n == 3 && flag.load(Ordering::SeqCst) == 0;
+        async move { if fails { Err(StepError::new("three")) } else { Ok(n) } }
+    });
+    let sum =
+        p.step("sum").input(&each).run(|_cx, all| async move { Ok(all.iter().map(|n| **n).sum::<u32>()) });
+    let pipeline = p.build().unwrap();
+    let engine = LocalEngine::with_store(MemoryStore::default());
+    let report = engine.run(&pipeline, "r", ()).await.unwrap();
+    assert_eq!(report.status(), RunStatus::Failed);
+    assert_eq!(said(&log), ["0", "1", "2", "3"]);
+    mended.store(1, Ordering::SeqCst);
+    let report = engine.run_with(&pipeline, "r", (), RunOptions::new().retry_failed()).await.unwrap();
+    assert_eq!(*report.output(&sum).unwrap(), 15, "{report}");
+    assert_eq!(said(&log), ["3", "4", "5"]);
+    assert_eq!(*engine.run(&pipeline, "r", ()).await.unwrap().output(&sum).unwrap(), 15);
 }
