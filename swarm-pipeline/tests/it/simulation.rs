@@ -222,7 +222,8 @@ fn check(case: &Case, sim: &SimReport) -> Result<(), String> {
 
 #[test]
 fn random_runs_keep_every_promise_under_crashes_cancels_and_signals() {
-    let runs: u64 = std::env::var("SWARM_SIMULATIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(1_000);
+    let usual = if std::env::var_os("SWARM_LONG").is_some() { 10_000 } else { 1_000 };
+    let runs: u64 = std::env::var("SWARM_SIMULATIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(usual);
     let first: u64 = std::env::var("SWARM_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
     let mut ended: HashMap<RunStatus, u64> = HashMap::new();
     let (mut crashes, mut recorded) = (0, 0);
