@@ -404,3 +404,64 @@ async fn a_second_driver_in_the_same_process_finds_the_run_busy() {
     assert!(first.await.unwrap().unwrap().is_success());
     assert_eq!(witness.said().lines().count(), 3);
 }
+
+/// Signals a run that waits for it, or cancels it, while it is driven; the answer, if it came so far.
+async fn speak(engine: LocalEngine, cancel: bool) -> Option<Result<()>> {
+    let mut p = Pipeline::builder("waiting");
+    let ok = p.step::<u32>("approve").wait_for_signal();
+    p.step("last").input(&ok).run(|_cx, ok| async move { Ok(*ok) });
+    let pipeline = p.build().unwrap();
+    let mut events = engine.events();
+    let mut run = Box::pin(engine.run(&pipeline, RUN, ()));
+    loop {
+        tokio::select! {
+            _ = &mut run => return None,
+            Some(event) = futures::StreamExt::next(&mut events) => {
+                if matches!(event.kind, RunEventKind::Suspended { .. }) {
+                    break;
+                }
+            }
+        }
+    }
+    let say = async {
+        match cancel {
+            true => engine.cancel(RUN).await,
+            false => engine.signal(RUN, "approve", 7_u32).await,
+        }
+    };
+    let (_, answer) = futures::future::join(async { drop(run.await) }, say).await;
+    Some(answer)
+}
+
+#[tokio::test]
+async fn a_signal_or_a_cancellation_that_was_answered_is_in_the_log() {
+    let (mut kept, mut refused) = (0, 0);
+    for (cancel, fault) in
+        [false, true].into_iter().flat_map(|cancel| Fault::ALL.map(|fault| (cancel, fault)))
+    {
+        for n in 0..6 {
+            let disk = MemoryStore::new();
+            let store = FaultyStore::failing_at(disk.clone(), n, fault);
+            let answer = speak(LocalEngine::with_store(store), cancel).await;
+            let history = LocalEngine::with_store(disk).history(RUN).await.unwrap_or_default();
+            let is_there = history.iter().any(|event| {
+                matches!(event.kind, RunEventKind::Signalled { .. } | RunEventKind::CancelRequested)
+            });
+            match answer {
+                Some(Ok(())) => {
+                    assert!(
+                        is_there,
+                        "{fault:?} at {n}, cancel {cancel}: it was answered, but is not in the log"
+                    );
+                    kept += 1;
+                }
+                Some(Err(error)) => {
+                    assert_eq!(error.kind(), ErrorKind::Io, "{fault:?} at {n}, cancel {cancel}: {error:?}");
+                    refused += 1;
+                }
+                None => assert!(!is_there),
+            }
+        }
+    }
+    assert!(kept >= 16 && refused >= 6, "{kept} kept, {refused} refused");
+}
