@@ -10,7 +10,7 @@ mod ready;
 mod resume;
 mod rollback;
 
-use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 
 pub(crate) use plan::{Kind, NONE, Plan, Ranks, StepPlan};
@@ -200,7 +200,7 @@ impl Scheduler {
             status => (status, state.attempt, state.tries),
         };
         let mut all: Vec<String> = self.tasks.iter().map(|state| format!("{:?}", status(state))).collect();
-        let items: BTreeMap<_, _> = self.items.iter().collect();
+        let items: std::collections::BTreeMap<_, _> = self.items.iter().collect();
         for (step, items) in items {
             all.extend(items.tasks.iter().map(|state| format!("{step}: {:?}", status(state))));
         }
