@@ -14,7 +14,7 @@ use swarm_pipeline::{
 
 use super::judge::{Tally, judge};
 use super::kill::{
-    Calls, DURABILITIES, End, Thread, Victim, can_inject, combinations, end, in_parallel, is_long, points,
+    Calls, DURABILITIES, End, Thread, Victim, can_inject, combinations, end, in_parallel, points,
     some_combinations,
 };
 use super::store::kit::fencing;
@@ -175,21 +175,25 @@ fn limited(blocks: usize, survives: bool) -> Vec<String> {
 #[test]
 fn a_write_that_is_cut_short_is_a_typed_error_or_a_torn_tail_that_is_mended() {
     use std::os::unix::process::ExitStatusExt;
-    let blocks = if is_long() { 40 } else { 8 };
-    let jobs: Vec<_> = combinations()
-        .flat_map(|(s, d)| [false, true].map(|survives| (s, d, survives)))
-        .flat_map(|(s, d, survives)| points(blocks, 3).into_iter().map(move |n| (s, d, survives, n)))
-        .collect();
+    // The witness must fit, so the output of `pack` is short, and the log longer than the witness by far.
+    let short = |victim: &mut Victim, before: &[String]| {
+        let mut command = victim.command(before, "");
+        command.env(victim::WITH_BALLAST, "8").output().unwrap()
+    };
+    let mut jobs = Vec::new();
+    for (scenario, durability) in combinations() {
+        let mut whole = Victim::new(scenario, durability);
+        assert_eq!(end(&short(&mut whole, &[])), End::Over);
+        let blocks = std::fs::metadata(whole.store().join("run.jsonl")).unwrap().len() as usize / 512;
+        for n in points(blocks, 3) {
+            jobs.extend([false, true].map(|survives| (scenario, durability, survives, n)));
+        }
+    }
     let torn = Mutex::new(0);
     let tally = in_parallel(&jobs, |&(scenario, durability, survives, blocks), tally| {
         let name = format!("{scenario:?}, {durability:?}, {blocks} blocks, {survives}");
         let mut victim = Victim::new(scenario, durability);
-        // The witness must fit, so it is shorter than the log by far, and the output of `pack` is short.
-        let output = victim
-            .command(&limited(blocks + 1, survives), "")
-            .env(victim::WITH_BALLAST, "8")
-            .output()
-            .unwrap();
+        let output = short(&mut victim, &limited(blocks, survives));
         let log = std::fs::read(victim.store().join("run.jsonl")).unwrap();
         if survives {
             match end(&output) {

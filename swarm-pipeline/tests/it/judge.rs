@@ -253,9 +253,6 @@ fn judge_end(
             if scenario == Scenario::Fails && begun && !seen.undo_ended.contains(&task) {
                 broken.push(Broken::Other(format!("{task:?} was begun and never undone")));
             }
-            if seen.undo_begun.iter().any(|(undone, _)| *undone == task) && !begun {
-                broken.push(Broken::Other(format!("{task:?} was undone though it never began")));
-            }
         }
         match outputs.get(&step) {
             Some(output) => {
@@ -315,6 +312,12 @@ fn judge_log(seen: &Seen, broken: &mut Vec<Broken>, history: &[RunEvent]) {
     }
     for begun in seen.begun.difference(&started) {
         broken.push(Broken::Other(format!("{begun:?} began before it was recorded")));
+    }
+    // Who was killed between the record and the first word may have begun, for all one knows, and is undone.
+    for (task, _) in &seen.undo_begun {
+        if !started.iter().any(|(started, _)| started == task) {
+            broken.push(Broken::Other(format!("{task:?} was undone though it never started")));
+        }
     }
     for begun in seen.undo_begun.difference(&undo_started) {
         broken.push(Broken::Other(format!("the undo of {begun:?} began before it was recorded")));
