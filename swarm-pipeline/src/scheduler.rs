@@ -620,8 +620,11 @@ impl Scheduler {
         if self.rollback_timer_fired(task) {
             return true;
         }
+        let running = self.mode == Mode::Running;
         let Some(state) = self.task_mut(task) else { return false };
         match state.status {
+            // The run was cancelled or failed in the meantime: nothing waits for the timer any more.
+            _ if !running => true,
             Status::BackingOff => {
                 state.status = Status::Ready;
                 self.timers -= 1;
@@ -636,7 +639,6 @@ impl Scheduler {
                 self.complete(task.step, Status::Succeeded);
                 true
             }
-            // The run was cancelled or failed in the meantime.
             _ => true,
         }
     }
@@ -646,11 +648,14 @@ impl Scheduler {
             return false;
         }
         match self.tasks[step as usize].status {
-            Status::AwaitingSignal => {
+            Status::AwaitingSignal if self.mode == Mode::Running => {
                 self.signals_awaited -= 1;
                 self.complete(step, Status::Succeeded);
             }
-            Status::Waiting | Status::Preparing | Status::Ready if !self.early_signals.contains(&step) => {
+            // Kept for when the step is reached, in this run or in one that is taken up again.
+            Status::Waiting | Status::Preparing | Status::Ready | Status::AwaitingSignal
+                if !self.early_signals.contains(&step) =>
+            {
                 self.early_signals.push(step);
             }
             _ => {}
