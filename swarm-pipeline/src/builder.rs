@@ -229,7 +229,7 @@ impl PipelineBuilder {
         let nodes: Vec<Node> = self.drafts.into_iter().map(|draft| draft.node).collect();
         let steps: Vec<StepPlan> = nodes.iter().map(|node| node.plan.clone()).collect();
         let plan = Plan {
-            ranks: Arc::new(Ranks::new(&graph, &steps, &[])),
+            ranks: Arc::new(Ranks::new(&graph, &steps, &[], self.concurrency)),
             graph: Arc::clone(&graph),
             steps,
             optional,

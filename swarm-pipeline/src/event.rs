@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::task::{Context, Poll};
 
 use chrono::{DateTime, Utc};
@@ -76,7 +76,8 @@ type Observer = Arc<dyn Fn(&RunEvent) + Send + Sync>;
 pub(crate) struct Bus {
     listening: Arc<AtomicUsize>,
     observers: RwLock<Vec<Observer>>,
-    sender: broadcast::Sender<RunEvent>,
+    /// Made with the first stream: its buffer is large.
+    sender: OnceLock<broadcast::Sender<RunEvent>>,
 }
 
 /// Events that wait for a slow stream before the oldest are dropped.
@@ -84,11 +85,7 @@ const CAPACITY: usize = 4096;
 
 impl Bus {
     pub(crate) fn new() -> Self {
-        Bus {
-            listening: Arc::default(),
-            observers: RwLock::default(),
-            sender: broadcast::Sender::new(CAPACITY),
-        }
+        Bus { listening: Arc::default(), observers: RwLock::default(), sender: OnceLock::new() }
     }
 
     pub(crate) fn is_active(&self) -> bool {
@@ -107,13 +104,15 @@ impl Bus {
                 tracing::error!(run = event.run, "an observer panicked");
             }
         }
-        // Without a stream there is no receiver, which is no fault.
-        let _ = self.sender.send(event);
+        if let Some(sender) = self.sender.get() {
+            // Streams that are gone miss nothing.
+            let _ = sender.send(event);
+        }
     }
 
     pub(crate) fn stream(&self) -> EventStream {
         self.listening.fetch_add(1, Ordering::Relaxed);
-        let receiver = self.sender.subscribe();
+        let receiver = self.sender.get_or_init(|| broadcast::Sender::new(CAPACITY)).subscribe();
         let stream = futures::stream::unfold(receiver, |mut receiver: Receiver<RunEvent>| async move {
             let event = match receiver.recv().await {
                 Ok(event) => event,

@@ -140,7 +140,7 @@ impl Scheduler {
         let count = plan.steps.len();
         let ranks = match durations {
             [] => Arc::clone(&plan.ranks),
-            durations => Arc::new(Ranks::new(&plan.graph, &plan.steps, durations)),
+            durations => Arc::new(Ranks::new(&plan.graph, &plan.steps, durations, plan.concurrency)),
         };
         let mut scheduler = Scheduler {
             seed,

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::FutureExt;
 use futures::future::{Either, select};
@@ -27,17 +27,17 @@ pub(super) struct Done {
     pub(super) outcome: Outcome,
 }
 
-/// A poll that took longer than this held the other steps back.
-const LONG_POLL: Duration = Duration::from_micros(100);
+/// A poll of more microseconds than this held the other steps back.
+const LONG_POLL: i64 = 100;
 
 /// Steps spawned for each microsecond of a long poll, in hundredths: spawning costs about half a microsecond,
 /// so that a poll that was long by accident costs at most some hundredths of its own time again.
 const CREDIT: u64 = 10;
 
 /// Lets the steps that follow a long poll run as tasks of their own, so that those like it run beside each other.
-fn notice(shared: &RunShared, took: Duration) {
+pub(super) fn notice(shared: &RunShared, took: i64) {
     if took >= LONG_POLL {
-        let credit = (took.as_micros() as u64).saturating_mul(CREDIT) / 100;
+        let credit = took.unsigned_abs().saturating_mul(CREDIT) / 100;
         shared.spawn_credit.fetch_max(credit.max(1), Ordering::Relaxed);
     }
 }
@@ -48,13 +48,8 @@ fn takes_credit(shared: &RunShared) -> bool {
         && credit.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |credit| credit.checked_sub(1)).is_ok()
 }
 
-/// Begins the work where that can be done in place. `since` is when it began, and is moved to when the poll ended:
-/// reading the clock costs as much as a small step.
-pub(super) fn begin(
-    shared: &RunShared,
-    since: &mut tokio::time::Instant,
-    work: impl FnOnce() -> Work,
-) -> Begun {
+/// Begins the work where that can be done in place.
+pub(super) fn begin(shared: &RunShared, work: impl FnOnce() -> Work) -> Begun {
     let work = match catch_unwind(AssertUnwindSafe(work)) {
         Ok(work) => work,
         Err(payload) => return Begun::Ended(Err(StepError::panicked(&*payload))),
@@ -65,11 +60,7 @@ pub(super) fn begin(
         Work::Async(future) if takes_credit(shared) => Begun::Waits(future),
         Work::Async(mut future) => {
             let mut context = Context::from_waker(Waker::noop());
-            let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut context)));
-            let now = tokio::time::Instant::now();
-            notice(shared, now - *since);
-            *since = now;
-            match polled {
+            match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut context))) {
                 Ok(Poll::Ready(outcome)) => Begun::Ended(outcome),
                 // It is polled again as soon as it is a task, with a waker that works.
                 Ok(Poll::Pending) => Begun::Waits(future),
@@ -145,7 +136,7 @@ impl Future for Watched {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
         let before = Instant::now();
         let polled = self.work.as_mut().poll(cx);
-        notice(&self.shared, before.elapsed());
+        notice(&self.shared, before.elapsed().as_micros() as i64);
         polled
     }
 }

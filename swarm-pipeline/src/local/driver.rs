@@ -49,8 +49,8 @@ pub(super) struct Driver {
     /// Answers owed to callers once the outbox is appended.
     answers: Vec<oneshot::Sender<Result<()>>>,
     reuse_keys: HashMap<u32, String>,
-    /// The time as it was last read.
-    moment: Instant,
+    /// The time as it was last read: when the last attempt made in place ended, or the last wait.
+    now: i64,
 }
 
 /// Attempts made in place before the runtime gets a turn.
@@ -106,6 +106,7 @@ impl Driver {
             run
         };
         Ok(Driver {
+            now: run.shared.clock.now(),
             run,
             log,
             batch,
@@ -117,7 +118,6 @@ impl Driver {
             told_suspended: false,
             answers: Vec::new(),
             reuse_keys: HashMap::new(),
-            moment: Instant::now(),
         })
     }
 
@@ -133,12 +133,12 @@ impl Driver {
                 match self.run.scheduler.poll() {
                     None => break,
                     Some(Command::Dispatch { task, attempt }) => {
-                        let at = self.now();
+                        let at = self.now;
                         self.run.record(Event::Started { task, attempt, at }, at)?;
                         wave.push(Dispatched { task, attempt, undo: false });
                     }
                     Some(Command::Compensate { task, attempt }) => {
-                        self.run.record(Event::UndoStarted { task, attempt }, self.now())?;
+                        self.run.record(Event::UndoStarted { task, attempt }, self.now)?;
                         wave.push(Dispatched { task, attempt, undo: true });
                     }
                     Some(command) => self.obey(command).await?,
@@ -146,7 +146,7 @@ impl Driver {
             }
             if !self.run.is_flushed() || !self.answers.is_empty() {
                 self.flush().await?;
-                self.moment = Instant::now();
+                self.now = self.run.shared.clock.now();
             }
             if wave.is_empty() {
                 if self.run.scheduler.is_finished() || self.is_left_suspended() {
@@ -166,15 +166,10 @@ impl Driver {
             if turn >= TURN {
                 turn = 0;
                 tokio::task::yield_now().await;
-                self.moment = Instant::now();
+                self.now = self.run.shared.clock.now();
                 self.take_in().await?;
             }
         }
-    }
-
-    /// The time as it was last read: when the last attempt made in place ended, or the last wait.
-    fn now(&self) -> i64 {
-        self.run.shared.clock.micros(self.moment)
     }
 
     /// Appends what was recorded; then observers and callers may know of it.
@@ -211,7 +206,7 @@ impl Driver {
                 }
                 Ok(())
             }
-            Command::Finish { outcome } => self.run.finish(outcome, self.now()),
+            Command::Finish { outcome } => self.run.finish(outcome, self.now),
             Command::Dispatch { .. } | Command::Compensate { .. } => Ok(()),
         }
     }
@@ -219,12 +214,12 @@ impl Driver {
     /// Asks the condition, looks for an output to reuse, and counts lists.
     async fn prepare(&mut self, step: u32) -> Result<()> {
         let prepared = match self.run.condition(step) {
-            Ok(false) => return self.run.record(Event::Skipped { step }, self.now()),
+            Ok(false) => return self.run.record(Event::Skipped { step }, self.now),
             Ok(true) => {
                 if self.reuse(step).await? {
                     return Ok(());
                 }
-                self.run.prepare(step, self.now())
+                self.run.prepare(step, self.now)
             }
             Err(error) => Err(error),
         };
@@ -232,7 +227,7 @@ impl Driver {
             Ok(()) => Ok(()),
             // What cannot be prepared fails as an attempt of its own.
             Err(error) => {
-                let (at, task) = (self.now(), Task::of(step));
+                let (at, task) = (self.now, Task::of(step));
                 let attempt = self.run.scheduler.attempts(task) + 1;
                 self.run.record(Event::Started { task, attempt, at }, at)?;
                 let mut ended = self.run.judge(task, Err(error));
@@ -268,7 +263,7 @@ impl Driver {
             && let Ok(output) = (def.body.decode)(json.get())
         {
             let stored = store(&self.run.shared, json).await?;
-            self.run.reuse(step, run, output, stored, self.now())?;
+            self.run.reuse(step, run, output, stored, self.now)?;
             return Ok(true);
         }
         self.reuse_keys.insert(step, key);
@@ -291,13 +286,14 @@ impl Driver {
         cx.deadline = deadline.map(Instant::into_std);
         cx.undo = undo;
         let nothing = || Work::Ready(Err(StepError::permanent("the step does nothing")));
+        let before = self.now;
         let begun = if undo {
             let output = self.run.to_undo(task);
             let work = || node.def.undo.as_ref().map_or_else(nothing, |undo| undo(cx, output));
-            span.in_scope(|| attempt::begin(shared, &mut self.moment, work))
+            span.in_scope(|| attempt::begin(shared, work))
         } else {
             if let Some(breaker) = &node.def.breaker
-                && !breaker.admit(shared.clock.micros(self.moment))
+                && !breaker.admit(self.now)
             {
                 let message = format!("circuit breaker {:?} is open", breaker.name());
                 let outcome = Err(StepError::of(StepErrorKind::CircuitOpen, message));
@@ -305,8 +301,11 @@ impl Driver {
             }
             let view = self.run.view(task.step);
             let work = || node.def.body.start.as_ref().map_or_else(nothing, |start| start(cx, view));
-            span.in_scope(|| attempt::begin(shared, &mut self.moment, work))
+            span.in_scope(|| attempt::begin(shared, work))
         };
+        // One reading serves as the end of this attempt and the beginning of the next.
+        self.now = shared.clock.now();
+        attempt::notice(shared, self.now - before);
         match begun {
             Begun::Ended(outcome) => return Some(Done { task, attempt, undo, outcome }),
             Begun::Waits(work) => {
@@ -338,7 +337,7 @@ impl Driver {
 
     /// Records how an attempt ended, where there is no log.
     fn settle(&mut self, done: Done) -> Result<()> {
-        let at = self.now();
+        let at = self.now;
         let Done { task, attempt, undo, outcome } = done;
         if undo {
             return self.run.undo_ended(task, attempt, outcome.map(drop), at);
@@ -363,7 +362,7 @@ impl Driver {
         match outcome {
             Err(error) if error.kind() == StepErrorKind::CircuitOpen => {}
             Err(error) if error.kind() == StepErrorKind::Cancelled => breaker.forget(),
-            outcome => breaker.record(outcome.is_ok(), self.now()),
+            outcome => breaker.record(outcome.is_ok(), self.now),
         }
     }
 
@@ -390,7 +389,7 @@ impl Driver {
                 Err(_) => ended.refused = None,
             }
         }
-        let at = self.now();
+        let at = self.now;
         self.run.ended(task, attempt, ended, at)?;
         if self.reuse_keys.contains_key(&task.step)
             && self.run.scheduler.status(Task::of(task.step)) == Status::Succeeded
@@ -427,7 +426,7 @@ impl Driver {
             let signals =
                 (0..pipeline.len() as u32).filter(awaits).map(|step| self.run.name(step).to_owned());
             let kind = RunEventKind::Suspended { signals: signals.collect() };
-            self.run.shared.emit(self.now(), kind);
+            self.run.shared.emit(self.now, kind);
         }
         self.return_when_suspended
     }
@@ -451,7 +450,7 @@ impl Driver {
             () = sleep(timer) => Came::Timer,
             () = sleep(self.abandon_at) => Came::Abandon,
         };
-        self.moment = Instant::now();
+        self.now = self.run.shared.clock.now();
         match came {
             Came::Done(done) => self.joined(done).await?,
             Came::Control(control) => self.control(control)?,
@@ -472,7 +471,7 @@ impl Driver {
         while let Some(done) = self.tasks.try_join_next() {
             self.joined(done).await?;
         }
-        while self.timers.peek().is_some_and(|Reverse((at, _))| *at <= self.now()) {
+        while self.timers.peek().is_some_and(|Reverse((at, _))| *at <= self.now) {
             self.fire()?;
         }
         Ok(())
@@ -488,7 +487,7 @@ impl Driver {
 
     fn fire(&mut self) -> Result<()> {
         let Some(Reverse((at, task))) = self.timers.pop() else { return Ok(()) };
-        let now = self.now();
+        let now = self.now;
         if self.run.scheduler.status(task) == Status::Sleeping {
             self.run.slept(task, at, now)
         } else {
@@ -497,7 +496,7 @@ impl Driver {
     }
 
     fn control(&mut self, control: Control) -> Result<()> {
-        let at = self.now();
+        let at = self.now;
         match control {
             Control::Cancel { answer } => {
                 self.run.record(Event::CancelRequested, at)?;
