@@ -113,14 +113,14 @@ fn open(folder: &Path, durability: Durability) -> LocalEngine {
 /// Microseconds of virtual time that the scheduler takes for a recorded workflow on `workers` workers.
 pub fn makespan(trace: &Trace, workers: usize) -> u64 {
     let mut p = Pipeline::builder("trace");
+    p.concurrency(workers as u32);
     let took = |task: usize| Duration::from_micros(trace.durations[task]);
     for (task, parents) in trace.parents.iter().enumerate() {
         let after = parents.iter().map(|parent| parent.to_string());
         p.step(task.to_string()).after(after).expect(took(task)).run(|_cx, ()| async { Ok(()) });
     }
     let durations: Vec<Duration> = (0..trace.durations.len()).map(took).collect();
-    let engine = SimEngine::new(1).workers(workers as u32);
-    let engine = engine.duration(move |attempt| durations[attempt.step.parse::<usize>().unwrap()]);
+    let engine = SimEngine::new(1).duration(move |attempt| durations[attempt.step.parse::<usize>().unwrap()]);
     let sim = engine.run(&p.build().unwrap()).unwrap();
     assert!(sim.report.is_success());
     sim.makespan.as_micros() as u64
