@@ -52,6 +52,7 @@ pub struct PipelineBuilder {
 /// A step as declared: its dependencies are indices where they came by handle, names where by name.
 struct Draft {
     node: Node,
+    plan: StepPlan,
     edges: Vec<Edge>,
     after: Vec<String>,
 }
@@ -162,8 +163,9 @@ impl PipelineBuilder {
         for step in 0..other.len() as u32 {
             let mut node = other.node(step).clone();
             node.base += base;
-            if node.plan.group != NONE {
-                node.plan.group += offset;
+            let mut plan = inner.steps[step as usize].clone();
+            if plan.group != NONE {
+                plan.group += offset;
             }
             let dependencies = other.graph().dependencies(step);
             let edge = |&dependency: &u32| Edge {
@@ -174,7 +176,7 @@ impl PipelineBuilder {
             let edges = dependencies.iter().map(edge).collect();
             let after = if dependencies.is_empty() { after.clone() } else { Vec::new() };
             self.names.push(&format!("{prefix}.{}", other.graph().name(step)));
-            self.drafts.push(Draft { node, edges, after });
+            self.drafts.push(Draft { node, plan, edges, after });
         }
         Nested { pipeline: self.id, inner: other.id(), base }
     }
@@ -226,8 +228,8 @@ impl PipelineBuilder {
         }
         self.check_limits(&mut problems);
         let graph = Arc::new(Graph::from_indices(self.names, dependencies, problems)?);
-        let nodes: Vec<Node> = self.drafts.into_iter().map(|draft| draft.node).collect();
-        let steps: Vec<StepPlan> = nodes.iter().map(|node| node.plan.clone()).collect();
+        let (nodes, steps): (Vec<Node>, Vec<StepPlan>) =
+            self.drafts.into_iter().map(|draft| (draft.node, draft.plan)).unzip();
         let plan = Plan {
             ranks: Arc::new(Ranks::new(&graph, &steps, &[], self.concurrency)),
             graph: Arc::clone(&graph),
@@ -537,8 +539,8 @@ impl<S: Source, O: StepOutput> StepBuilder<'_, S, O> {
         };
         let step = pipeline.drafts.len() as u32;
         pipeline.names.push(&self.name);
-        let node = Node { def: Arc::new(def), base: 0, plan };
-        pipeline.drafts.push(Draft { node, edges: self.edges, after: self.after });
+        let node = Node { def: Arc::new(def), base: 0 };
+        pipeline.drafts.push(Draft { node, plan, edges: self.edges, after: self.after });
         Handle::new(pipeline.id, step)
     }
 }

@@ -10,7 +10,6 @@ use chrono::{DateTime, Utc};
 use crate::breaker::CircuitBreaker;
 use crate::gate::GateResult;
 use crate::output::{Output, View};
-use crate::scheduler::StepPlan;
 use crate::step::StepContext;
 use crate::step_error::StepError;
 
@@ -20,7 +19,6 @@ pub(crate) struct Node {
     pub(crate) def: Arc<StepDef>,
     /// What must be added to the step numbers that the definition knows.
     pub(crate) base: u32,
-    pub(crate) plan: StepPlan,
 }
 
 pub(crate) struct StepDef {

@@ -70,7 +70,7 @@ impl Pipeline {
     pub(crate) fn step_fingerprint(&self, step: u32) -> String {
         let graph = self.graph();
         let node = self.node(step);
-        let kind = match node.plan.kind {
+        let kind = match self.step_plan(step).kind {
             Kind::Task => "task",
             Kind::ForEach => "for_each",
             Kind::Signal => "signal",
@@ -105,6 +105,10 @@ impl Pipeline {
 
     pub(crate) fn node(&self, step: u32) -> &Node {
         &self.0.nodes[step as usize]
+    }
+
+    pub(crate) fn step_plan(&self, step: u32) -> &crate::scheduler::StepPlan {
+        &self.0.plan.steps[step as usize]
     }
 
     pub(crate) fn plan(&self) -> &Arc<Plan> {

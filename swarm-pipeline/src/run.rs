@@ -248,7 +248,7 @@ impl Run {
             }
             Ok(output) => (Ok(output), Vec::new(), false),
             Err(error) => {
-                let retry = node.plan.retry.allows(&error);
+                let retry = self.shared.pipeline.step_plan(task.step).retry.allows(&error);
                 (Err(error), Vec::new(), retry)
             }
         };
@@ -348,7 +348,7 @@ impl Run {
         match result {
             Ok(()) => self.record(Event::UndoSucceeded { task }, at),
             Err(error) => {
-                let retry = self.shared.pipeline.node(task.step).plan.undo_retry.allows(&error);
+                let retry = self.shared.pipeline.step_plan(task.step).undo_retry.allows(&error);
                 let pipeline = self.shared.pipeline.clone();
                 let entry = Attempt::new(at, pipeline.graph().name(task.step), task, attempt);
                 self.write(&Entry::UndoFailed { attempt: entry, error: error.clone(), retry })?;

@@ -327,7 +327,7 @@ impl Driver {
     fn deadline(&self, task: Task) -> Option<Instant> {
         let shared = &self.run.shared;
         let node = shared.pipeline.node(task.step);
-        if node.def.timeout.is_none() && node.plan.total_timeout.is_none() {
+        if node.def.timeout.is_none() && shared.pipeline.step_plan(task.step).total_timeout.is_none() {
             return None;
         }
         let own = node.def.timeout.map(|timeout| Instant::now() + timeout);
@@ -505,7 +505,7 @@ impl Driver {
             Control::Signal { step, value, answer } => {
                 let pipeline = self.run.shared.pipeline.clone();
                 let found = super::find(&pipeline, &step).and_then(|found| {
-                    if pipeline.node(found).plan.kind == Kind::Signal {
+                    if pipeline.step_plan(found).kind == Kind::Signal {
                         return Ok(found);
                     }
                     let message = format!("step {step:?} of pipeline {:?} awaits no signal", pipeline.name());

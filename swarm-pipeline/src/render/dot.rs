@@ -58,7 +58,7 @@ impl Dot<'_> {
     }
 
     fn node(&mut self, depth: usize, step: u32, name: &str) {
-        let kind = self.pipeline.node(step).plan.kind;
+        let kind = self.pipeline.step_plan(step).kind;
         let mut attributes = match self.sheet {
             None => format!("label={}", label(name)),
             Some(sheet) => {

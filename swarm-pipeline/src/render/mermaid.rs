@@ -38,7 +38,7 @@ impl Chart<'_> {
     }
 
     fn node(&mut self, depth: usize, step: u32, name: &str) {
-        let (open, close) = match self.pipeline.node(step).plan.kind {
+        let (open, close) = match self.pipeline.step_plan(step).kind {
             Kind::Task => ("[", "]"),
             Kind::ForEach => ("[[", "]]"),
             Kind::Signal => ("{{", "}}"),

@@ -71,7 +71,7 @@ impl<'r> Sheet<'r> {
     }
 
     pub(super) fn kind(&self, step: u32) -> Kind {
-        self.pipeline().node(step).plan.kind
+        self.pipeline().step_plan(step).kind
     }
 
     pub(super) fn is_critical(&self, step: u32) -> bool {

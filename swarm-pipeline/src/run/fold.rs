@@ -55,7 +55,7 @@ pub(super) fn steps(pipeline: &Pipeline) -> Vec<Step<'_>> {
     let step = |step: u32| Step {
         name: Cow::Borrowed(pipeline.graph().name(step)),
         print: Cow::Owned(pipeline.step_fingerprint(step)),
-        signal: pipeline.node(step).plan.kind == Kind::Signal,
+        signal: pipeline.step_plan(step).kind == Kind::Signal,
     };
     (0..pipeline.len() as u32).map(step).collect()
 }
@@ -193,7 +193,7 @@ impl Run {
     async fn import_entry(&mut self, entry: &Entry<'_>, known: &mut Import) -> Result<()> {
         let graph = self.shared.pipeline.clone();
         let find = |name: &str| graph.graph().find(name);
-        let fan_out = |step: u32| graph.node(step).plan.kind == Kind::ForEach;
+        let fan_out = |step: u32| graph.step_plan(step).kind == Kind::ForEach;
         match entry {
             Entry::StepStarted(Attempt { step, item, attempt, at }) => {
                 let Some(step) = find(step) else { return Ok(()) };
@@ -240,7 +240,7 @@ impl Run {
             }
             Entry::TimerFired { step, item: None, at } => {
                 let Some(step) = find(step) else { return Ok(()) };
-                if graph.node(step).plan.kind == Kind::Sleep {
+                if graph.step_plan(step).kind == Kind::Sleep {
                     self.outputs.steps[step as usize] = Some(Arc::new(crate::report::time(*at)));
                     known.tasks.entry(Task::of(step)).or_default().0 = true;
                 }

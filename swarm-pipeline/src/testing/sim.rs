@@ -346,7 +346,7 @@ impl<'a> Simulation<'a> {
             Due::Signal { at: number } => {
                 let (_, name, value) = &self.engine.signals[number];
                 match self.pipeline.graph().find(name) {
-                    Some(step) if self.pipeline.node(step).plan.kind == Kind::Signal => {
+                    Some(step) if self.pipeline.step_plan(step).kind == Kind::Signal => {
                         self.run.signalled(step, value.clone(), at)
                     }
                     _ => Err(Error::new(ErrorKind::NotFound, format!("no step awaits the signal {name:?}"))),
