@@ -127,7 +127,7 @@ fn told(event: &RunEvent) -> Option<(&str, News)> {
         RunEventKind::FannedOut { step, items } => (step, News::Items(*items)),
         RunEventKind::Signalled { step } => (step, News::Over("signalled".into())),
         RunEventKind::UndoStarted { step, item, .. } => (step, News::Busy(format!("{}undoing", of(item)))),
-        RunEventKind::UndoSucceeded { step, item } => (step, News::Failed(format!("{}undone", of(item)))),
+        RunEventKind::UndoSucceeded { step, item, .. } => (step, News::Failed(format!("{}undone", of(item)))),
         RunEventKind::UndoFailed { step, item, error, .. } => {
             (step, News::Failed(format!("{}could not be undone: {error}", of(item))))
         }

@@ -54,16 +54,24 @@ pub enum RunEventKind {
     FannedOut { step: String, items: u32 },
     /// Nothing can go on before one of these signals comes.
     Suspended { signals: Vec<String> },
-    /// A signal came.
+    /// A value came for a step that waits for it, or will; an attempt takes it when the step is reached.
     Signalled { step: String },
     /// Somebody wants the run to end.
     CancelRequested,
+    /// An operator put so many steps back, to run again.
+    Restarted { steps: usize },
+    /// An operator wants the run undone, which is over.
+    RollbackRequested,
     /// An undo is about to begin.
     UndoStarted { step: String, item: Option<u32>, attempt: u32 },
     /// A step is undone.
-    UndoSucceeded { step: String, item: Option<u32> },
+    UndoSucceeded { step: String, item: Option<u32>, attempt: u32 },
     /// An undo failed; `again` says whether another attempt follows.
-    UndoFailed { step: String, item: Option<u32>, error: StepError, again: bool },
+    UndoFailed { step: String, item: Option<u32>, attempt: u32, error: StepError, again: bool },
+    /// An operator wants the undo that is stuck to be tried again.
+    UndoRetried { step: String },
+    /// An operator says that the step is undone.
+    UndoMarked { step: String },
     /// The run is over.
     Finished { status: RunStatus },
     /// This observer was too slow, and so many events were dropped for it.

@@ -47,7 +47,6 @@ pub use output::{Items, List, StepOutput};
 pub use pipeline::Pipeline;
 pub use report::{AttemptReport, RunReport, RunStatus, StepReport, StepStatus, UndoState, Why};
 pub use retry::Retry;
-pub use run::Changes;
 pub use step::{Artifact, PipelineStep, StepContext};
 pub use step_error::{StepError, StepErrorKind};
 pub use store::{

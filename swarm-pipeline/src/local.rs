@@ -19,7 +19,7 @@ use crate::event::{Bus, EventStream, RunEvent};
 use crate::history::{self, RunSummary};
 use crate::pipeline::Pipeline;
 use crate::report::{RunReport, RunStatus};
-use crate::run::Run;
+use crate::run::{Past, Run, accepts, parse};
 use crate::scheduler::Event;
 use crate::shared::{Clock, Flag, RunShared};
 use crate::store::{BlobKey, CheckpointStore, FileStore, MemoryStore, RunId};
@@ -110,28 +110,27 @@ impl RunOptions {
 #[derive(Debug, Clone, Default)]
 pub struct Retention {
     older_than: Option<Duration>,
-    keep_last: usize,
+    keep_last: Option<usize>,
     failed_too: bool,
 }
 
 impl Retention {
     /// Removes nothing until told what.
     pub fn new() -> Self {
-        Retention { older_than: None, keep_last: usize::MAX, failed_too: false }
+        Retention::default()
     }
 
     /// Removes runs that ended longer ago than this.
     #[must_use]
     pub fn older_than(mut self, age: Duration) -> Self {
         self.older_than = Some(age);
-        self.keep_last = self.keep_last.min(usize::MAX - 1);
         self
     }
 
     /// Keeps this many of the youngest runs of each pipeline, whatever their age.
     #[must_use]
     pub fn keep_last(mut self, runs: usize) -> Self {
-        self.keep_last = runs;
+        self.keep_last = Some(runs);
         self
     }
 
@@ -150,13 +149,9 @@ impl Retention {
         };
         let old =
             self.older_than.is_none_or(|age| (now - run.updated).to_std().is_ok_and(|since| since > age));
-        let many = match self.keep_last {
-            usize::MAX => false,
-            // Only an age was given.
-            keep if keep == usize::MAX - 1 => true,
-            keep => younger >= keep,
-        };
-        over && old && many
+        let many = self.keep_last.is_none_or(|keep| younger >= keep);
+        let told = self.older_than.is_some() || self.keep_last.is_some();
+        told && over && old && many
     }
 }
 
@@ -380,7 +375,7 @@ impl LocalEngine {
         let mut log = self.0.store.acquire(run).await?;
         let records = log.take_records();
         let entry = entry(Clock::start().now())?;
-        history::accepts(run, &records, &entry)?;
+        accepts(&Past::fold(run, &parse(run, &records)?)?, &entry)?;
         let body = serde_json::to_string(&entry).map_err(|error| {
             Error::new(ErrorKind::Codec, "an entry of the log cannot be written").because(error)
         })?;

@@ -11,7 +11,8 @@ use crate::gate::GateResult;
 use crate::handle::Handle;
 use crate::output::{Outputs, StepOutput, typed};
 use crate::pipeline::Pipeline;
-use crate::scheduler::{Event, NONE, Outcome, Scheduler, Status, Task, UndoStatus};
+use crate::run::Notes;
+use crate::scheduler::{Event, Kind, NONE, Outcome, Scheduler, Status, Task, UndoStatus};
 use crate::step_error::StepError;
 use crate::store::RunId;
 
@@ -130,8 +131,7 @@ pub struct RunReport {
     pub(crate) scheduler: Scheduler,
     pub(crate) outputs: Outputs,
     pub(crate) history: Vec<Moment>,
-    pub(crate) notes: std::collections::HashMap<(Task, u32, bool), Note>,
-    pub(crate) reused: std::collections::HashMap<u32, String>,
+    pub(crate) notes: Notes,
     /// Entries of the history that were there when this driver took over.
     pub(crate) recovered: usize,
     pub(crate) changed: Vec<u32>,
@@ -344,13 +344,14 @@ impl RunReport {
             None
         };
         match status(step) {
-            Status::Reused => Why::Reused { from: self.reused.get(&step).cloned().unwrap_or_default() },
+            Status::Reused => Why::Reused { from: self.notes.reused.get(&step).cloned().unwrap_or_default() },
             Status::Skipped => match cause(Status::Skipped) {
                 Some(step) => Why::SkippedWith { step },
                 None => Why::ConditionFalse,
             },
             Status::Blocked => Why::BlockedBy { step: cause(Status::Failed).unwrap_or_default() },
             Status::AwaitingSignal | Status::Sleeping => Why::Waiting,
+            Status::Succeeded if self.pipeline.step_plan(step).kind == Kind::Signal => Why::Waited,
             status => {
                 let is_start = |moment: &&Moment| matches!(moment.event, Event::Started { task, .. } if task.step == step);
                 let mut tries: std::collections::HashMap<u32, u32> = std::collections::HashMap::new();
@@ -419,7 +420,7 @@ impl RunReport {
                     if wanted(task.step) =>
                 {
                     let undo = matches!(moment.event, Event::UndoStarted { .. });
-                    let note = self.notes.get(&(task, attempt, undo)).cloned().unwrap_or_default();
+                    let note = self.notes.attempts.get(&(task, attempt, undo)).cloned().unwrap_or_default();
                     attempts[task.step as usize].push(AttemptReport {
                         attempt,
                         item: (task.item != NONE).then_some(task.item),
@@ -435,8 +436,8 @@ impl RunReport {
                     ends[task.step as usize] = Some(moment.at);
                 }
                 Event::Failed { task, .. } => end(task, false),
-                Event::UndoSucceeded { task } | Event::UndoFailed { task, .. } => end(task, true),
-                Event::Reused { step } | Event::Signalled { step } => ends[step as usize] = Some(moment.at),
+                Event::UndoSucceeded { task, .. } | Event::UndoFailed { task, .. } => end(task, true),
+                Event::Reused { step } => ends[step as usize] = Some(moment.at),
                 Event::TimerFired { task } => ends[task.step as usize] = Some(moment.at),
                 _ => {}
             }
@@ -501,8 +502,7 @@ impl RunReport {
 
     /// The signals that the run waits for.
     pub fn awaited_signals(&self) -> Vec<&str> {
-        let awaits = |step: &u32| self.scheduler.status(Task::of(*step)) == Status::AwaitingSignal;
-        (0..self.pipeline.len() as u32).filter(awaits).map(|step| self.pipeline.graph().name(step)).collect()
+        self.scheduler.awaited_signals().map(|step| self.pipeline.graph().name(step)).collect()
     }
 
     /// The error of the step that failed first.
@@ -511,7 +511,7 @@ impl RunReport {
             Event::Failed { task, .. } if self.scheduler.status(task) == Status::Failed => Some(task),
             _ => None,
         })?;
-        let notes = self.notes.iter().filter(|((task, _, undo), _)| *task == failed && !undo);
+        let notes = self.notes.attempts.iter().filter(|((task, _, undo), _)| *task == failed && !undo);
         let (_, note) = notes.max_by_key(|((_, attempt, _), _)| *attempt)?;
         Some((self.pipeline.graph().name(failed.step), note.error.as_ref()?))
     }

@@ -3,7 +3,9 @@
 //! Every event goes through [`Run::record`]: it becomes a record, changes the scheduler and enters the
 //! history. Engines append the records before they act on the commands that follow.
 
-mod fold;
+mod past;
+mod resume;
+mod told;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -16,25 +18,26 @@ use crate::event::RunEventKind;
 use crate::gate::{GateResult, Verdict};
 use crate::output::{Output, Outputs, View};
 use crate::report::{Moment, Note, RunReport, RunStatus};
-use crate::scheduler::{Event, NONE, Outcome, Scheduler, Task};
+use crate::scheduler::{Event, Kind, NONE, Outcome, Scheduler, Task};
 use crate::shared::RunShared;
 use crate::step::StepContext;
 use crate::step_error::{StepError, StepErrorKind};
 use crate::store::Record;
 use crate::wire::{self, Attempt, Entry, FORMAT, Stored};
 
-pub use fold::Changes;
-pub(crate) use fold::{open, parse};
+pub(crate) use past::{Changes, Past, accepts, parse};
+pub(crate) use told::Notes;
 
 pub(crate) struct Run {
     pub(crate) shared: Arc<RunShared>,
     pub(crate) scheduler: Scheduler,
     pub(crate) outputs: Outputs,
     history: Vec<Moment>,
-    notes: HashMap<(Task, u32, bool), Note>,
+    notes: Notes,
     /// What gates refused, for the undo.
     refused: HashMap<Task, Output>,
-    reused: HashMap<u32, String>,
+    /// Values of signals that no attempt has taken yet.
+    signals: HashMap<u32, Box<RawValue>>,
     /// Records not yet appended. Stays empty where there is no log.
     pub(crate) outbox: Vec<Record>,
     logging: bool,
@@ -63,16 +66,16 @@ pub(crate) struct Ended {
 }
 
 impl Run {
-    fn new(shared: Arc<RunShared>, durations: &[u64], logging: bool) -> Self {
+    fn new(shared: Arc<RunShared>, logging: bool) -> Self {
         let plan = shared.pipeline.plan();
         let count = plan.steps.len();
         Run {
-            scheduler: Scheduler::new(Arc::clone(plan), seed(shared.run.as_str()), durations),
+            scheduler: Scheduler::new(Arc::clone(plan), seed(shared.run.as_str()), &[]),
             outputs: Outputs { steps: vec![None; count], items: HashMap::new() },
             history: Vec::with_capacity(count * 2 + 2),
-            notes: HashMap::new(),
+            notes: Notes::default(),
             refused: HashMap::new(),
-            reused: HashMap::new(),
+            signals: HashMap::new(),
             outbox: Vec::new(),
             logging,
             next_seq: 0,
@@ -86,7 +89,11 @@ impl Run {
 
     /// A run that begins now.
     pub(crate) fn begin(shared: Arc<RunShared>, durations: Vec<u64>, logging: bool, at: i64) -> Result<Self> {
-        let mut run = Run::new(shared, &durations, logging);
+        let mut run = Run::new(shared, logging);
+        if !durations.is_empty() {
+            let plan = Arc::clone(run.shared.pipeline.plan());
+            run.scheduler = Scheduler::new(plan, seed(run.shared.run.as_str()), &durations);
+        }
         if logging {
             let pipeline = run.shared.pipeline.clone();
             let input = RawValue::from_string(run.shared.input.clone())
@@ -95,7 +102,7 @@ impl Run {
                 at,
                 format: FORMAT,
                 pipeline: Cow::Borrowed(pipeline.name()),
-                steps: fold::steps(&pipeline),
+                definition: past::definition_of(&pipeline),
                 input,
                 durations,
             };
@@ -153,9 +160,12 @@ impl Run {
                     task,
                     attempt,
                 ))),
-                Event::UndoSucceeded { task } => {
-                    Some(Entry::UndoSucceeded(Attempt::new(at, pipeline.graph().name(task.step), task, 0)))
-                }
+                Event::UndoSucceeded { task, attempt } => Some(Entry::UndoSucceeded(Attempt::new(
+                    at,
+                    pipeline.graph().name(task.step),
+                    task,
+                    attempt,
+                ))),
                 Event::Prepared { step } => Some(Entry::StepPrepared { at, step: name(step) }),
                 Event::Skipped { step } => Some(Entry::StepSkipped { at, step: name(step) }),
                 Event::FannedOut { step, items } => Some(Entry::FannedOut { at, step: name(step), items }),
@@ -179,19 +189,44 @@ impl Run {
 
     pub(crate) fn finish(&mut self, outcome: Outcome, at: i64) -> Result<()> {
         self.write(&Entry::Finished { at, outcome: outcome.into() })?;
-        self.note(Event::Finished, at)
+        self.note(Event::Finished { outcome }, at)
     }
 
+    /// Records the value of a signal. It is the step's once [`Run::take_signal`] has taken it.
     pub(crate) fn signalled(&mut self, step: u32, value: Box<RawValue>, at: i64) -> Result<()> {
-        let output = (self.shared.pipeline.node(step).def.body.decode)(value.get()).map_err(|error| {
+        if let Err(error) = (self.shared.pipeline.node(step).def.body.decode)(value.get()) {
             let message = format!("the value of signal {:?} is not of the step's type", self.name(step));
-            Error::new(ErrorKind::Codec, message).in_run(&self.shared.run).because(error)
-        })?;
+            return Err(Error::new(ErrorKind::Codec, message).in_run(&self.shared.run).because(error));
+        }
         let pipeline = self.shared.pipeline.clone();
-        self.write(&Entry::Signalled { at, step: Cow::Borrowed(pipeline.graph().name(step)), value })?;
-        // The first value counts, as in the log.
-        self.outputs.steps[step as usize].get_or_insert(output);
+        self.write(&Entry::Signalled { at, step: pipeline.graph().name(step).into(), value: value.clone() })?;
+        if self.scheduler.wants_signal(step) {
+            // The first value counts.
+            self.signals.entry(step).or_insert(value);
+        }
         self.note(Event::Signalled { step }, at)
+    }
+
+    /// Begins the attempt that takes the value of a signal, if the step waits for it and it is there: answers the
+    /// number of the attempt and the value, or why it is none.
+    pub(crate) fn take_signal(
+        &mut self,
+        step: u32,
+        at: i64,
+    ) -> Result<Option<(u32, Result<Output, StepError>)>> {
+        if !self.scheduler.awaits_signal(step) {
+            return Ok(None);
+        }
+        let Some(value) = self.signals.remove(&step) else { return Ok(None) };
+        let task = Task::of(step);
+        let attempt = self.scheduler.attempts(task) + 1;
+        self.record(Event::Started { task, attempt, at }, at)?;
+        let decoded = (self.shared.pipeline.node(step).def.body.decode)(value.get());
+        let outcome = decoded.map_err(|error| {
+            let message = format_args!("the value of the signal is not of the step's type: {error}");
+            StepError::of(StepErrorKind::BadValue, message)
+        });
+        Ok(Some((attempt, outcome)))
     }
 
     pub(crate) fn slept(&mut self, task: Task, until: i64, at: i64) -> Result<()> {
@@ -215,7 +250,7 @@ impl Run {
             output: stored,
         })?;
         self.outputs.steps[step as usize] = Some(output);
-        self.reused.insert(step, from);
+        self.notes.reused.insert(step, from);
         self.note(Event::Reused { step }, at)
     }
 
@@ -248,7 +283,9 @@ impl Run {
             }
             Ok(output) => (Ok(output), Vec::new(), false),
             Err(error) => {
-                let retry = self.shared.pipeline.step_plan(task.step).retry.allows(&error);
+                // Another value may be right.
+                let plan = self.shared.pipeline.step_plan(task.step);
+                let retry = plan.kind == Kind::Signal || plan.retry.allows(&error);
                 (Err(error), Vec::new(), retry)
             }
         };
@@ -256,48 +293,38 @@ impl Run {
     }
 
     pub(crate) fn ended(&mut self, task: Task, attempt: u32, ended: Ended, at: i64) -> Result<()> {
+        let Ended { result, refused, stored, gates, retry } = ended;
+        let again = match &result {
+            Ok(_) => None,
+            Err(_) => self.scheduler.retry_at(task, at, retry),
+        };
         if self.logging {
             let pipeline = self.shared.pipeline.clone();
             let entry = Attempt::new(at, pipeline.graph().name(task.step), task, attempt);
-            let gates = ended.gates.clone();
-            let entry = match &ended.result {
+            let gates = gates.clone();
+            self.write(&match &result {
                 Ok(_) => {
-                    let output = ended.stored.unwrap_or(Stored::Items);
+                    let output = stored.unwrap_or(Stored::Items);
                     Entry::StepSucceeded { attempt: entry, gates, output }
                 }
                 Err(error) => {
-                    let (error, retry, output) = (error.clone(), ended.retry, ended.stored);
-                    Entry::StepFailed { attempt: entry, error, retry, gates, output }
+                    let error = error.clone();
+                    Entry::StepFailed { attempt: entry, error, again, gates, output: stored }
                 }
-            };
-            self.write(&entry)?;
+            })?;
         }
-        if let Some(output) = ended.refused {
+        if let Some(output) = refused {
             self.refused.insert(task, output);
         }
-        self.settle(task, attempt, ended.result, ended.gates, ended.retry, at)
-    }
-
-    /// The part of [`Run::ended`] that folding a log shares.
-    fn settle(
-        &mut self,
-        task: Task,
-        attempt: u32,
-        result: Result<Output, StepError>,
-        gates: Vec<GateResult>,
-        retry: bool,
-        at: i64,
-    ) -> Result<()> {
         match result {
             Ok(output) => {
-                if !gates.is_empty() {
-                    self.notes.insert((task, attempt, false), Note { error: None, gates });
-                }
+                self.notes.judged(task, attempt, gates);
                 self.succeeded(task, attempt, output, at)
             }
             Err(error) => {
-                self.notes.insert((task, attempt, false), Note { error: Some(error), gates });
-                self.note(Event::Failed { task, attempt, at, retry }, at)
+                let note = Note { error: Some(error), gates };
+                self.notes.attempts.insert((task, attempt, false), note);
+                self.note(Event::Failed { task, attempt, again }, at)
             }
         }
     }
@@ -346,14 +373,16 @@ impl Run {
         at: i64,
     ) -> Result<()> {
         match result {
-            Ok(()) => self.record(Event::UndoSucceeded { task }, at),
+            Ok(()) => self.record(Event::UndoSucceeded { task, attempt }, at),
             Err(error) => {
                 let retry = self.shared.pipeline.step_plan(task.step).undo_retry.allows(&error);
                 let pipeline = self.shared.pipeline.clone();
+                let again = self.scheduler.undo_retry_at(task, at, retry);
                 let entry = Attempt::new(at, pipeline.graph().name(task.step), task, attempt);
-                self.write(&Entry::UndoFailed { attempt: entry, error: error.clone(), retry })?;
-                self.notes.insert((task, attempt, true), Note { error: Some(error), gates: Vec::new() });
-                self.note(Event::UndoFailed { task, attempt, at, retry }, at)
+                self.write(&Entry::UndoFailed { attempt: entry, error: error.clone(), again })?;
+                let note = Note { error: Some(error), gates: Vec::new() };
+                self.notes.attempts.insert((task, attempt, true), note);
+                self.note(Event::UndoFailed { task, attempt, again }, at)
             }
         }
     }
@@ -364,15 +393,12 @@ impl Run {
         let names =
             |steps: &[u32]| steps.iter().map(|step| Cow::Borrowed(pipeline.graph().name(*step))).collect();
         self.write(&Entry::Reset { at, steps: names(&steps), keep_items: names(keep_items) })?;
-        self.put_back(&steps, keep_items);
-        self.asked.extend(steps);
-        Ok(())
-    }
-
-    fn put_back(&mut self, steps: &[u32], keep_items: &[u32]) {
         let whole: Vec<u32> = steps.iter().copied().filter(|step| !keep_items.contains(step)).collect();
         self.forget(&whole);
         self.scheduler.reset(&whole, keep_items);
+        self.note(Event::Reset { steps: steps.len() as u32 }, at)?;
+        self.asked.extend(steps);
+        Ok(())
     }
 
     fn forget(&mut self, steps: &[u32]) {
@@ -380,7 +406,7 @@ impl Run {
             self.outputs.steps[step as usize] = None;
             self.outputs.items.remove(&step);
             self.refused.retain(|task, _| task.step != step);
-            self.reused.remove(&step);
+            self.notes.reused.remove(&step);
         }
     }
 
@@ -421,62 +447,11 @@ impl Run {
             return;
         }
         for at in self.emitted..self.history.len() {
-            self.emit_moment(self.history[at]);
+            let (pipeline, moment) = (&self.shared.pipeline, self.history[at]);
+            let to = |kind| self.shared.emit(moment.at, kind);
+            self.notes.tell(pipeline.name(), pipeline.graph(), moment, to);
         }
         self.emitted = self.history.len();
-    }
-
-    fn emit_moment(&self, Moment { event, at }: Moment) {
-        let name = |step: u32| self.name(step).to_owned();
-        let item = wire::item;
-        let note = |task: Task, attempt: u32, undo: bool| {
-            self.notes.get(&(task, attempt, undo)).cloned().unwrap_or_default()
-        };
-        let judged = |task: Task, gates: Vec<GateResult>| {
-            for result in gates {
-                let (step, item) = (name(task.step), item(task));
-                self.shared.emit(at, RunEventKind::GateJudged { step, item, result });
-            }
-        };
-        let unknown = || StepError::new("unknown");
-        let kind = match event {
-            Event::Started { task, attempt, .. } => {
-                RunEventKind::StepStarted { step: name(task.step), item: item(task), attempt }
-            }
-            Event::Succeeded { task, attempt } => {
-                judged(task, note(task, attempt, false).gates);
-                RunEventKind::StepSucceeded { step: name(task.step), item: item(task), attempt }
-            }
-            Event::Failed { task, attempt, .. } => {
-                let note = note(task, attempt, false);
-                judged(task, note.gates);
-                let again = self.scheduler.status(task) != crate::scheduler::Status::Failed;
-                let error = note.error.unwrap_or_else(unknown);
-                RunEventKind::StepFailed { step: name(task.step), item: item(task), attempt, error, again }
-            }
-            Event::Skipped { step } => RunEventKind::StepSkipped { step: name(step) },
-            Event::Reused { step } => {
-                let from = self.reused.get(&step).cloned().unwrap_or_default();
-                RunEventKind::StepReused { step: name(step), from }
-            }
-            Event::FannedOut { step, items } => RunEventKind::FannedOut { step: name(step), items },
-            Event::Signalled { step } => RunEventKind::Signalled { step: name(step) },
-            Event::CancelRequested => RunEventKind::CancelRequested,
-            Event::UndoStarted { task, attempt } => {
-                RunEventKind::UndoStarted { step: name(task.step), item: item(task), attempt }
-            }
-            Event::UndoSucceeded { task } => {
-                RunEventKind::UndoSucceeded { step: name(task.step), item: item(task) }
-            }
-            Event::UndoFailed { task, attempt, .. } => {
-                let error = note(task, attempt, true).error.unwrap_or_else(unknown);
-                let again = self.scheduler.undo_status(task) != Some(crate::scheduler::UndoStatus::Stuck);
-                RunEventKind::UndoFailed { step: name(task.step), item: item(task), error, again }
-            }
-            Event::Finished => RunEventKind::Finished { status: self.status() },
-            _ => return,
-        };
-        self.shared.emit(at, kind);
     }
 
     pub(crate) fn status(&self) -> RunStatus {
@@ -518,7 +493,6 @@ impl Run {
             outputs: self.outputs,
             history: self.history,
             notes: self.notes,
-            reused: self.reused,
             recovered: self.recovered,
             changed: self.changed,
             asked: self.asked,

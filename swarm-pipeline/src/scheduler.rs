@@ -62,6 +62,9 @@ struct TaskState {
     first_started: i64,
     /// When the running timer fires, if there is one.
     timer: i64,
+    /// Attempts to undo it ever started, and how many attempts of its own were undone.
+    undo_attempts: u32,
+    undone: u32,
 }
 
 impl TaskState {
@@ -72,7 +75,20 @@ impl TaskState {
         tries: 0,
         first_started: i64::MIN,
         timer: 0,
+        undo_attempts: 0,
+        undone: 0,
     };
+
+    /// As if it had not run; numbers go on, and what was undone stays so.
+    fn put_back(&self) -> Self {
+        let TaskState { attempt, undo_attempts, undone, .. } = *self;
+        TaskState { attempt, undo_attempts, undone, ..TaskState::NEW }
+    }
+
+    /// Whether it did something, or may have, that is not undone.
+    fn left_traces(&self) -> bool {
+        self.attempt > self.undone
+    }
 }
 
 /// The items of one fan-out step.
@@ -107,6 +123,8 @@ pub(crate) struct Scheduler {
     mode: Mode,
     tasks: Vec<TaskState>,
     items: HashMap<u32, Items>,
+    /// What is known of the items of fan-out steps that were put back: their attempts go on counting.
+    former_items: HashMap<u32, Vec<TaskState>>,
     /// Dependencies of each step that are not done.
     pending: Vec<u32>,
     ranks: Arc<Ranks>,
@@ -118,8 +136,6 @@ pub(crate) struct Scheduler {
     left: u32,
     timers: u32,
     signals_awaited: u32,
-    /// Signals that came before their step was ready.
-    early_signals: Vec<u32>,
     any_failed: bool,
     /// What a rollback that got stuck was for.
     cause: Outcome,
@@ -138,15 +154,13 @@ impl Scheduler {
     /// each step is expected to take, 0 where unknown.
     pub(crate) fn new(plan: Arc<Plan>, seed: u64, durations: &[u64]) -> Self {
         let count = plan.steps.len();
-        let ranks = match durations {
-            [] => Arc::clone(&plan.ranks),
-            durations => Arc::new(Ranks::new(&plan.graph, &plan.steps, durations, plan.concurrency)),
-        };
+        let ranks = Ranks::expecting(&plan, durations);
         let mut scheduler = Scheduler {
             seed,
             mode: Mode::Running,
             tasks: vec![TaskState::NEW; count],
             items: HashMap::new(),
+            former_items: HashMap::new(),
             pending: vec![0; count],
             ranks,
             ready: ReadySet::new(count),
@@ -155,7 +169,6 @@ impl Scheduler {
             left: 0,
             timers: 0,
             signals_awaited: 0,
-            early_signals: Vec::new(),
             any_failed: false,
             cause: Outcome::Failed,
             commands: VecDeque::new(),
@@ -176,14 +189,38 @@ impl Scheduler {
         self.items.get(&step).map(|items| items.tasks.len() as u32)
     }
 
-    /// Whether only a signal can bring the run on.
+    /// Whether only a signal can bring the run on, once every command is obeyed.
     pub(crate) fn is_suspended(&self) -> bool {
         self.mode == Mode::Running
             && self.signals_awaited > 0
             && self.running == 0
             && self.timers == 0
             && self.ready.is_empty()
-            && self.commands.is_empty()
+    }
+
+    /// The steps that wait for their signal now.
+    pub(crate) fn awaited_signals(&self) -> impl Iterator<Item = u32> {
+        (0..self.tasks.len() as u32)
+            .filter(|step| self.tasks[*step as usize].status == Status::AwaitingSignal)
+    }
+
+    pub(crate) fn awaits_signal(&self, step: u32) -> bool {
+        self.mode == Mode::Running && self.tasks[step as usize].status == Status::AwaitingSignal
+    }
+
+    /// Whether a value for the step is of use, now or later.
+    pub(crate) fn wants_signal(&self, step: u32) -> bool {
+        !self.tasks.get(step as usize).is_none_or(|state| state.status.is_done())
+    }
+
+    pub(crate) fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    /// How many steps have a result that stands.
+    pub(crate) fn done(&self) -> u32 {
+        let done = |step: &u32| self.tasks[*step as usize].status.is_done() && !self.is_undone(*step);
+        (0..self.tasks.len() as u32).filter(done).count() as u32
     }
 
     /// Attempts of the task that were ever started.
@@ -316,9 +353,9 @@ impl Scheduler {
                     true
                 }
             }
-            Event::Failed { task, attempt, at, retry } => {
+            Event::Failed { task, attempt, again } => {
                 self.stop(task, attempt) && {
-                    self.failed(task, at, retry);
+                    self.failed(task, again);
                     true
                 }
             }
@@ -340,10 +377,12 @@ impl Scheduler {
             Event::TimerFired { task } => self.timer_fired(task),
             Event::Signalled { step } => self.signalled(step),
             Event::CancelRequested => self.cancel(),
-            Event::Resumed => self.resumed(),
+            Event::Resumed { .. } => self.resumed(),
+            // The engine calls `reset` itself, which needs the list.
+            Event::Reset { .. } => true,
             Event::UndoStarted { task, attempt } => self.undo_started(task, attempt),
-            Event::UndoSucceeded { task } => self.undo_succeeded(task),
-            Event::UndoFailed { task, at, retry, .. } => self.undo_failed(task, at, retry),
+            Event::UndoSucceeded { task, .. } => self.undo_succeeded(task),
+            Event::UndoFailed { task, again, .. } => self.undo_failed(task, again),
             Event::UndoRetried { step } => self.undo_retried(step),
             Event::UndoMarked { step } => self.undo_marked(step),
             Event::RollbackRequested => match self.mode {
@@ -353,7 +392,7 @@ impl Scheduler {
                 }
                 _ => false,
             },
-            Event::Finished => match self.mode {
+            Event::Finished { .. } => match self.mode {
                 Mode::Finishing(outcome) => {
                     self.mode = Mode::Finished(outcome);
                     self.commands.clear();
@@ -371,7 +410,9 @@ impl Scheduler {
             return false;
         }
         let Some(state) = self.task_mut(task) else { return false };
-        if !matches!(state.status, Status::Ready | Status::Preparing) || attempt <= state.attempt {
+        let before = state.status;
+        let may_begin = matches!(before, Status::Ready | Status::Preparing | Status::AwaitingSignal);
+        if !may_begin || attempt <= state.attempt {
             return false;
         }
         state.status = Status::Running;
@@ -380,6 +421,7 @@ impl Scheduler {
         if state.first_started == i64::MIN {
             state.first_started = at;
         }
+        self.signals_awaited -= u32::from(before == Status::AwaitingSignal);
         let rank = self.ranks.of[step as usize];
         if task.item == NONE {
             self.ready.remove(rank);
@@ -461,32 +503,33 @@ impl Scheduler {
         if plan.kind != Kind::Signal || (plan.prepare && !state.prepared) {
             state.status = Status::Ready;
             self.ready.insert(self.ranks.of[step as usize]);
-        } else if let Some(at) = self.early_signals.iter().position(|early| *early == step) {
-            self.early_signals.swap_remove(at);
-            self.complete(step, Status::Succeeded);
         } else {
             state.status = Status::AwaitingSignal;
             self.signals_awaited += 1;
+            self.commands.push_back(Command::TakeSignal { step });
         }
     }
 
-    fn failed(&mut self, task: Task, at: i64, retry: bool) {
-        let policy = &self.plan.steps[task.step as usize];
-        let deadline = self.deadline(task).unwrap_or(i64::MAX);
-        let seed = self.seed;
+    /// When the task may be tried again after an attempt that fails at `at`; `retry` says whether its error allows that.
+    /// A signal that was refused is waited for again at once, however often.
+    pub(crate) fn retry_at(&self, task: Task, at: i64, retry: bool) -> Option<i64> {
+        let step = &self.plan.steps[task.step as usize];
         let halted = task.item != NONE && self.items.get(&task.step).is_some_and(|items| items.failed);
-        let Some(state) = self.task(task) else { return };
-        let delay = policy.retry.delay(state.tries, chance(seed, task, state.attempt));
+        let state = self.task(task).filter(|_| retry && self.mode == Mode::Running && !halted)?;
+        if step.kind == Kind::Signal {
+            return Some(at);
+        }
+        let delay = step.retry.delay(state.tries, chance(self.seed, task, state.attempt));
         let again = at.saturating_add(delay);
-        if retry
-            && self.mode == Mode::Running
-            && !halted
-            && state.tries < policy.retry.attempts()
-            && again < deadline
-        {
-            self.back_off(task, again);
-        } else {
-            self.give_up(task);
+        let deadline = self.deadline(task).unwrap_or(i64::MAX);
+        (state.tries < step.retry.attempts() && again < deadline).then_some(again)
+    }
+
+    fn failed(&mut self, task: Task, again: Option<i64>) {
+        match again {
+            Some(_) if self.plan.steps[task.step as usize].kind == Kind::Signal => self.make_ready(task.step),
+            Some(at) => self.back_off(task, at),
+            None => self.give_up(task),
         }
     }
 
@@ -569,8 +612,11 @@ impl Scheduler {
 
     fn leave_preparing(&mut self, step: u32) -> bool {
         let Some(state) = self.tasks.get(step as usize) else { return false };
-        // In a folded log the step was never polled, so it is still ready.
-        let fits = matches!(state.status, Status::Preparing | Status::Ready) && self.mode == Mode::Running;
+        // In a folded log the step was never polled, so it is still ready, or waits.
+        let before = state.status;
+        let fits = matches!(before, Status::Preparing | Status::Ready | Status::AwaitingSignal)
+            && self.mode == Mode::Running;
+        self.signals_awaited -= u32::from(fits && before == Status::AwaitingSignal);
         self.ready.remove(self.ranks.of[step as usize]);
         fits
     }
@@ -591,7 +637,9 @@ impl Scheduler {
         }
         let mut ready = ReadySet::new(count as usize);
         (0..count).for_each(|item| ready.insert(item));
-        let tasks = vec![TaskState { status: Status::Ready, ..TaskState::NEW }; count as usize];
+        let mut tasks = self.former_items.remove(&step).unwrap_or_default();
+        tasks.resize(count as usize, TaskState::NEW);
+        tasks.iter_mut().for_each(|state| state.status = Status::Ready);
         self.items.insert(step, Items { tasks, ready, done: 0, running: 0, failed: false });
         let state = &mut self.tasks[step as usize];
         state.prepared = true;
@@ -647,18 +695,8 @@ impl Scheduler {
         if self.plan.steps.get(step as usize).is_none_or(|plan| plan.kind != Kind::Signal) {
             return false;
         }
-        match self.tasks[step as usize].status {
-            Status::AwaitingSignal if self.mode == Mode::Running => {
-                self.signals_awaited -= 1;
-                self.complete(step, Status::Succeeded);
-            }
-            // Kept for when the step is reached, in this run or in one that is taken up again.
-            Status::Waiting | Status::Preparing | Status::Ready | Status::AwaitingSignal
-                if !self.early_signals.contains(&step) =>
-            {
-                self.early_signals.push(step);
-            }
-            _ => {}
+        if self.awaits_signal(step) {
+            self.commands.push_back(Command::TakeSignal { step });
         }
         true
     }

@@ -1,6 +1,6 @@
 //! The entries of a run's log as they are written: one JSON object each, `{"step_started": {…}}`.
 //!
-//! Format 1. Steps are named, so that a log can be read by eye and folded over a pipeline that has changed.
+//! Format 1. Steps are named, so that a log can be read by eye. It holds what is needed to fold it without the pipeline.
 //! Times are microseconds since the epoch. Unknown fields are ignored; an unknown entry is an error.
 
 use std::borrow::Cow;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::gate::GateResult;
-use crate::scheduler::{NONE, Outcome, Task};
+use crate::scheduler::{Kind, NONE, Outcome, Task};
 use crate::step::Artifact;
 use crate::step_error::StepError;
 
@@ -24,7 +24,7 @@ pub(crate) enum Entry<'a> {
         format: u32,
         #[serde(borrow)]
         pipeline: Cow<'a, str>,
-        steps: Vec<Step<'a>>,
+        definition: Definition<'a>,
         input: Box<RawValue>,
         /// Microseconds each step was expected to take, 0 where unknown; empty where none is known.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -34,12 +34,14 @@ pub(crate) enum Entry<'a> {
         at: i64,
         token: u64,
         pid: u32,
+        /// How many steps were done.
+        done: u32,
     },
-    /// The pipeline changed; `rerun` are the steps whose results no longer count.
+    /// What follows was done by this definition; `rerun` are the steps whose results no longer count.
     Redefined {
         at: i64,
         #[serde(borrow)]
-        steps: Vec<Step<'a>>,
+        definition: Definition<'a>,
         rerun: Vec<Cow<'a, str>>,
     },
     /// An operator asked for `steps` to run again.
@@ -63,7 +65,9 @@ pub(crate) enum Entry<'a> {
         #[serde(borrow, flatten)]
         attempt: Attempt<'a>,
         error: StepError,
-        retry: bool,
+        /// When the next attempt may begin, if there is to be one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        again: Option<i64>,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         gates: Vec<GateResult>,
         /// What a gate refused.
@@ -107,6 +111,7 @@ pub(crate) enum Entry<'a> {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         item: Option<u32>,
     },
+    /// A value came. It is the output of the step once an attempt has taken it.
     Signalled {
         at: i64,
         #[serde(borrow)]
@@ -122,7 +127,8 @@ pub(crate) enum Entry<'a> {
         #[serde(borrow, flatten)]
         attempt: Attempt<'a>,
         error: StepError,
-        retry: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        again: Option<i64>,
     },
     UndoRetried {
         at: i64,
@@ -143,15 +149,82 @@ pub(crate) enum Entry<'a> {
     },
 }
 
-#[derive(Serialize, Deserialize)]
+/// What the entries that follow it were decided by: all of a pipeline but code, limits and the numbers of policies,
+/// whose decisions are in the entries themselves.
+#[derive(Serialize, Deserialize, PartialEq)]
+pub(crate) struct Definition<'a> {
+    #[serde(borrow)]
+    pub(crate) steps: Vec<Step<'a>>,
+    /// Whether steps that do not depend on a failed one still run.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) carry_on: bool,
+    /// Whether a run that fails is undone without being asked.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) rollback: bool,
+}
+
+#[derive(Serialize, Deserialize, PartialEq)]
 pub(crate) struct Step<'a> {
     #[serde(borrow)]
     pub(crate) name: Cow<'a, str>,
     /// [`Pipeline::step_fingerprint`](crate::Pipeline).
     pub(crate) print: Cow<'a, str>,
-    /// Whether it waits for a signal.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) signal: bool,
+    #[serde(default, skip_serializing_if = "KindName::is_task")]
+    pub(crate) kind: KindName,
+    /// The places, in the list of steps, of those it depends on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) after: Vec<u32>,
+    /// Those of `after` that may be skipped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) optional: Vec<u32>,
+    /// Whether it has an undo.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) undo: bool,
+    /// Whether it is looked at before it is dispatched.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) prepare: bool,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum KindName {
+    #[default]
+    Task,
+    ForEach,
+    Signal,
+    Sleep,
+}
+
+impl KindName {
+    fn is_task(&self) -> bool {
+        *self == KindName::Task
+    }
+}
+
+impl From<Kind> for KindName {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Task => KindName::Task,
+            Kind::ForEach => KindName::ForEach,
+            Kind::Signal => KindName::Signal,
+            Kind::Sleep => KindName::Sleep,
+        }
+    }
+}
+
+impl From<KindName> for Kind {
+    fn from(kind: KindName) -> Self {
+        match kind {
+            KindName::Task => Kind::Task,
+            KindName::ForEach => Kind::ForEach,
+            KindName::Signal => Kind::Signal,
+            KindName::Sleep => Kind::Sleep,
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -202,6 +275,18 @@ impl From<Outcome> for OutcomeName {
             Outcome::Cancelled => OutcomeName::Cancelled,
             Outcome::RolledBack => OutcomeName::RolledBack,
             Outcome::Stuck => OutcomeName::Stuck,
+        }
+    }
+}
+
+impl From<OutcomeName> for Outcome {
+    fn from(outcome: OutcomeName) -> Self {
+        match outcome {
+            OutcomeName::Succeeded => Outcome::Succeeded,
+            OutcomeName::Failed => Outcome::Failed,
+            OutcomeName::Cancelled => Outcome::Cancelled,
+            OutcomeName::RolledBack => Outcome::RolledBack,
+            OutcomeName::Stuck => Outcome::Stuck,
         }
     }
 }

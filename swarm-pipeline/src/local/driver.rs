@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::RunEventKind;
 use crate::pipeline::Pipeline;
 use crate::report::RunStatus;
-use crate::run::{INLINE_LIMIT, OUTPUT_LIMIT, Run, open};
+use crate::run::{Changes, INLINE_LIMIT, OUTPUT_LIMIT, Past, Run, parse};
 use crate::scheduler::{Command, Event, Kind, NONE, Status, Task};
 use crate::shared::RunShared;
 use crate::step::Artifact;
@@ -84,26 +84,20 @@ impl Driver {
         let records = log.as_mut().map(|log| log.take_records()).unwrap_or_default();
         let batch = log.as_ref().map_or(1, |log| log.batch().max(1));
         let Resumption { options, verb } = resumption;
+        let missing = || Error::new(ErrorKind::NotFound, format!("there is no run {id}")).in_run(&id);
         let run = if records.is_empty() {
-            let missing = || Error::new(ErrorKind::NotFound, format!("there is no run {id}")).in_run(&id);
             let input = input.filter(|_| verb.is_none()).ok_or_else(missing)?;
             let shared = engine.share(pipeline, id, input);
             let durations = engine.learnt(pipeline).await;
             let at = shared.clock.now();
             Run::begin(shared, durations, log.is_some(), at)?
         } else {
-            let opened = open(&id, &records)?;
-            check_same(&id, &opened.pipeline, pipeline, &opened.input, input.as_deref())?;
-            let shared = engine.share(pipeline, id, opened.input);
-            let keep: Option<&(dyn Fn(&str) -> bool + Send + Sync)> = match &options.on_change {
-                OnChange::Refuse => None,
-                OnChange::Rerun => Some(&|_| false),
-                OnChange::Migrate(keep) => Some(&**keep),
-            };
-            let mut run = Run::resume(shared, &records, keep).await?;
+            let entries = parse(&id, &records)?;
+            let past = Past::fold(&id, &entries)?;
+            check_same(&id, &past, pipeline, input.as_deref())?;
+            let shared = engine.share(pipeline, id, past.input.get().to_owned());
             let token = log.as_ref().map_or(0, |log| log.token());
-            take_up(&mut run, token, &options, verb)?;
-            run
+            take_up(shared, past, records.len(), token, &options, verb).await?
         };
         Ok(Driver {
             now: run.shared.clock.now(),
@@ -207,6 +201,13 @@ impl Driver {
                 Ok(())
             }
             Command::Finish { outcome } => self.run.finish(outcome, self.now),
+            Command::TakeSignal { step } => match self.run.take_signal(step, self.now)? {
+                Some((attempt, outcome)) => {
+                    let task = Task::of(step);
+                    self.settle_logged(Done { task, attempt, undo: false, outcome }).await
+                }
+                None => Ok(()),
+            },
             Command::Dispatch { .. } | Command::Compensate { .. } => Ok(()),
         }
     }
@@ -421,10 +422,7 @@ impl Driver {
             return false;
         }
         if !std::mem::replace(&mut self.told_suspended, true) && self.run.shared.bus.is_active() {
-            let pipeline = &self.run.shared.pipeline;
-            let awaits = |step: &u32| self.run.scheduler.status(Task::of(*step)) == Status::AwaitingSignal;
-            let signals =
-                (0..pipeline.len() as u32).filter(awaits).map(|step| self.run.name(step).to_owned());
+            let signals = self.run.scheduler.awaited_signals().map(|step| self.run.name(step).to_owned());
             let kind = RunEventKind::Suspended { signals: signals.collect() };
             self.run.shared.emit(self.now, kind);
         }
@@ -533,69 +531,130 @@ async fn store(shared: &RunShared, json: Box<RawValue>) -> Result<Stored> {
     Ok(Stored::Artifact(artifact))
 }
 
-/// Applies what the caller wants of a run that is there already.
-fn take_up(run: &mut Run, token: u64, options: &RunOptions, verb: Option<Event>) -> Result<()> {
+/// Brings a run back and applies what the caller wants of it.
+async fn take_up(
+    shared: Arc<RunShared>,
+    past: Past<'_>,
+    records: usize,
+    token: u64,
+    options: &RunOptions,
+    verb: Option<Event>,
+) -> Result<Run> {
+    let (id, pipeline) = (shared.run.clone(), shared.pipeline.clone());
+    let status = past.status();
+    let over = past.scheduler.is_finished();
+    let restart = options.restart_from.as_deref().map(|name| super::find(&pipeline, name)).transpose()?;
+    let again = options.retry_failed && !matches!(status, RunStatus::Succeeded | RunStatus::Stuck);
+    let refuse = |why: String| Err(Error::new(ErrorKind::InvalidState, why).in_run(&id));
+    if restart.is_some() && (status == RunStatus::Stuck || !over && past.scheduler.is_undoing()) {
+        return refuse(format!(
+            "run {id} is {status} in its rollback; end that first, with `retry_undo` or `mark_compensated` where it is stuck"
+        ));
+    }
+    let changes = past.changes(&pipeline);
+    let told = verb.is_some() || restart.is_some() || over && again;
+    let rerun = if changes.is_empty() {
+        Vec::new()
+    } else {
+        let keep: &dyn Fn(&str) -> bool = match &options.on_change {
+            // An operator's word is about what was done, and an answer from the log about nothing new.
+            OnChange::Refuse if verb.is_some() || over && !told => &|_| true,
+            OnChange::Refuse => return Err(changed(&id, &changes, past.scheduler.is_undoing())),
+            OnChange::Rerun => &|_| false,
+            OnChange::Migrate(keep) => &**keep,
+        };
+        check_undos(&id, &past, &pipeline)?;
+        let others = changes.changed.iter().filter(|name| !keep(name)).chain(&changes.added);
+        others.filter_map(|name| pipeline.graph().find(name)).collect()
+    };
+    let redefine = !past.is_defined_by(&pipeline);
+    let mut run = Run::resume(shared, past, records).await?;
     let at = run.shared.clock.now();
-    let status = run.status();
-    let steps = run.shared.pipeline.len();
-    let refuse = |why: String| Err(Error::new(ErrorKind::InvalidState, why).in_run(&run.shared.run));
+    let rerun = run.scheduler.downstream(rerun);
+    let forward = verb.is_none()
+        && run.scheduler.goes_forward()
+        && !(over && matches!(options.on_change, OnChange::Refuse));
+    if over && !told && !(forward && !rerun.is_empty()) {
+        return Ok(run);
+    }
+    if redefine {
+        run.redefined(if forward { rerun.clone() } else { Vec::new() }, at)?;
+    }
     if let Some(verb) = verb {
         if matches!(verb, Event::RollbackRequested) && run.scheduler.is_rolled_back() {
-            return Ok(());
+            return Ok(run);
         }
+        let stuck = run.scheduler.stuck_steps();
         let fits = match verb {
             Event::RollbackRequested => run.scheduler.is_finished() && status != RunStatus::Stuck,
-            Event::UndoRetried { step } | Event::UndoMarked { step } => {
-                run.scheduler.stuck_steps().contains(&step)
-            }
+            Event::UndoRetried { step } | Event::UndoMarked { step } => stuck.contains(&step),
             _ => false,
         };
         if !fits {
-            return refuse(format!(
-                "run {} is {status}, so that there is nothing for this verb to do",
-                run.shared.run
-            ));
+            let names: Vec<&str> = stuck.iter().map(|step| run.name(*step)).collect();
+            return refuse(match status {
+                RunStatus::Stuck => format!(
+                    "run {id} is stuck in the undo of {names:?}; `retry_undo` or `mark_compensated` take it on"
+                ),
+                status => format!("run {id} is {status}, so that there is nothing for this verb to do"),
+            });
         }
         run.resumed(token, at)?;
-        return run.record(verb, at);
-    }
-    if let Some(name) = &options.restart_from {
-        let step = super::find(&run.shared.pipeline, name)?;
-        let steps = run.scheduler.downstream([step]);
+        run.record(verb, at)?;
+    } else if let Some(step) = restart {
+        let mut steps = run.scheduler.undone();
+        steps.push(step);
+        steps.extend(rerun);
+        let steps = run.scheduler.downstream(steps);
         run.resumed(token, at)?;
-        return run.reset(steps, &[], at);
-    }
-    let over = run.scheduler.is_finished();
-    if over && options.retry_failed && !matches!(status, RunStatus::Succeeded | RunStatus::Stuck) {
-        let steps = run.scheduler.unfinished();
+        run.reset(steps, &[], at)?;
+    } else if over && again {
+        let mut steps = run.scheduler.unfinished();
+        steps.extend(rerun);
+        let steps = run.scheduler.downstream(steps);
         let keep_items = run.scheduler.partly_done(&steps);
         run.resumed(token, at)?;
-        return run.reset(steps, &keep_items, at);
-    }
-    if !over {
+        run.reset(steps, &keep_items, at)?;
+    } else {
         run.resumed(token, at)?;
-        if run.shared.bus.is_active() {
-            let pipeline = run.shared.pipeline.name().to_owned();
-            let done = run.outputs.steps.iter().flatten().count();
-            run.shared.emit(at, RunEventKind::Resumed { pipeline, steps, done });
-        }
     }
-    Ok(())
+    Ok(run)
 }
 
-fn check_same(
-    id: &RunId,
-    was: &str,
-    pipeline: &Pipeline,
-    old_input: &str,
-    input: Option<&str>,
-) -> Result<()> {
-    if was != pipeline.name() {
-        let message = format!("run {id} belongs to pipeline {was:?}, not to {:?}", pipeline.name());
+fn changed(id: &RunId, changes: &Changes, undoing: bool) -> Error {
+    let advice = match undoing {
+        true => "resume with `OnChange::Migrate` to finish its rollback with the undos as they are now",
+        false => "resume with `OnChange::Rerun` or `OnChange::Migrate`, or start a new run",
+    };
+    let message = format!("the pipeline is not the one that run {id} was started with: {changes}; {advice}");
+    Error::new(ErrorKind::DefinitionChanged, message).in_run(id)
+}
+
+/// What is to be undone must have its undo still.
+fn check_undos(id: &RunId, past: &Past<'_>, pipeline: &Pipeline) -> Result<()> {
+    let owed = past.scheduler.to_undo();
+    let lost = owed
+        .iter()
+        .map(|step| past.graph().name(*step))
+        .find(|name| pipeline.graph().find(name).is_none_or(|step| !pipeline.step_plan(step).undo));
+    let Some(step) = lost else { return Ok(()) };
+    let message = format!(
+        "run {id} is being rolled back, and step {step:?} has no undo any more; finish it with a pipeline that has one"
+    );
+    Err(Error::new(ErrorKind::DefinitionChanged, message).in_run(id).in_step(step))
+}
+
+fn check_same(id: &RunId, past: &Past<'_>, pipeline: &Pipeline, input: Option<&str>) -> Result<()> {
+    if past.pipeline != pipeline.name() {
+        let message =
+            format!("run {id} belongs to pipeline {:?}, not to {:?}", past.pipeline, pipeline.name());
         return Err(Error::new(ErrorKind::DefinitionChanged, message).in_run(id));
     }
+    // The order of members is not part of a value.
+    let value = |json: &str| serde_json::from_str::<serde_json::Value>(json).ok();
+    let was = past.input.get();
     match input {
-        Some(input) if input != old_input => {
+        Some(input) if input != was && value(input) != value(was) => {
             let message =
                 format!("run {id} was started with another input; the same id resumes, so use another one");
             Err(Error::new(ErrorKind::InvalidInput, message).in_run(id))

@@ -52,13 +52,16 @@ impl<'r> Sheet<'r> {
             // The clocks of the processes that drove the run in turn need not agree.
             let at = time(moment.at).max(sheet.began);
             match moment.event {
-                Event::Reused { step } | Event::Signalled { step } | Event::Skipped { step } => {
+                Event::Reused { step } | Event::Skipped { step } => {
                     sheet.instants[step as usize] = Some(at);
                 }
                 Event::TimerFired { task } if sheet.kind(task.step) == Kind::Sleep => {
                     sheet.instants[task.step as usize] = Some(at);
                 }
-                Event::Resumed => sheet.resumes.push(Resume { last_seen: sheet.ended, at }),
+                Event::Succeeded { task, .. } if sheet.kind(task.step) == Kind::Signal => {
+                    sheet.instants[task.step as usize] = Some(at);
+                }
+                Event::Resumed { .. } => sheet.resumes.push(Resume { last_seen: sheet.ended, at }),
                 _ => {}
             }
             sheet.ended = sheet.ended.max(at);
@@ -105,7 +108,7 @@ impl<'r> Sheet<'r> {
     /// For a step that ends without an attempt: from when its dependencies were done to when it ended, or until now.
     pub(super) fn pause(&self, step: u32) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
         let report = &self.steps[step as usize];
-        if !report.attempts.is_empty() {
+        if !report.attempts.is_empty() && self.kind(step) != Kind::Signal {
             return None;
         }
         let open = report.status == StepStatus::Open;

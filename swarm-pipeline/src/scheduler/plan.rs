@@ -82,7 +82,15 @@ impl Ranks {
         if first_come < longest_first { Ranks::of_order(order) } else { ranks }
     }
 
-    fn of_order(steps: Vec<u32>) -> Self {
+    /// The order for a run whose steps are expected to take `durations`, as far as they are known.
+    pub(super) fn expecting(plan: &Plan, durations: &[u64]) -> Arc<Self> {
+        match durations {
+            [] => Arc::clone(&plan.ranks),
+            _ => Arc::new(Ranks::new(&plan.graph, &plan.steps, durations, plan.concurrency)),
+        }
+    }
+
+    pub(crate) fn of_order(steps: Vec<u32>) -> Self {
         let mut of = vec![0; steps.len()];
         for (at, &node) in steps.iter().enumerate() {
             of[node as usize] = at as u32;

@@ -14,6 +14,10 @@ impl Task {
     pub(crate) fn of(step: u32) -> Self {
         Task { step, item: NONE }
     }
+
+    pub(crate) fn renumbered(self, numbers: &[Option<u32>]) -> Option<Self> {
+        Some(Task { step: numbers[self.step as usize]?, ..self })
+    }
 }
 
 /// What happened. Times are microseconds since the epoch.
@@ -50,15 +54,17 @@ pub(crate) enum Event {
         task: Task,
         attempt: u32,
     },
+    /// `again` is when the next attempt may begin, as [`Scheduler::retry_at`](super::Scheduler::retry_at) said.
     Failed {
         task: Task,
         attempt: u32,
-        at: i64,
-        retry: bool,
+        again: Option<i64>,
     },
     TimerFired {
         task: Task,
     },
+    /// A value has come for a step that waits for a signal, or will. The engine keeps it until
+    /// [`Command::TakeSignal`] asks for it.
     Signalled {
         step: u32,
     },
@@ -69,15 +75,22 @@ pub(crate) enum Event {
     },
     UndoSucceeded {
         task: Task,
+        attempt: u32,
     },
+    /// `again` is when the next attempt may begin, as [`Scheduler::undo_retry_at`](super::Scheduler::undo_retry_at) said.
     UndoFailed {
         task: Task,
         attempt: u32,
-        at: i64,
-        retry: bool,
+        again: Option<i64>,
     },
-    /// A new driver took over; what was under way is lost.
-    Resumed,
+    /// A new driver took over; what was under way is lost. So many steps are done.
+    Resumed {
+        done: u32,
+    },
+    /// An operator put so many steps back to where they had not run.
+    Reset {
+        steps: u32,
+    },
     /// An operator wants what failed in the rollback to be tried again.
     UndoRetried {
         step: u32,
@@ -88,7 +101,9 @@ pub(crate) enum Event {
     },
     /// An operator wants a run that is over to be undone.
     RollbackRequested,
-    Finished,
+    Finished {
+        outcome: Outcome,
+    },
 }
 
 /// What the engine is to do.
@@ -112,6 +127,10 @@ pub(crate) enum Command {
         task: Task,
         at: i64,
     },
+    /// The step waits for its signal: if its value is there, answer with `Started` and how that ended.
+    TakeSignal {
+        step: u32,
+    },
     /// Tell every attempt under way that its result is no longer wanted.
     CancelInFlight {
         drop: bool,
@@ -131,4 +150,33 @@ pub(crate) enum Outcome {
     /// Undone by an operator after it was over.
     RolledBack,
     Stuck,
+}
+
+impl Event {
+    /// The same event of a pipeline that numbers its steps otherwise; none where the step is gone.
+    pub(crate) fn renumbered(mut self, numbers: &[Option<u32>]) -> Option<Self> {
+        match &mut self {
+            Event::Started { task, .. }
+            | Event::Succeeded { task, .. }
+            | Event::Failed { task, .. }
+            | Event::TimerFired { task }
+            | Event::UndoStarted { task, .. }
+            | Event::UndoSucceeded { task, .. }
+            | Event::UndoFailed { task, .. } => *task = task.renumbered(numbers)?,
+            Event::Prepared { step }
+            | Event::Skipped { step }
+            | Event::Reused { step }
+            | Event::FannedOut { step, .. }
+            | Event::Sleeping { step, .. }
+            | Event::Signalled { step }
+            | Event::UndoRetried { step }
+            | Event::UndoMarked { step } => *step = numbers[*step as usize]?,
+            Event::CancelRequested
+            | Event::Resumed { .. }
+            | Event::Reset { .. }
+            | Event::RollbackRequested
+            | Event::Finished { .. } => {}
+        }
+        Some(self)
+    }
 }

@@ -1,9 +1,11 @@
 //! Taking a run up again: after a crash, on an operator's word, or over a changed definition.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Command, Group, Items, Mode, ReadySet, Scheduler, Status, Task, TaskState};
+use super::{
+    Command, Group, Kind, Mode, NONE, Outcome, Plan, Ranks, ReadySet, Scheduler, Status, Task, TaskState,
+};
 
 impl Scheduler {
     /// Counts everything anew from the states of the tasks, and issues again what is owed.
@@ -22,10 +24,16 @@ impl Scheduler {
             let pending = plan.graph.dependencies(step).iter().filter(|d| !satisfied(**d)).count() as u32;
             self.pending[step as usize] = pending;
             let state = &mut self.tasks[step as usize];
+            let is_signal = plan.steps[step as usize].kind == Kind::Signal;
             match state.status {
                 Status::Waiting if pending == 0 => reached.push(step),
                 Status::Preparing => state.status = Status::Ready,
-                Status::AwaitingSignal => self.signals_awaited += 1,
+                Status::AwaitingSignal => reached.push(step),
+                Status::Ready if is_signal => reached.push(step),
+                Status::Running => {
+                    self.running += 1;
+                    self.count_in_group(step);
+                }
                 Status::BackingOff | Status::Sleeping => {
                     self.timers += 1;
                     let (task, at) = (Task::of(step), state.timer);
@@ -33,23 +41,78 @@ impl Scheduler {
                 }
                 _ => {}
             }
+            let state = &self.tasks[step as usize];
             if !state.status.is_settled() {
                 self.left += 1;
             }
-            if state.status == Status::Ready {
+            if state.status == Status::Ready && !is_signal {
                 self.ready.insert(self.ranks.of[step as usize]);
             }
         }
         reached.into_iter().for_each(|step| self.make_ready(step));
-        let waiting: BTreeMap<_, _> = self.items.iter().map(|(step, items)| (*step, items)).collect();
-        for (step, items) in waiting {
-            for (item, state) in items.tasks.iter().enumerate() {
-                if state.status == Status::BackingOff {
-                    self.timers += 1;
-                    let task = Task { step, item: item as u32 };
-                    self.commands.push_back(Command::StartTimer { task, at: state.timer });
+        let mut fan_outs: Vec<u32> = self.items.keys().copied().collect();
+        fan_outs.sort_unstable();
+        for step in fan_outs {
+            let states: Vec<_> =
+                self.items[&step].tasks.iter().map(|state| (state.status, state.timer)).collect();
+            for (item, (status, at)) in states.into_iter().enumerate() {
+                match status {
+                    Status::Running => {
+                        self.running += 1;
+                        self.count_in_group(step);
+                    }
+                    Status::BackingOff => {
+                        self.timers += 1;
+                        let task = Task { step, item: item as u32 };
+                        self.commands.push_back(Command::StartTimer { task, at });
+                    }
+                    _ => {}
                 }
             }
+        }
+    }
+
+    fn count_in_group(&mut self, step: u32) {
+        let group = self.plan.steps[step as usize].group;
+        if group != NONE {
+            self.groups[group as usize].running += 1;
+        }
+    }
+
+    /// Goes on over another plan: the same steps with other policies, or, by `numbers`, steps that were added,
+    /// taken away or moved. What is known of a step that stays is kept if it is of the same kind still.
+    pub(crate) fn adopt(&mut self, plan: Arc<Plan>, numbers: &[Option<u32>], durations: &[u64]) {
+        let count = plan.steps.len();
+        let old = std::mem::replace(&mut self.plan, Arc::clone(&plan));
+        self.ranks = Ranks::expecting(&plan, durations);
+        let mut tasks = vec![TaskState::NEW; count];
+        let mut items = HashMap::new();
+        for (before, now) in numbers.iter().enumerate() {
+            let Some(now) = *now else { continue };
+            let state = self.tasks[before];
+            if plan.steps[now as usize].kind != old.steps[before].kind {
+                tasks[now as usize] = state.put_back();
+                continue;
+            }
+            tasks[now as usize] = state;
+            if let Some(kept) = self.items.remove(&(before as u32)) {
+                items.insert(now, kept);
+            }
+        }
+        (self.tasks, self.items) = (tasks, items);
+        let former = std::mem::take(&mut self.former_items).into_iter();
+        self.former_items =
+            former.filter_map(|(step, states)| Some((numbers[step as usize]?, states))).collect();
+        self.pending = vec![0; count];
+        self.ready = ReadySet::new(count);
+        self.groups = vec![Group::default(); plan.groups.len()];
+        self.any_failed = self.tasks.iter().any(|state| state.status == Status::Failed);
+        self.renumber_rollback(numbers);
+        self.recount();
+        match self.mode {
+            Mode::Running => self.settle(),
+            Mode::Finishing(outcome) => self.finish(outcome),
+            _ => {}
         }
     }
 
@@ -94,30 +157,43 @@ impl Scheduler {
     /// Puts the steps in `whole` back to where they have not run, and in those of `keep_items` the items without
     /// a result, in a run that is over or not. Attempts go on counting; the retry policy starts anew.
     pub(crate) fn reset(&mut self, whole: &[u32], keep_items: &[u32]) {
-        let again = |state: &TaskState| TaskState { attempt: state.attempt, ..TaskState::NEW };
         for &step in whole {
             let state = &mut self.tasks[step as usize];
-            *state = again(state);
-            self.items.remove(&step);
+            *state = state.put_back();
+            if let Some(items) = self.items.remove(&step) {
+                self.former_items.insert(step, items.tasks.iter().map(TaskState::put_back).collect());
+            }
         }
         for &step in keep_items {
             let state = &mut self.tasks[step as usize];
-            *state = TaskState { prepared: true, ..again(state) };
+            *state = TaskState { prepared: true, ..state.put_back() };
             let Some(items) = self.items.get_mut(&step) else { continue };
             items.failed = false;
             for (item, state) in items.tasks.iter_mut().enumerate() {
                 if state.status != Status::Succeeded {
-                    *state = TaskState { status: Status::Ready, ..again(state) };
+                    *state = TaskState { status: Status::Ready, ..state.put_back() };
                     items.ready.insert(item as u32);
                 }
             }
         }
-        self.unblock();
+        for state in &mut self.tasks {
+            if state.status == Status::Blocked {
+                *state = state.put_back();
+            }
+        }
         self.mode = Mode::Running;
         self.any_failed = self.tasks.iter().any(|state| state.status == Status::Failed);
         self.rollback = None;
         self.recount();
         self.settle();
+    }
+
+    /// Whether results that no longer count may simply be made again: nothing was, or is to be, undone.
+    pub(crate) fn goes_forward(&self) -> bool {
+        matches!(
+            self.mode,
+            Mode::Running | Mode::Finishing(Outcome::Succeeded) | Mode::Finished(Outcome::Succeeded)
+        )
     }
 
     /// Of `steps`, the fan-outs whose list stays and whose recorded items were not undone.
@@ -130,52 +206,12 @@ impl Scheduler {
         steps.iter().filter(stays).copied().collect()
     }
 
-    /// Steps that were blocked or skipped because of another one get a new chance.
-    pub(super) fn unblock(&mut self) {
-        for state in &mut self.tasks {
-            if matches!(state.status, Status::Blocked | Status::Skipped) {
-                *state = TaskState { attempt: state.attempt, ..TaskState::NEW };
-            }
-        }
-    }
-
-    /// Takes over what is known of a run that another definition began, by task: whether it is done, and how
-    /// many attempts it had. `items` gives the number of items of the fan-out steps that keep theirs.
-    pub(crate) fn restore(&mut self, items: &HashMap<u32, u32>, known: &HashMap<Task, (bool, u32)>) {
-        for (&step, &count) in items {
-            let tasks = vec![TaskState { status: Status::Ready, ..TaskState::NEW }; count as usize];
-            let ready = ReadySet::new(count as usize);
-            self.items.insert(step, Items { tasks, ready, done: 0, running: 0, failed: false });
-            self.tasks[step as usize].prepared = true;
-            self.tasks[step as usize].status = Status::Ready;
-        }
-        for (&task, &(done, attempt)) in known {
-            let Some(state) = self.task_mut(task) else { continue };
-            state.attempt = attempt;
-            if done {
-                state.status = Status::Succeeded;
-            }
-        }
-        for (step, items) in &mut self.items {
-            for (item, state) in items.tasks.iter().enumerate() {
-                match state.status {
-                    Status::Succeeded => items.done += 1,
-                    _ => items.ready.insert(item as u32),
-                }
-            }
-            if items.done as usize == items.tasks.len() {
-                self.tasks[*step as usize].status = Status::Succeeded;
-            }
-        }
-        self.recount();
-        self.settle();
-    }
-
     /// The steps that [`reset`](Scheduler::reset) must put back for a failed or rolled-back run to go on:
     /// those that failed or were undone, and everything after them.
     pub(crate) fn unfinished(&self) -> Vec<u32> {
         let undone = |step: u32| self.rollback.as_ref().is_some_and(|rollback| rollback.touched(step));
-        let open = |step: &u32| !self.tasks[*step as usize].status.is_done() || undone(*step);
+        let stands = |status: Status| status.is_done() || status == Status::Skipped;
+        let open = |step: &u32| !stands(self.tasks[*step as usize].status) || undone(*step);
         self.downstream((0..self.tasks.len() as u32).filter(open))
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::{Command, Mode, NONE, Outcome, Scheduler, Task, chance};
+use super::{Command, Mode, NONE, Outcome, Scheduler, Task, TaskState, chance};
 
 /// The state of a rollback.
 #[derive(Debug, Clone)]
@@ -51,8 +51,12 @@ impl Rollback {
         }
     }
 
+    fn of(&self, step: u32) -> impl Iterator<Item = &Undo> {
+        self.undos.range(Task { step, item: 0 }..=Task { step, item: NONE }).map(|(_, undo)| undo)
+    }
+
     pub(super) fn touched(&self, step: u32) -> bool {
-        self.undos.range(Task { step, item: 0 }..=Task { step, item: NONE }).next().is_some()
+        self.of(step).next().is_some()
     }
 }
 
@@ -74,19 +78,25 @@ impl Scheduler {
             ready: VecDeque::new(),
             active: 0,
         };
-        const NEW: Undo = Undo { status: UndoStatus::Waiting, attempt: 0, tries: 0, timer: 0 };
+        let undo = |state: &TaskState| Undo {
+            status: UndoStatus::Waiting,
+            attempt: state.undo_attempts,
+            tries: 0,
+            timer: 0,
+        };
         for (step, plan) in self.plan.steps.iter().enumerate() {
             if !plan.undo {
                 continue;
             }
             let step = step as u32;
-            if self.tasks[step as usize].attempt > 0 {
-                rollback.undos.insert(Task::of(step), NEW);
+            let state = &self.tasks[step as usize];
+            if state.left_traces() {
+                rollback.undos.insert(Task::of(step), undo(state));
                 rollback.open[step as usize] += 1;
             }
             let items = self.items.get(&step).map_or(&[][..], |items| &items.tasks);
-            for (item, _) in items.iter().enumerate().filter(|(_, state)| state.attempt > 0) {
-                rollback.undos.insert(Task { step, item: item as u32 }, NEW);
+            for (item, state) in items.iter().enumerate().filter(|(_, state)| state.left_traces()) {
+                rollback.undos.insert(Task { step, item: item as u32 }, undo(state));
                 rollback.open[step as usize] += 1;
             }
         }
@@ -148,6 +158,9 @@ impl Scheduler {
         if let Some(rollback) = &mut self.rollback {
             rollback.active += 1;
         }
+        if let Some(state) = self.task_mut(task) {
+            state.undo_attempts = attempt;
+        }
         true
     }
 
@@ -161,13 +174,16 @@ impl Scheduler {
 
     pub(super) fn undo_succeeded(&mut self, task: Task) -> bool {
         self.undo_stopped(task) && {
-            self.undone(task);
+            self.settle_undo(task);
             self.settle_rollback();
             true
         }
     }
 
-    fn undone(&mut self, task: Task) {
+    fn settle_undo(&mut self, task: Task) {
+        if let Some(state) = self.task_mut(task) {
+            state.undone = state.attempt;
+        }
         let Some(rollback) = &mut self.rollback else { return };
         if let Some(undo) = rollback.undos.get_mut(&task) {
             undo.status = UndoStatus::Done;
@@ -178,16 +194,20 @@ impl Scheduler {
         }
     }
 
-    pub(super) fn undo_failed(&mut self, task: Task, at: i64, retry: bool) -> bool {
+    /// When the undo may be tried again after an attempt that fails at `at`; `retry` says whether its error allows that.
+    pub(crate) fn undo_retry_at(&self, task: Task, at: i64, retry: bool) -> Option<i64> {
+        let policy = &self.plan.steps[task.step as usize].undo_retry;
+        let undo = self.rollback.as_ref()?.undos.get(&task)?;
+        let delay = policy.delay(undo.tries, !chance(self.seed, task, undo.attempt));
+        (retry && undo.tries < policy.attempts()).then(|| at.saturating_add(delay))
+    }
+
+    pub(super) fn undo_failed(&mut self, task: Task, again: Option<i64>) -> bool {
         if !self.undo_stopped(task) {
             return false;
         }
-        let plan = Arc::clone(&self.plan);
-        let policy = &plan.steps[task.step as usize].undo_retry;
-        let seed = self.seed;
         let Some(undo) = self.undo_mut(task) else { return false };
-        if retry && undo.tries < policy.attempts() {
-            let at = at.saturating_add(policy.delay(undo.tries, !chance(seed, task, undo.attempt)));
+        if let Some(at) = again {
             undo.status = UndoStatus::BackingOff;
             undo.timer = at;
             self.commands.push_back(Command::StartTimer { task, at });
@@ -199,6 +219,55 @@ impl Scheduler {
         }
         self.settle_rollback();
         true
+    }
+
+    /// Whether all that the step did is undone.
+    pub(super) fn is_undone(&self, step: u32) -> bool {
+        self.rollback.as_ref().is_some_and(|rollback| {
+            let mut undos = rollback.of(step).peekable();
+            undos.peek().is_some() && undos.all(|undo| undo.status == UndoStatus::Done)
+        })
+    }
+
+    /// Whether the run is, or is about to be, undone.
+    pub(crate) fn is_undoing(&self) -> bool {
+        matches!(self.mode, Mode::Draining(_) | Mode::RollingBack(_))
+    }
+
+    /// The steps of which something was undone, or was to be.
+    pub(crate) fn undone(&self) -> Vec<u32> {
+        let mut steps: Vec<u32> =
+            self.rollback.iter().flat_map(|rollback| rollback.undos.keys()).map(|task| task.step).collect();
+        steps.dedup();
+        steps
+    }
+
+    /// The steps that still have to be undone.
+    pub(crate) fn to_undo(&self) -> Vec<u32> {
+        let undos = self.rollback.iter().flat_map(|rollback| &rollback.undos);
+        let open = undos.filter(|(_, undo)| undo.status != UndoStatus::Done);
+        let mut steps: Vec<u32> = open.map(|(task, _)| task.step).collect();
+        steps.dedup();
+        steps
+    }
+
+    /// Takes the rollback over to a pipeline that numbers its steps otherwise.
+    pub(super) fn renumber_rollback(&mut self, numbers: &[Option<u32>]) {
+        let plan = Arc::clone(&self.plan);
+        let Some(rollback) = &mut self.rollback else { return };
+        let undos = std::mem::take(&mut rollback.undos);
+        let kept = undos.into_iter().filter_map(|(task, undo)| Some((task.renumbered(numbers)?, undo)));
+        rollback.undos = kept.collect();
+        let count = plan.steps.len() as u32;
+        let of = |step: u32| rollback.undos.range(Task { step, item: 0 }..=Task { step, item: NONE });
+        let open = |step: u32| of(step).filter(|(_, undo)| undo.status != UndoStatus::Done).count() as u32;
+        rollback.open = (0..count).map(open).collect();
+        rollback.pending = (0..count).map(|step| plan.graph.dependents(step).len() as u32).collect();
+        rollback.ready.clear();
+        for undo in rollback.undos.values_mut().filter(|undo| undo.status == UndoStatus::Ready) {
+            undo.status = UndoStatus::Waiting;
+        }
+        self.reach((0..count).filter(|step| plan.graph.dependents(*step).is_empty()).collect());
     }
 
     pub(super) fn rollback_timer_fired(&mut self, task: Task) -> bool {
@@ -286,7 +355,7 @@ impl Scheduler {
         }
         self.mode = Mode::RollingBack(self.cause);
         for task in tasks {
-            self.undone(task);
+            self.settle_undo(task);
         }
         self.settle_rollback();
         true

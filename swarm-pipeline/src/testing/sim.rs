@@ -12,7 +12,7 @@ use crate::event::Bus;
 use crate::output::Output;
 use crate::pipeline::Pipeline;
 use crate::report::RunReport;
-use crate::run::Run;
+use crate::run::{Past, Run, parse};
 use crate::scheduler::{Command, Event, Kind, Status, Task};
 use crate::shared::{Clock, Flag, RunShared};
 use crate::step_error::StepError;
@@ -284,6 +284,10 @@ impl<'a> Simulation<'a> {
             // Whoever is under way comes to an end in its own time, as a step that looks at nothing does.
             Command::CancelInFlight { .. } => Ok(()),
             Command::Finish { outcome } => self.run.finish(outcome, at),
+            Command::TakeSignal { step } => match self.run.take_signal(step, at)? {
+                Some((attempt, outcome)) => self.ended(Task::of(step), attempt, outcome),
+                None => Ok(()),
+            },
         }
     }
 
@@ -358,16 +362,18 @@ impl<'a> Simulation<'a> {
                 }
                 self.run.undo_ended(task, attempt, outcome.map(drop), at)
             }
-            Due::Ended { task, attempt, undo: false, outcome } => {
-                let mut ended = self.run.judge(task, outcome);
-                let output = ended.result.as_ref().ok().or(ended.refused.as_ref());
-                ended.stored = output.and_then(|output| output.encode().ok()).map(Stored::Inline);
-                if ended.result.is_ok() {
-                    self.unrecorded.push(Witness::Recorded { step: task.step, item: item(task) });
-                }
-                self.run.ended(task, attempt, ended, at)
-            }
+            Due::Ended { task, attempt, undo: false, outcome } => self.ended(task, attempt, outcome),
         }
+    }
+
+    fn ended(&mut self, task: Task, attempt: u32, outcome: Result<Output, StepError>) -> Result<()> {
+        let mut ended = self.run.judge(task, outcome);
+        let output = ended.result.as_ref().ok().or(ended.refused.as_ref());
+        ended.stored = output.and_then(|output| output.encode().ok()).map(Stored::Inline);
+        if ended.result.is_ok() {
+            self.unrecorded.push(Witness::Recorded { step: task.step, item: item(task) });
+        }
+        self.run.ended(task, attempt, ended, self.now)
     }
 
     /// The driver dies before or after what just happened was appended, and another takes over.
@@ -385,7 +391,10 @@ impl<'a> Simulation<'a> {
         }
         self.witness.push(Witness::Crashed);
         let before = appended.then(|| self.run.scheduler.snapshot());
-        let resumed = Run::resume(shared(self.pipeline)?, &self.log, None).now_or_never();
+        let shared = shared(self.pipeline)?;
+        let entries = parse(&shared.run, &self.log)?;
+        let past = Past::fold(&shared.run, &entries)?;
+        let resumed = Run::resume(shared, past, self.log.len()).now_or_never();
         let never = || Error::new(ErrorKind::InvalidState, "resuming waited for something");
         self.run = resumed.ok_or_else(never)??;
         if before.is_some_and(|before| before != self.run.scheduler.snapshot()) {

@@ -305,7 +305,7 @@ fn judge_log(seen: &Seen, broken: &mut Vec<Broken>, history: &[RunEvent]) {
                 }
                 undo_started.insert((task, *attempt));
             }
-            RunEventKind::UndoSucceeded { step, item } => drop(undone.insert((step.clone(), *item))),
+            RunEventKind::UndoSucceeded { step, item, .. } => drop(undone.insert((step.clone(), *item))),
             RunEventKind::Finished { .. } => finished += 1,
             _ => {}
         }

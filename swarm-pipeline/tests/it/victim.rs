@@ -125,7 +125,9 @@ impl Witness {
             RunEventKind::StepFailed { step, item, attempt, .. } => {
                 witness.tell("refuse", step, *item, *attempt, "");
             }
-            RunEventKind::UndoSucceeded { step, item } => witness.tell("undo-ack", step, *item, 0, ""),
+            RunEventKind::UndoSucceeded { step, item, attempt } => {
+                witness.tell("undo-ack", step, *item, *attempt, "");
+            }
             _ => {}
         });
     }
