@@ -42,7 +42,7 @@ fn pipeline(folder: PathBuf, dies: bool) -> Result<(Pipeline, Handle<u32>), Box<
 /// What the child does: it never gets to the end of this.
 async fn doomed(folder: &Path) -> Result<(), Box<dyn Error>> {
     let (pipeline, _) = pipeline(folder.to_owned(), true)?;
-    LocalEngine::open(folder.join("runs"))?.run(&pipeline, "nightly", ()).await?;
+    let _ = LocalEngine::open(folder.join("runs"))?.run(&pipeline, "nightly", ()).await?;
     Ok(())
 }
 

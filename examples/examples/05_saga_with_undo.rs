@@ -121,7 +121,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // ... or pays back by hand, and says so.
     shop.bank_is_down.store(true, Ordering::SeqCst);
-    engine.run(&pipeline, "order-3", ()).await?;
+    let _ = engine.run(&pipeline, "order-3", ()).await?;
     shop.take_journal();
     let report = engine.mark_compensated(&pipeline, "order-3", "charge").await?;
     assert_eq!(report.status(), RunStatus::Failed);

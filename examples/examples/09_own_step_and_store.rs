@@ -16,7 +16,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use swarm_examples::Scratch;
 use swarm_pipeline::testing::conformance;
 use swarm_pipeline::{
@@ -166,14 +165,8 @@ impl CheckpointStore for OneFile {
     }
 
     async fn put_blob(&self, key: &BlobKey, bytes: &[u8]) -> Result<()> {
-        let name = name(key)?;
-        if let BlobKey::Artifact { sha256, .. } = key {
-            let digest: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-            if digest != *sha256 {
-                return Err(Error::store(ErrorKind::InvalidInput, "the artifact has another digest"));
-            }
-        }
-        self.kept().write(Line::Blob { key: name, bytes: bytes.to_vec() })
+        key.check_contents(bytes)?;
+        self.kept().write(Line::Blob { key: name(key)?, bytes: bytes.to_vec() })
     }
 
     async fn get_blob(&self, key: &BlobKey) -> Result<Option<Vec<u8>>> {
@@ -183,16 +176,9 @@ impl CheckpointStore for OneFile {
 
 /// What a blob is called in the file.
 fn name(key: &BlobKey) -> Result<String> {
-    let (folder, digits) = match key {
-        BlobKey::Artifact { run, sha256 } => (format!("artifact/{run}"), sha256),
-        BlobKey::Reuse { key } => ("reuse".to_owned(), key),
-        BlobKey::Durations { pipeline } => ("durations".to_owned(), pipeline),
-        other => return Err(Error::store(ErrorKind::InvalidInput, format!("{other:?} is unknown here"))),
-    };
-    if digits.len() != 64 || !digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
-        return Err(Error::store(ErrorKind::InvalidInput, format!("{digits:?} is no digest")));
-    }
-    Ok(format!("{folder}/{digits}"))
+    key.check()?;
+    let run = key.run().map(RunId::as_str).unwrap_or_default();
+    Ok(format!("{}/{run}/{}", key.kind(), key.digest()))
 }
 
 struct Writer {

@@ -44,22 +44,20 @@ impl CircuitBreaker {
         self.lock().open_until.is_some()
     }
 
-    /// Whether an attempt may be made at `now`. A `true` must be followed by [`record`](CircuitBreaker::record).
-    pub(crate) fn admit(&self, now: i64) -> bool {
+    /// Lets an attempt be made at `now`, or does not.
+    pub(crate) fn admit(&self, now: i64) -> Option<Permit> {
         let mut state = self.lock();
-        match state.open_until {
-            None => true,
-            Some(until) if now >= until && !state.probing => {
-                state.probing = true;
-                true
-            }
-            Some(_) => false,
-        }
+        let probe = match state.open_until {
+            None => false,
+            Some(until) if now >= until && !state.probing => true,
+            Some(_) => return None,
+        };
+        state.probing |= probe;
+        Some(Permit { breaker: self.clone(), probe })
     }
 
-    pub(crate) fn record(&self, ok: bool, now: i64) {
+    fn record(&self, ok: bool, now: i64) {
         let mut state = self.lock();
-        state.probing = false;
         if ok {
             *state = State::default();
             return;
@@ -70,13 +68,29 @@ impl CircuitBreaker {
         }
     }
 
-    /// The attempt that was admitted ended without saying anything of the service.
-    pub(crate) fn forget(&self) {
-        self.lock().probing = false;
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Leave to make one attempt. Dropped, it says nothing of the service and gives a probe back.
+pub(crate) struct Permit {
+    breaker: CircuitBreaker,
+    probe: bool,
+}
+
+impl Permit {
+    /// How the attempt ended.
+    pub(crate) fn record(self, ok: bool, now: i64) {
+        self.breaker.record(ok, now);
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.probe {
+            self.breaker.lock().probing = false;
+        }
     }
 }
 
@@ -97,16 +111,18 @@ mod tests {
     #[test]
     fn it_opens_cools_down_probes_once_and_closes() {
         let breaker = CircuitBreaker::new("mail", 2, Duration::from_micros(100));
-        breaker.record(false, 0);
-        assert!(breaker.admit(1) && !breaker.is_open());
-        breaker.record(false, 1);
-        assert!(breaker.is_open() && !breaker.admit(100));
-        assert!(breaker.admit(101), "one probe after the cool-down");
-        assert!(!breaker.admit(102), "but not two");
-        breaker.record(false, 103);
-        assert!(!breaker.admit(150));
-        assert!(breaker.admit(203));
-        breaker.record(true, 204);
-        assert!(!breaker.is_open() && breaker.admit(205));
+        let admit = |now| breaker.admit(now);
+        admit(0).unwrap().record(false, 0);
+        assert!(!breaker.is_open());
+        admit(1).unwrap().record(false, 1);
+        assert!(breaker.is_open() && admit(100).is_none());
+        let probe = admit(101).expect("one probe after the cool-down");
+        assert!(admit(102).is_none(), "but not two");
+        drop(probe);
+        let probe = admit(102).expect("a probe that came to nothing is given back");
+        probe.record(false, 103);
+        assert!(admit(150).is_none());
+        admit(203).unwrap().record(true, 204);
+        assert!(!breaker.is_open() && admit(205).is_some());
     }
 }

@@ -109,6 +109,7 @@ impl PipelineBuilder {
             policy: Policy::default(),
             undo: None,
             when: None,
+            ends_itself: false,
         }
     }
 
@@ -295,6 +296,7 @@ impl Nested {
 struct Policy {
     retry: Option<Retry>,
     undo_retry: Option<Retry>,
+    undo_timeout: Option<Duration>,
     timeout: Option<Duration>,
     total_timeout: Option<Duration>,
     group: Option<String>,
@@ -318,6 +320,7 @@ pub struct StepBuilder<'p, S, O> {
     policy: Policy,
     undo: Option<Undo>,
     when: Option<Condition>,
+    ends_itself: bool,
 }
 
 type Condition = Box<dyn Fn(View<'_>) -> Result<bool, StepError> + Send + Sync>;
@@ -336,6 +339,7 @@ impl<'p, O> StepBuilder<'p, (), O> {
             policy: self.policy,
             undo: self.undo,
             when: self.when,
+            ends_itself: self.ends_itself,
         }
     }
 }
@@ -402,7 +406,7 @@ impl<S: Source, O: StepOutput> StepBuilder<'_, S, O> {
         Fut: Future<Output = Result<(), StepError>> + Send + 'static,
     {
         self.undo =
-            Some(Box::new(move |cx, output| match output.map(|output| typed::<O>(&output)).transpose() {
+            Some(undo_by(move |cx, output| match output.map(|output| typed::<O>(&output)).transpose() {
                 Ok(output) => {
                     let undo = undo(cx, output);
                     Work::Async(Box::pin(async move { undo.await.map(|()| unit()) }))
@@ -415,6 +419,12 @@ impl<S: Source, O: StepOutput> StepBuilder<'_, S, O> {
     /// How often a failed undo is made again before the run is stuck; [`Retry::exponential`] of 5 unless said otherwise.
     pub fn compensate_retry(mut self, retry: Retry) -> Self {
         self.policy.undo_retry = Some(retry);
+        self
+    }
+
+    /// How long an attempt to undo the step may take; any time unless said otherwise. What waits is dropped then.
+    pub fn compensate_timeout(mut self, limit: Duration) -> Self {
+        self.policy.undo_timeout = Some(limit);
         self
     }
 
@@ -489,12 +499,30 @@ impl<S: Source, O: StepOutput> StepBuilder<'_, S, O> {
             pipeline.problems.push(Problem::Invalid { step: self.name.clone(), message });
         };
         let policy = self.policy;
+        let has_retry = policy.retry.is_some();
         let retry = policy.retry.unwrap_or(Retry::none());
         let undo_retry = policy.undo_retry.unwrap_or(Retry::exponential(5));
         retry.problem().into_iter().chain(undo_retry.problem()).for_each(&mut complain);
-        let zero = [policy.timeout, policy.total_timeout].contains(&Some(Duration::ZERO));
+        let zero =
+            [policy.timeout, policy.total_timeout, policy.undo_timeout].contains(&Some(Duration::ZERO));
         if zero {
             complain("a timeout of 0, which no attempt can meet".to_owned());
+        }
+        if matches!(kind, Kind::Signal | Kind::Sleep) {
+            let idle = [
+                ("retry", has_retry),
+                ("timeout", policy.timeout.is_some()),
+                ("total_timeout", policy.total_timeout.is_some()),
+                ("group", policy.group.is_some()),
+                ("reuse", policy.reuse),
+                ("circuit_breaker", policy.breaker.is_some()),
+                ("compensate", self.undo.is_some()),
+                ("gate", kind == Kind::Sleep && !self.gates.is_empty()),
+            ];
+            let what = if kind == Kind::Sleep { "sleeps" } else { "waits for a signal" };
+            for (setting, _) in idle.into_iter().filter(|(_, is_set)| *is_set) {
+                complain(format!("`{setting}` has no effect on a step that {what}"));
+            }
         }
         let group = match &policy.group {
             None => NONE,
@@ -531,8 +559,9 @@ impl<S: Source, O: StepOutput> StepBuilder<'_, S, O> {
                 Err(_) => Vec::new(),
             }),
             decode_item: decode::<O>,
-            undo: self.undo,
+            undo: self.undo.map(|undo| Undo { timeout: policy.undo_timeout, ..undo }),
             timeout: policy.timeout,
+            ends_itself: self.ends_itself,
             version: policy.version,
             reuse: policy.reuse,
             breaker: policy.breaker,
@@ -604,6 +633,10 @@ fn erase<O: StepOutput>(
     future: impl Future<Output = Result<O, StepError>> + Send + 'static,
 ) -> crate::definition::BoxWork {
     Box::pin(async move { future.await.map(|output| Arc::new(output) as Output) })
+}
+
+fn undo_by(start: impl Fn(StepContext, Option<Output>) -> Work + Send + Sync + 'static) -> Undo {
+    Undo { start: Box::new(start), timeout: None, ends_itself: false }
 }
 
 /// The output of an undo, which nobody reads.

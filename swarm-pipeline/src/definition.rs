@@ -31,12 +31,19 @@ pub(crate) struct StepDef {
     pub(crate) decode_item: fn(&str) -> serde_json::Result<Output>,
     pub(crate) undo: Option<Undo>,
     pub(crate) timeout: Option<Duration>,
+    /// Whether it comes to its end by itself when its time is up, and is waited for.
+    pub(crate) ends_itself: bool,
     pub(crate) version: String,
     pub(crate) reuse: bool,
     pub(crate) breaker: Option<CircuitBreaker>,
 }
 
-pub(crate) type Undo = Box<dyn Fn(StepContext, Option<Output>) -> Work + Send + Sync>;
+pub(crate) struct Undo {
+    pub(crate) start: Box<dyn Fn(StepContext, Option<Output>) -> Work + Send + Sync>,
+    /// Of an attempt.
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) ends_itself: bool,
+}
 
 pub(crate) struct Body {
     /// Absent in steps that only wait.

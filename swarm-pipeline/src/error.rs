@@ -49,6 +49,8 @@ pub enum ErrorKind {
     Codec,
     /// A pipeline file is wrong: file, line and column are in the message.
     Definition,
+    /// The run did not succeed, which [`RunReport::into_result`](crate::RunReport::into_result) was asked for.
+    NotSucceeded,
 }
 
 impl Error {
@@ -75,22 +77,30 @@ impl Error {
             .because(source)
     }
 
-    pub(crate) fn in_run(mut self, run: impl fmt::Display) -> Self {
+    /// Names the run.
+    #[must_use]
+    pub fn in_run(mut self, run: impl fmt::Display) -> Self {
         self.0.run = Some(run.to_string());
         self
     }
 
-    pub(crate) fn in_step(mut self, step: impl Into<String>) -> Self {
+    /// Names the step.
+    #[must_use]
+    pub fn in_step(mut self, step: impl Into<String>) -> Self {
         self.0.step = Some(step.into());
         self
     }
 
-    pub(crate) fn at_path(mut self, path: &Path) -> Self {
+    /// Names the file.
+    #[must_use]
+    pub fn at_path(mut self, path: &Path) -> Self {
         self.0.path = Some(path.to_owned());
         self
     }
 
-    pub(crate) fn at_offset(mut self, offset: u64) -> Self {
+    /// Names the byte in the file.
+    #[must_use]
+    pub fn at_offset(mut self, offset: u64) -> Self {
         self.0.offset = Some(offset);
         self
     }

@@ -2,6 +2,10 @@
 
 mod attempt;
 mod driver;
+mod in_flight;
+mod live;
+mod reuse;
+mod take_up;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,8 +14,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use serde_json::value::RawValue;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::digest::sha256;
 use crate::error::{Error, ErrorKind, Result};
@@ -21,9 +24,11 @@ use crate::pipeline::Pipeline;
 use crate::report::{RunReport, RunStatus};
 use crate::run::{Past, Run, accepts, parse};
 use crate::scheduler::Event;
-use crate::shared::{Clock, Flag, RunShared};
+use crate::shared::{Clock, RunShared};
 use crate::store::{BlobKey, CheckpointStore, FileStore, MemoryStore, RunId};
 use driver::{Driver, Resumption};
+use live::{Control, Live};
+use take_up::check_same;
 
 /// Runs pipelines on the tokio runtime it is called from, and keeps their logs in a [`CheckpointStore`].
 ///
@@ -37,16 +42,9 @@ struct Inner {
     store: Arc<dyn CheckpointStore>,
     logging: bool,
     bus: Arc<Bus>,
-    /// The runs being driven by this engine, and the way to reach their drivers.
-    live: Mutex<HashMap<RunId, mpsc::Sender<Control>>>,
+    live: Live,
     /// What was learnt of the durations of each pipeline's steps, by pipeline name.
     durations: Mutex<HashMap<String, HashMap<String, u64>>>,
-}
-
-/// What the outside wants of a run that is being driven. The answer comes when it is recorded.
-enum Control {
-    Cancel { answer: oneshot::Sender<Result<()>> },
-    Signal { step: String, value: Box<RawValue>, answer: oneshot::Sender<Result<()>> },
 }
 
 /// How [`LocalEngine::run_with`] treats a run that is there already.
@@ -179,7 +177,7 @@ impl LocalEngine {
             store,
             logging,
             bus: Arc::new(Bus::new()),
-            live: Mutex::default(),
+            live: Live::default(),
             durations: Mutex::default(),
         }))
     }
@@ -220,6 +218,44 @@ impl LocalEngine {
         })?;
         let resumption = Resumption { options, verb: None };
         self.drive(pipeline, run, Some(input), resumption).await
+    }
+
+    /// Resumes a run by its id alone, with the input that it was started with; otherwise as [`run`](LocalEngine::run).
+    ///
+    /// A service that starts finds its unfinished runs by [`runs`](LocalEngine::runs).
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] where there is no such run; as [`run`](LocalEngine::run).
+    pub async fn resume(
+        &self,
+        pipeline: &Pipeline,
+        run: impl TryInto<RunId, Error = Error>,
+        options: RunOptions,
+    ) -> Result<RunReport> {
+        let resumption = Resumption { options, verb: None };
+        self.drive(pipeline, run.try_into()?, None, resumption).await
+    }
+
+    /// What has become of a run so far, from its log alone: nothing runs, and whoever drives it is not disturbed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`]; [`ErrorKind::DefinitionChanged`] where the run is not one of a pipeline of this name;
+    /// [`ErrorKind::Codec`] for a recorded output that is not of the type it has now.
+    pub async fn report(
+        &self,
+        pipeline: &Pipeline,
+        run: impl TryInto<RunId, Error = Error>,
+    ) -> Result<RunReport> {
+        let run = run.try_into()?;
+        let records = self.0.store.read(&run).await?;
+        if records.is_empty() {
+            return Err(Error::new(ErrorKind::NotFound, format!("there is no run {run}")).in_run(&run));
+        }
+        let entries = parse(&run, &records)?;
+        let past = Past::fold(&run, &entries)?;
+        check_same(&run, &past, pipeline, None)?;
+        let shared = self.share(pipeline, run, past.input.get().to_owned());
+        Ok(Run::resume(shared, past, records.len()).await?.into_report())
     }
 
     /// Undoes a run that is over: the compensation of every step that is done or may be done, in reverse order.
@@ -276,34 +312,32 @@ impl LocalEngine {
         input: Option<String>,
         resumption: Resumption,
     ) -> Result<RunReport> {
-        let (live, control) = self.enter(&run)?;
+        if tokio::runtime::Handle::try_current().is_err() {
+            let message =
+                "there is no tokio runtime here; await the run inside one that has its timer enabled";
+            return Err(Error::new(ErrorKind::InvalidState, message).in_run(&run));
+        }
+        if input.is_none() && self.0.store.read(&run).await?.is_empty() {
+            return Err(Error::new(ErrorKind::NotFound, format!("there is no run {run}")).in_run(&run));
+        }
+        let place = self.0.live.enter(&run).await?;
         let log = match self.0.logging {
             true => Some(self.0.store.acquire(&run).await?),
             false => None,
         };
-        let mut driver = Driver::open(self, pipeline, run, input, log, control, resumption).await?;
+        let mut driver = Driver::open(self, pipeline, run, input, log, place, resumption).await?;
         let driven = driver.drive().await;
-        drop(live);
-        let run = driver.into_run();
+        if driven.is_err() {
+            driver.wind_up().await;
+        }
+        if !self.0.logging {
+            // Nothing can refer to its artifacts any more.
+            let _ = self.0.store.delete(&driver.run.shared.run).await;
+        }
         driven?;
+        let run = driver.into_run();
         self.learn(&run).await;
         Ok(run.into_report())
-    }
-
-    /// Takes the one driver's place of `run` in this engine.
-    fn enter(&self, run: &RunId) -> Result<(Live, mpsc::Receiver<Control>)> {
-        let (sender, receiver) = mpsc::channel(16);
-        let mut live = self.live();
-        if live.contains_key(run) {
-            let message = format!("run {run} is being driven by this engine");
-            return Err(Error::new(ErrorKind::RunBusy, message).in_run(run));
-        }
-        live.insert(run.clone(), sender);
-        Ok((Live { engine: self.clone(), run: run.clone() }, receiver))
-    }
-
-    fn live(&self) -> MutexGuard<'_, HashMap<RunId, mpsc::Sender<Control>>> {
-        self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends a run: attempts under way are told and, after [`PipelineBuilder::cancel_grace`](crate::PipelineBuilder::cancel_grace), dropped;
@@ -358,7 +392,7 @@ impl LocalEngine {
         control: Control,
         answered: oneshot::Receiver<Result<()>>,
     ) -> Option<Result<()>> {
-        let sender = self.live().get(run).cloned()?;
+        let sender = self.0.live.driver(run)?;
         sender.send(control).await.ok()?;
         answered.await.ok()
     }
@@ -449,17 +483,8 @@ impl LocalEngine {
     }
 
     fn share(&self, pipeline: &Pipeline, run: RunId, input: String) -> Arc<RunShared> {
-        Arc::new(RunShared {
-            run,
-            pipeline: pipeline.clone(),
-            input,
-            cancel: Flag::default(),
-            abandon: Flag::default(),
-            bus: Arc::clone(&self.0.bus),
-            clock: Clock::start(),
-            store: Arc::clone(&self.0.store),
-            spawn_credit: Default::default(),
-        })
+        let (bus, store) = (Arc::clone(&self.0.bus), Arc::clone(&self.0.store));
+        RunShared::new(run, pipeline.clone(), input, bus, store)
     }
 
     /// What is known of the durations of the pipeline's steps; empty where nothing is.
@@ -524,18 +549,6 @@ fn find(pipeline: &Pipeline, step: &str) -> Result<u32> {
             format!("pipeline {:?} has no step {step:?}{}", pipeline.name(), hint.unwrap_or_default());
         Error::new(ErrorKind::NotFound, message).in_step(step)
     })
-}
-
-/// Gives the driver's place up when dropped.
-struct Live {
-    engine: LocalEngine,
-    run: RunId,
-}
-
-impl Drop for Live {
-    fn drop(&mut self) {
-        self.engine.live().remove(&self.run);
-    }
 }
 
 impl std::fmt::Debug for LocalEngine {

@@ -124,6 +124,7 @@ pub(crate) struct Note {
 }
 
 /// What became of a run: status, outputs, and what happened when.
+#[must_use = "a run that failed is no `Err`: look at its status, or ask `into_result`"]
 pub struct RunReport {
     pub(crate) run: RunId,
     pub(crate) pipeline: Pipeline,
@@ -277,6 +278,17 @@ impl RunReport {
     /// Whether every step is done, reused or skipped by its condition.
     pub fn is_success(&self) -> bool {
         self.status == RunStatus::Succeeded
+    }
+
+    /// The report itself where the run succeeded, and an error everywhere else.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotSucceeded`], with what [`Display`](fmt::Display) says of the report.
+    pub fn into_result(self) -> Result<Self> {
+        match self.is_success() {
+            true => Ok(self),
+            false => Err(Error::new(ErrorKind::NotSucceeded, self.to_string()).in_run(&self.run)),
+        }
     }
 
     /// The output of a step.
@@ -573,7 +585,12 @@ impl fmt::Display for RunReport {
             }
             match step.undo {
                 Some(UndoState::Done) => f.write_str("; undone")?,
-                Some(UndoState::Stuck) => f.write_str("; its undo is stuck")?,
+                Some(UndoState::Stuck) => {
+                    let undos = step.attempts.iter().rev().filter(|attempt| attempt.undo);
+                    let error = undos.filter_map(|attempt| attempt.error.as_ref()).next();
+                    f.write_str("; its undo is stuck")?;
+                    error.map_or(Ok(()), |error| write!(f, ": {error}"))?;
+                }
                 Some(UndoState::Pending) => f.write_str("; not undone yet")?,
                 None => {}
             }

@@ -1,7 +1,7 @@
-//! The half of a driver that knows no runtime: the scheduler, the outputs, the history, and the records to append.
+//! The half of a driver that does nothing by itself: the scheduler, the outputs, the history, and the records to append.
 //!
-//! Every event goes through [`Run::record`]: it becomes a record, changes the scheduler and enters the
-//! history. Engines append the records before they act on the commands that follow.
+//! Every event becomes a record, changes the scheduler and enters the history, by [`Run::record`] or, where it carries
+//! more, by a method of its own. Engines append the records before they act on the commands that follow.
 
 mod past;
 mod resume;
@@ -42,6 +42,8 @@ pub(crate) struct Run {
     pub(crate) outbox: Vec<Record>,
     logging: bool,
     next_seq: u64,
+    /// When the run began, until observers know of it.
+    begun_at: Option<i64>,
     /// Moments that observers know of.
     emitted: usize,
     recovered: usize,
@@ -79,6 +81,7 @@ impl Run {
             outbox: Vec::new(),
             logging,
             next_seq: 0,
+            begun_at: None,
             emitted: 0,
             recovered: 0,
             changed: Vec::new(),
@@ -108,11 +111,7 @@ impl Run {
             };
             run.write(&entry)?;
         }
-        let steps = run.shared.pipeline.len();
-        if run.shared.bus.is_active() {
-            let pipeline = run.shared.pipeline.name().to_owned();
-            run.shared.emit(at, RunEventKind::Started { pipeline, steps });
-        }
+        run.begun_at = Some(at);
         Ok(run)
     }
 
@@ -437,14 +436,20 @@ impl Run {
 
     /// Whether there is anything to append or to tell.
     pub(crate) fn is_flushed(&self) -> bool {
-        self.outbox.is_empty() && (self.emitted == self.history.len() || !self.shared.bus.is_active())
+        let told = self.emitted == self.history.len() && self.begun_at.is_none();
+        self.outbox.is_empty() && (told || !self.shared.bus.is_active())
     }
 
     /// Tells observers what was appended since the last call.
     pub(crate) fn emit(&mut self) {
+        let begun_at = self.begun_at.take();
         if !self.shared.bus.is_active() {
             self.emitted = self.history.len();
             return;
+        }
+        if let Some(at) = begun_at {
+            let (pipeline, steps) = (self.shared.pipeline.name().to_owned(), self.shared.pipeline.len());
+            self.shared.emit(at, RunEventKind::Started { pipeline, steps });
         }
         for at in self.emitted..self.history.len() {
             let (pipeline, moment) = (&self.shared.pipeline, self.history[at]);

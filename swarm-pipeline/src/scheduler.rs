@@ -254,6 +254,21 @@ impl Scheduler {
         matches!(self.mode, Mode::Finished(_))
     }
 
+    /// Whether nothing is left but to record how the run ended, or not even that.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.mode, Mode::Finishing(_) | Mode::Finished(_))
+    }
+
+    /// The longest that the task may have to wait for its next attempt.
+    pub(crate) fn longest_delay(&self, task: Task) -> Option<i64> {
+        let step = &self.plan.steps[task.step as usize];
+        match self.undo_status(task) {
+            Some(UndoStatus::BackingOff) => Some(step.undo_retry.delay(u32::MAX, 0)),
+            _ if self.status(task) == Status::BackingOff => Some(step.retry.delay(u32::MAX, 0)),
+            _ => None,
+        }
+    }
+
     pub(crate) fn outcome(&self) -> Option<Outcome> {
         match self.mode {
             Mode::Finished(outcome) => Some(outcome),

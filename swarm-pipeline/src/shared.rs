@@ -1,14 +1,15 @@
 //! What the attempts of a run share with the engine that drives them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
+use crate::error::Result;
 use crate::event::{Bus, RunEvent, RunEventKind};
 use crate::pipeline::Pipeline;
 use crate::step::StepContext;
-use crate::store::{CheckpointStore, RunId};
+use crate::store::{BlobKey, CheckpointStore, RunId};
 
 pub(crate) struct RunShared {
     pub(crate) run: RunId,
@@ -22,13 +23,57 @@ pub(crate) struct RunShared {
     pub(crate) bus: Arc<Bus>,
     pub(crate) clock: Clock,
     pub(crate) store: Arc<dyn CheckpointStore>,
+    /// The runs whose results serve in this one, for the artifacts that those name.
+    sources: Mutex<Vec<RunId>>,
     /// Steps to start as tasks of their own, because a poll took long; see `local::attempt`.
     pub(crate) spawn_credit: AtomicU64,
 }
 
 impl RunShared {
+    pub(crate) fn new(
+        run: RunId,
+        pipeline: Pipeline,
+        input: String,
+        bus: Arc<Bus>,
+        store: Arc<dyn CheckpointStore>,
+    ) -> Arc<Self> {
+        Arc::new(RunShared {
+            run,
+            pipeline,
+            input,
+            cancel: Flag::default(),
+            abandon: Flag::default(),
+            bus,
+            clock: Clock::start(),
+            store,
+            sources: Mutex::default(),
+            spawn_credit: AtomicU64::new(0),
+        })
+    }
+
     pub(crate) fn store(&self) -> &dyn CheckpointStore {
         &*self.store
+    }
+
+    /// Notes that a result of `run` serves in this one.
+    pub(crate) fn reused_from(&self, run: RunId) {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        if !sources.contains(&run) {
+            sources.push(run);
+        }
+    }
+
+    /// The bytes of an artifact of this run, or of one whose results serve in it.
+    pub(crate) async fn artifact(&self, sha256: &str) -> Result<Option<Vec<u8>>> {
+        let mut runs = vec![self.run.clone()];
+        runs.extend(self.sources.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned());
+        for run in runs {
+            let found = self.store().get_blob(&BlobKey::Artifact { run, sha256: sha256.to_owned() }).await?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
     }
 
     pub(crate) fn progress(&self, cx: &StepContext, done: u64, total: u64) {

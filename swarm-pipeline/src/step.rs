@@ -1,9 +1,10 @@
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::output::{Output, StepOutput, typed};
 use crate::scheduler::NONE;
@@ -47,6 +48,12 @@ pub trait PipelineStep: Send + Sync + 'static {
     fn version(&self) -> &str {
         ""
     }
+
+    /// Whether the step ends by itself, and soon, when its time is up, which [`StepContext::cancelled`] then tells it; the engine
+    /// waits for that instead of dropping it. For steps that have something outside to end.
+    fn ends_itself(&self) -> bool {
+        false
+    }
 }
 
 #[async_trait]
@@ -65,6 +72,10 @@ impl<P: PipelineStep + ?Sized> PipelineStep for Arc<P> {
 
     fn version(&self) -> &str {
         (**self).version()
+    }
+
+    fn ends_itself(&self) -> bool {
+        (**self).ends_itself()
     }
 }
 
@@ -103,11 +114,13 @@ impl StepContext {
         self.attempt
     }
 
-    /// `run/step`, or `run/step[item]` in a fan-out: the same for every attempt. Give it to a service that must do a thing once.
+    /// `run/step`, or `run/step[item]` in a fan-out, with `/undo` behind it in an undo: the same for every attempt. Give it
+    /// to a service that must do a thing once.
     pub fn idempotency_key(&self) -> String {
+        let undo = if self.undo { "/undo" } else { "" };
         match self.item() {
-            Some(item) => format!("{}/{}[{item}]", self.run_id(), self.step()),
-            None => format!("{}/{}", self.run_id(), self.step()),
+            Some(item) => format!("{}/{}[{item}]{undo}", self.run_id(), self.step()),
+            None => format!("{}/{}{undo}", self.run_id(), self.step()),
         }
     }
 
@@ -174,18 +187,25 @@ impl StepContext {
     }
 
     /// Whether the result of this attempt is no longer wanted: the run was cancelled, another step failed, or time is up.
-    /// Never true of an undo, which is what a run that failed or was cancelled waits for.
+    /// A run that failed or was cancelled waits for its undos: for one of them only time can be up.
     pub fn is_cancelled(&self) -> bool {
         !self.undo && self.shared.cancel.is_cancelled()
             || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
-    /// Waits until the run is cancelled or another step failed; in an undo, for ever. An attempt whose time is up is dropped, not told.
+    /// Waits until the result of this attempt is no longer wanted, as [`is_cancelled`](StepContext::is_cancelled) says.
     pub async fn cancelled(&self) {
-        if self.undo {
-            return std::future::pending().await;
+        let unwanted = async {
+            match self.undo {
+                true => std::future::pending().await,
+                false => self.shared.cancel.cancelled().await,
+            }
+        };
+        match self.deadline {
+            // The clock's word is all that comes of it.
+            Some(deadline) => drop(tokio::time::timeout_at(deadline, unwanted).await),
+            None => unwanted.await,
         }
-        self.shared.cancel.cancelled().await;
     }
 
     /// Tells observers how far the attempt is: `done` of `total`, in any unit. Not kept in the log.
@@ -209,8 +229,7 @@ impl StepContext {
     /// # Errors
     /// If it is not there, damaged, or cannot be read.
     pub async fn get_artifact(&self, artifact: &Artifact) -> Result<Vec<u8>, StepError> {
-        let key = BlobKey::Artifact { run: self.shared.run.clone(), sha256: artifact.sha256.clone() };
-        let bytes = self.shared.store().get_blob(&key).await?;
+        let bytes = self.shared.artifact(&artifact.sha256).await?;
         let bytes = bytes.ok_or_else(|| {
             StepError::permanent(format_args!("artifact {} is not in the store", artifact.sha256))
         })?;

@@ -127,20 +127,50 @@ pub enum BlobKey {
 }
 
 impl BlobKey {
-    /// The digits of a key become a file name, so nothing but digits may pass.
-    fn check(&self) -> Result<()> {
-        let (what, digits) = match self {
-            BlobKey::Artifact { sha256, .. } => ("artifact digest", sha256),
-            BlobKey::Reuse { key } => ("reuse key", key),
-            BlobKey::Durations { pipeline } => ("durations key", pipeline),
-        };
+    /// What kind of thing it is, in one word that suits a folder or a table: a store need not know the kinds there are.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            BlobKey::Artifact { .. } => "artifacts",
+            BlobKey::Reuse { .. } => "reuse",
+            BlobKey::Durations { .. } => "durations",
+        }
+    }
+
+    /// The run that it belongs to and is removed with, if it does.
+    pub fn run(&self) -> Option<&RunId> {
+        match self {
+            BlobKey::Artifact { run, .. } => Some(run),
+            BlobKey::Reuse { .. } | BlobKey::Durations { .. } => None,
+        }
+    }
+
+    /// What tells it from others of its kind and run: 64 lower-case hex digits, once [`check`](BlobKey::check) has said so.
+    pub fn digest(&self) -> &str {
+        match self {
+            BlobKey::Artifact { sha256: digits, .. }
+            | BlobKey::Reuse { key: digits }
+            | BlobKey::Durations { pipeline: digits } => digits,
+        }
+    }
+
+    /// What a store asks first: the digits become a file name, so nothing but digits may pass.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`].
+    pub fn check(&self) -> Result<()> {
+        let digits = self.digest();
         if digits.len() == 64 && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::InvalidInput, format!("{what} {digits:?} is not 64 lower-case hex digits")))
+        let message = format!("the {} key {digits:?} is not 64 lower-case hex digits", self.kind());
+        Err(Error::new(ErrorKind::InvalidInput, message))
     }
 
-    fn check_contents(&self, bytes: &[u8]) -> Result<()> {
+    /// What a store asks before it keeps `bytes`: an artifact has the digest that it is named by.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`].
+    pub fn check_contents(&self, bytes: &[u8]) -> Result<()> {
         match self {
             BlobKey::Artifact { run, sha256: digest } if sha256(bytes) != *digest => {
                 let message = format!("artifact {digest} does not have that digest");

@@ -86,7 +86,7 @@ impl Desk {
             if left.status == RunStatus::Unfinished && left.run.as_str() != run {
                 println!("run {} was left unfinished: first that one", left.run);
                 let order = self.orders.get(left.run.as_str())?.ok_or("its order is gone")?;
-                self.drive(left.run.as_str(), &order, RunOptions::new()).await?;
+                let _ = self.drive(left.run.as_str(), &order, RunOptions::new()).await?;
             }
         }
         let options = if retry { RunOptions::new().retry_failed() } else { RunOptions::new() };

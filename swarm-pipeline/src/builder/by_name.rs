@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{StepBuilder, unit};
-use crate::definition::Work;
+use super::{StepBuilder, undo_by, unit};
+use crate::definition::{Undo, Work};
 use crate::handle::{Handle, Source};
 use crate::output::{Output, View, typed};
 use crate::step::{PipelineStep, StepContext};
@@ -46,11 +46,13 @@ impl<S: Source, O: StepOutput> StepBuilder<'_, S, O> {
 
     /// Undoes the step by running another, whose one input is the output to undo.
     pub(crate) fn compensate_by(mut self, step: Arc<dyn PipelineStep>) -> Self {
-        self.undo = Some(Box::new(move |mut cx, output| {
+        let ends_itself = step.ends_itself();
+        let undo = undo_by(move |mut cx, output| {
             let step = Arc::clone(&step);
             cx.inputs = Some(output.map(|output| (cx.step, output)).into_iter().collect());
             Work::Async(Box::pin(async move { (*step).run(&cx).await.map(|_| unit()) }))
-        }));
+        });
+        self.undo = Some(Undo { ends_itself, ..undo });
         self
     }
 }
@@ -64,6 +66,7 @@ impl<L: List> StepBuilder<'_, One<L>, Value> {
         share: fn(L::Item) -> Arc<Value>,
     ) -> Handle<Items<Value>> {
         self.take_from(&step);
+        self.ends_itself = step.ends_itself();
         let (source, list) = (self.source.clone(), self.source.clone());
         let start: StartFn = Box::new(move |mut cx, view| match source.take(view) {
             Ok(list) => {
@@ -92,6 +95,7 @@ impl<L: List> StepBuilder<'_, One<L>, Value> {
 impl<S: Source> StepBuilder<'_, S, Value> {
     pub(crate) fn run_shared_step(mut self, step: Arc<dyn PipelineStep>) -> Handle<Value> {
         self.take_from(&step);
+        self.ends_itself = step.ends_itself();
         self.add_task(Box::new(move |mut cx, view| {
             let step = Arc::clone(&step);
             cx.inputs = Some(inputs(&cx, view).collect());
@@ -108,13 +112,15 @@ impl<S: Source> StepBuilder<'_, S, Value> {
         }
         if step.compensates() && self.undo.is_none() {
             let step = Arc::clone(step);
-            self.undo = Some(Box::new(move |cx, output| {
+            let ends_itself = step.ends_itself();
+            let undo = undo_by(move |cx, output| {
                 let step = Arc::clone(&step);
                 Work::Async(Box::pin(async move {
                     let output = output.map(|output| typed::<Value>(&output)).transpose()?;
                     (*step).compensate(&cx, output.as_deref()).await.map(|()| unit())
                 }))
-            }));
+            });
+            self.undo = Some(Undo { ends_itself, ..undo });
         }
     }
 }

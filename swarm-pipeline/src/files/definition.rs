@@ -45,7 +45,7 @@ struct Step<'t> {
     gates: Vec<Gate<Value>>,
     policy: Policy,
     priority: i32,
-    undo: Option<(Arc<dyn PipelineStep>, Option<Retry>)>,
+    undo: Option<Undoing>,
     version: String,
 }
 
@@ -240,11 +240,7 @@ fn make(
     }
 }
 
-fn undo(
-    item: &Item,
-    kinds: &StepRegistry,
-    faults: &mut Faults,
-) -> Option<(Arc<dyn PipelineStep>, Option<Retry>)> {
+fn undo(item: &Item, kinds: &StepRegistry, faults: &mut Faults) -> Option<Undoing> {
     let mut fields = Fields::open(item, faults)?;
     let uses = fields.take("uses");
     if uses.is_none() {
@@ -253,8 +249,16 @@ fn undo(
     let kind = uses.and_then(|item| fields::text(item, faults)).unwrap_or_default();
     let made = make(kinds, kind, uses, fields.take("with"), item, faults);
     let retry = fields.take("retry").and_then(|item| policy::retry(item, faults));
+    let timeout = fields.limit("timeout", faults);
     fields.finish("a compensation", faults);
-    Some((made?, retry))
+    Some(Undoing { step: made?, retry, timeout })
+}
+
+/// How a step is undone.
+struct Undoing {
+    step: Arc<dyn PipelineStep>,
+    retry: Option<Retry>,
+    timeout: Option<Duration>,
 }
 
 /// Finds steps by name, noting the names that nobody has.
@@ -405,11 +409,15 @@ fn gated<S: Source>(draft: StepBuilder<'_, S, Value>, gates: Vec<Gate<Value>>) -
 
 fn compensated<S: Source>(
     draft: StepBuilder<'_, S, Value>,
-    undo: Option<(Arc<dyn PipelineStep>, Option<Retry>)>,
+    undo: Option<Undoing>,
 ) -> StepBuilder<'_, S, Value> {
-    match undo {
+    let Some(Undoing { step, retry, timeout }) = undo else { return draft };
+    let mut draft = draft.compensate_by(step);
+    if let Some(retry) = retry {
+        draft = draft.compensate_retry(retry);
+    }
+    match timeout {
+        Some(timeout) => draft.compensate_timeout(timeout),
         None => draft,
-        Some((step, None)) => draft.compensate_by(step),
-        Some((step, Some(retry))) => draft.compensate_by(step).compensate_retry(retry),
     }
 }

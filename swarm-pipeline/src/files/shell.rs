@@ -51,7 +51,6 @@ use process::{Ended, Process};
 /// # })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 pub struct Shell {
     program: OsString,
     args: Vec<OsString>,
@@ -64,6 +63,18 @@ pub struct Shell {
     json: bool,
     kill_grace: Duration,
     version: OnceLock<String>,
+}
+
+impl std::fmt::Debug for Shell {
+    /// Without the values of the environment, which may be secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shell")
+            .field("program", &self.program)
+            .field("args", &self.args)
+            .field("env", &self.env.keys())
+            .field("cwd", &self.cwd)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What the program reads.
@@ -253,12 +264,17 @@ impl PipelineStep for Shell {
         let asked_to_end = cx.cancelled();
         let (ended, cancelled) = process.finish(input, self.output_limit, asked_to_end).await?;
         match self.value(&ended) {
+            // The engine says so where time was up.
             Err(error) if cancelled => Err(StepError::of(
                 StepErrorKind::Cancelled,
                 format_args!("ended since the run was cancelled: {error}"),
             )),
             other => other,
         }
+    }
+
+    fn ends_itself(&self) -> bool {
+        true
     }
 
     fn version(&self) -> &str {

@@ -6,11 +6,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{Either, select};
+use tokio::time::Instant;
 
+use crate::breaker::Permit;
 use crate::definition::{BoxWork, Work};
 use crate::output::Output;
 use crate::scheduler::Task;
@@ -19,12 +21,42 @@ use crate::step_error::{StepError, StepErrorKind};
 
 pub(super) type Outcome = Result<Output, StepError>;
 
-/// What a task of the runtime reports to the driver.
-pub(super) struct Done {
+/// An attempt that the scheduler asked for and the log knows of.
+pub(super) struct Attempt {
     pub(super) task: Task,
-    pub(super) attempt: u32,
+    pub(super) number: u32,
     pub(super) undo: bool,
+    /// That of the step's circuit breaker.
+    pub(super) permit: Option<Permit>,
+}
+
+/// How an attempt ended.
+pub(super) struct Done {
+    pub(super) attempt: Attempt,
     pub(super) outcome: Outcome,
+}
+
+/// When an attempt has to end, and what says so.
+#[derive(Clone, Copy)]
+pub(super) struct Deadline {
+    pub(super) at: Instant,
+    pub(super) allowed: Duration,
+    pub(super) in_total: bool,
+}
+
+impl Deadline {
+    /// `None` where it is further away than a clock can tell.
+    pub(super) fn after(allowed: Duration) -> Option<Self> {
+        Some(Deadline { at: Instant::now().checked_add(allowed)?, allowed, in_total: false })
+    }
+
+    fn missed(&self) -> StepError {
+        let what = if self.in_total { "it has in total" } else { "an attempt has" };
+        StepError::of(
+            StepErrorKind::TimedOut,
+            format_args!("took longer than the {:?} that {what}", self.allowed),
+        )
+    }
 }
 
 /// A poll of more microseconds than this held the other steps back.
@@ -76,11 +108,11 @@ pub(super) enum Begun {
     Blocking(Box<dyn FnOnce() -> Outcome + Send>),
 }
 
-/// Carries a future to its end, its timeout, or the moment it is abandoned. An undo is not abandoned with the work it undoes.
+/// Carries a future to its end, its deadline, or the moment it is abandoned. An undo is not abandoned with the work it undoes.
 pub(super) async fn carry(
     shared: Arc<RunShared>,
     work: BoxWork,
-    deadline: Option<tokio::time::Instant>,
+    deadline: Option<Deadline>,
     undo: bool,
 ) -> Outcome {
     let watched = Watched { work, shared: Arc::clone(&shared) };
@@ -92,7 +124,7 @@ pub(super) async fn carry(
         match deadline {
             None => work.await,
             Some(deadline) => {
-                tokio::time::timeout_at(deadline, work).await.unwrap_or_else(|_| Err(timed_out()))
+                tokio::time::timeout_at(deadline.at, work).await.unwrap_or_else(|_| Err(deadline.missed()))
             }
         }
     };
@@ -110,16 +142,17 @@ pub(super) async fn carry(
     }
 }
 
-pub(super) fn timed_out() -> StepError {
-    StepError::of(StepErrorKind::TimedOut, "took longer than allowed")
-}
-
-/// Runs on a thread for blocking work.
-pub(super) fn block(work: Box<dyn FnOnce() -> Outcome + Send>, deadline: Option<Instant>) -> Outcome {
+/// Runs on a thread for blocking work. A result that comes too late is none.
+pub(super) fn block(work: Box<dyn FnOnce() -> Outcome + Send>, deadline: Option<Deadline>) -> Outcome {
     let outcome =
         catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| Err(StepError::panicked(&*payload)));
+    in_time(outcome, deadline)
+}
+
+/// The outcome of work that nobody interrupted at its deadline.
+pub(super) fn in_time(outcome: Outcome, deadline: Option<Deadline>) -> Outcome {
     match deadline {
-        Some(deadline) if Instant::now() >= deadline => Err(timed_out()),
+        Some(deadline) if Instant::now() >= deadline.at => Err(deadline.missed()),
         _ => outcome,
     }
 }
@@ -134,7 +167,7 @@ impl Future for Watched {
     type Output = Outcome;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
-        let before = Instant::now();
+        let before = std::time::Instant::now();
         let polled = self.work.as_mut().poll(cx);
         notice(&self.shared, before.elapsed().as_micros() as i64);
         polled

@@ -2,24 +2,27 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::attempt::{self, Begun, Done, Outcome};
-use super::{Control, LocalEngine, OnChange, RunOptions};
-use crate::definition::Work;
-use crate::digest::sha256_parts;
+use super::attempt::{self, Attempt, Begun, Deadline, Done, Outcome};
+use super::in_flight::InFlight;
+use super::live::{Control, Place};
+use super::take_up::{check_same, take_up};
+use super::{LocalEngine, RunOptions};
+use crate::breaker::Permit;
+use crate::definition::{StepDef, Work};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::RunEventKind;
+use crate::output::Output;
 use crate::pipeline::Pipeline;
-use crate::report::RunStatus;
-use crate::run::{Changes, INLINE_LIMIT, OUTPUT_LIMIT, Past, Run, parse};
+use crate::run::{INLINE_LIMIT, OUTPUT_LIMIT, Past, Run, parse};
 use crate::scheduler::{Command, Event, Kind, NONE, Status, Task};
 use crate::shared::RunShared;
 use crate::step::Artifact;
@@ -35,12 +38,11 @@ pub(super) struct Resumption {
 }
 
 pub(super) struct Driver {
-    run: Run,
-    log: Option<Box<dyn RunLog>>,
+    pub(super) run: Run,
+    flight: InFlight,
     /// How many dispatches go into one append.
     batch: usize,
     control: mpsc::Receiver<Control>,
-    tasks: JoinSet<Done>,
     timers: BinaryHeap<Reverse<(i64, Task)>>,
     /// When attempts that were asked to end are dropped.
     abandon_at: Option<Instant>,
@@ -48,28 +50,13 @@ pub(super) struct Driver {
     told_suspended: bool,
     /// Answers owed to callers once the outbox is appended.
     answers: Vec<oneshot::Sender<Result<()>>>,
-    reuse_keys: HashMap<u32, String>,
+    pub(super) reuse_keys: HashMap<u32, String>,
     /// The time as it was last read: when the last attempt made in place ended, or the last wait.
-    now: i64,
+    pub(super) now: i64,
 }
 
 /// Attempts made in place before the runtime gets a turn.
 const TURN: u32 = 128;
-
-/// An attempt that the scheduler asked for and the log knows of.
-#[derive(Clone, Copy)]
-struct Dispatched {
-    task: Task,
-    attempt: u32,
-    undo: bool,
-}
-
-/// What is kept for reuse.
-#[derive(Serialize, Deserialize)]
-struct Reusable {
-    run: String,
-    output: Box<RawValue>,
-}
 
 impl Driver {
     pub(super) async fn open(
@@ -78,7 +65,7 @@ impl Driver {
         id: RunId,
         input: Option<String>,
         mut log: Option<Box<dyn RunLog>>,
-        control: mpsc::Receiver<Control>,
+        (place, control): (Place, mpsc::Receiver<Control>),
         resumption: Resumption,
     ) -> Result<Self> {
         let records = log.as_mut().map(|log| log.take_records()).unwrap_or_default();
@@ -101,11 +88,10 @@ impl Driver {
         };
         Ok(Driver {
             now: run.shared.clock.now(),
+            flight: InFlight::new(Arc::clone(&run.shared), log, place),
             run,
-            log,
             batch,
             control,
-            tasks: JoinSet::new(),
             timers: BinaryHeap::new(),
             abandon_at: None,
             return_when_suspended: options.return_when_suspended,
@@ -113,6 +99,11 @@ impl Driver {
             answers: Vec::new(),
             reuse_keys: HashMap::new(),
         })
+    }
+
+    /// After an error: nobody goes on beside whoever takes the run up next.
+    pub(super) async fn wind_up(&mut self) {
+        self.flight.end().await;
     }
 
     pub(super) fn into_run(self) -> Run {
@@ -129,11 +120,11 @@ impl Driver {
                     Some(Command::Dispatch { task, attempt }) => {
                         let at = self.now;
                         self.run.record(Event::Started { task, attempt, at }, at)?;
-                        wave.push(Dispatched { task, attempt, undo: false });
+                        wave.push(Attempt { task, number: attempt, undo: false, permit: None });
                     }
                     Some(Command::Compensate { task, attempt }) => {
                         self.run.record(Event::UndoStarted { task, attempt }, self.now)?;
-                        wave.push(Dispatched { task, attempt, undo: true });
+                        wave.push(Attempt { task, number: attempt, undo: true, permit: None });
                     }
                     Some(command) => self.obey(command).await?,
                 }
@@ -149,11 +140,17 @@ impl Driver {
                 self.wait().await?;
                 continue;
             }
-            for dispatched in wave.drain(..) {
+            for attempt in wave.drain(..) {
                 turn += 1;
-                match self.execute(dispatched) {
+                if attempt.undo
+                    && let Err(error) = self.forget_reusable(attempt.task.step).await
+                {
+                    self.settle_logged(Done { attempt, outcome: Err(error) }).await?;
+                    continue;
+                }
+                match self.execute(attempt) {
                     None => {}
-                    Some(done) if self.log.is_none() => self.settle(done)?,
+                    Some(done) if self.flight.log.is_none() => self.settle(done)?,
                     Some(done) => self.settle_logged(done).await?,
                 }
             }
@@ -168,13 +165,12 @@ impl Driver {
 
     /// Appends what was recorded; then observers and callers may know of it.
     async fn flush(&mut self) -> Result<()> {
-        if let Some(log) = &mut self.log
+        if let Some(log) = &mut self.flight.log
             && !self.run.outbox.is_empty()
         {
             let appended = log.append(&self.run.outbox).await;
             self.run.outbox.clear();
             if let Err(error) = appended {
-                self.tasks.abort_all();
                 return Err(error.in_run(&self.run.shared.run));
             }
         }
@@ -190,21 +186,24 @@ impl Driver {
         match command {
             Command::Prepare { step } => self.prepare(step).await,
             Command::StartTimer { task, at } => {
-                self.timers.push(Reverse((at, task)));
+                // The clock may have been set back since the time was recorded.
+                let latest =
+                    self.run.scheduler.longest_delay(task).map(|delay| self.now.saturating_add(delay));
+                self.timers.push(Reverse((latest.map_or(at, |latest| at.min(latest)), task)));
                 Ok(())
             }
             Command::CancelInFlight { drop } => {
                 self.run.shared.cancel.set();
                 if drop {
-                    self.abandon_at = Some(Instant::now() + self.run.shared.pipeline.cancel_grace());
+                    self.abandon_at = Instant::now().checked_add(self.run.shared.pipeline.cancel_grace());
                 }
                 Ok(())
             }
             Command::Finish { outcome } => self.run.finish(outcome, self.now),
             Command::TakeSignal { step } => match self.run.take_signal(step, self.now)? {
-                Some((attempt, outcome)) => {
-                    let task = Task::of(step);
-                    self.settle_logged(Done { task, attempt, undo: false, outcome }).await
+                Some((number, outcome)) => {
+                    let attempt = Attempt { task: Task::of(step), number, undo: false, permit: None };
+                    self.settle_logged(Done { attempt, outcome }).await
                 }
                 None => Ok(()),
             },
@@ -214,6 +213,10 @@ impl Driver {
 
     /// Asks the condition, looks for an output to reuse, and counts lists.
     async fn prepare(&mut self, step: u32) -> Result<()> {
+        if self.run.shared.pipeline.node(step).def.when.is_some() {
+            // The condition is the user's code: it sees only what is recorded.
+            self.flush().await?;
+        }
         let prepared = match self.run.condition(step) {
             Ok(false) => return self.run.record(Event::Skipped { step }, self.now),
             Ok(true) => {
@@ -238,67 +241,36 @@ impl Driver {
         }
     }
 
-    /// Takes the output of an earlier run, if the step wants that and there is one.
-    async fn reuse(&mut self, step: u32) -> Result<bool> {
-        let pipeline = self.run.shared.pipeline.clone();
-        let def = &pipeline.node(step).def;
-        if !def.reuse {
-            return Ok(false);
-        }
-        let mut parts: Vec<String> =
-            vec![pipeline.graph().name(step).into(), pipeline.step_fingerprint(step)];
-        parts.push(self.run.shared.input.clone());
-        for dependency in pipeline.graph().dependencies(step) {
-            let output = self.run.outputs.steps[*dependency as usize].as_ref();
-            let json = output.map(|output| output.encode()).transpose().map_err(|error| {
-                Error::new(ErrorKind::Codec, "an input cannot be written as JSON").because(error)
-            })?;
-            parts.push(json.map_or_else(String::new, |json| json.get().to_owned()));
-        }
-        let key = sha256_parts(parts.iter().map(String::as_bytes));
-        // A lost or damaged entry costs a run of the step, not more.
-        let kept =
-            self.run.shared.store().get_blob(&BlobKey::Reuse { key: key.clone() }).await.ok().flatten();
-        let kept = kept.and_then(|bytes| serde_json::from_slice::<Reusable>(&bytes).ok());
-        if let Some(Reusable { run, output: json }) = kept
-            && let Ok(output) = (def.body.decode)(json.get())
-        {
-            let stored = store(&self.run.shared, json).await?;
-            self.run.reuse(step, run, output, stored, self.now)?;
-            return Ok(true);
-        }
-        self.reuse_keys.insert(step, key);
-        Ok(false)
-    }
-
     /// Begins an attempt; answers how it ended if it did not have to wait.
-    fn execute(&mut self, Dispatched { task, attempt, undo }: Dispatched) -> Option<Done> {
+    fn execute(&mut self, mut attempt: Attempt) -> Option<Done> {
         let shared = &self.run.shared;
+        let Attempt { task, number, undo, .. } = attempt;
         let node = shared.pipeline.node(task.step);
         let span = tracing::info_span!(
             "step",
             run = shared.run.as_str(),
             step = shared.pipeline.graph().name(task.step),
-            attempt,
+            attempt = number,
             undo
         );
-        let deadline = if undo { None } else { self.deadline(task) };
-        let mut cx = self.run.context(task, attempt);
-        cx.deadline = deadline.map(Instant::into_std);
+        let mut deadline = self.deadline(&attempt);
+        let mut cx = self.run.context(task, number);
+        cx.deadline = deadline.map(|deadline| deadline.at);
         cx.undo = undo;
         let nothing = || Work::Ready(Err(StepError::permanent("the step does nothing")));
         let before = self.now;
         let begun = if undo {
             let output = self.run.to_undo(task);
-            let work = || node.def.undo.as_ref().map_or_else(nothing, |undo| undo(cx, output));
+            let work = || node.def.undo.as_ref().map_or_else(nothing, |undo| (undo.start)(cx, output));
             span.in_scope(|| attempt::begin(shared, work))
         } else {
-            if let Some(breaker) = &node.def.breaker
-                && !breaker.admit(self.now)
-            {
-                let message = format!("circuit breaker {:?} is open", breaker.name());
-                let outcome = Err(StepError::of(StepErrorKind::CircuitOpen, message));
-                return Some(Done { task, attempt, undo, outcome });
+            if let Some(breaker) = &node.def.breaker {
+                attempt.permit = breaker.admit(self.now);
+                if attempt.permit.is_none() {
+                    let message = format!("circuit breaker {:?} is open", breaker.name());
+                    let outcome = Err(StepError::of(StepErrorKind::CircuitOpen, message));
+                    return Some(Done { attempt, outcome });
+                }
             }
             let view = self.run.view(task.step);
             let work = || node.def.body.start.as_ref().map_or_else(nothing, |start| start(cx, view));
@@ -308,80 +280,81 @@ impl Driver {
         self.now = shared.clock.now();
         attempt::notice(shared, self.now - before);
         match begun {
-            Begun::Ended(outcome) => return Some(Done { task, attempt, undo, outcome }),
+            Begun::Ended(outcome) => return Some(Done { attempt, outcome }),
             Begun::Waits(work) => {
-                let carried = attempt::carry(Arc::clone(shared), work, deadline, undo).instrument(span);
-                self.tasks.spawn(async move { Done { task, attempt, undo, outcome: carried.await } });
+                let ends_itself = match &node.def.undo {
+                    Some(of) if undo => of.ends_itself,
+                    _ => node.def.ends_itself,
+                };
+                let late = deadline.filter(|_| ends_itself);
+                deadline = deadline.filter(|_| late.is_none());
+                let carried = attempt::carry(Arc::clone(shared), work, deadline, undo);
+                let carried = async move { attempt::in_time(carried.await, late) };
+                self.flight.spawn(attempt, carried.instrument(span));
             }
             Begun::Blocking(work) => {
-                let deadline = deadline.map(Instant::into_std);
-                self.tasks.spawn_blocking(move || {
-                    let outcome = span.in_scope(|| attempt::block(work, deadline));
-                    Done { task, attempt, undo, outcome }
-                });
+                self.flight.spawn_blocking(attempt, move || span.in_scope(|| attempt::block(work, deadline)));
             }
         }
         None
     }
 
     /// When an attempt that begins now has to end.
-    fn deadline(&self, task: Task) -> Option<Instant> {
+    fn deadline(&self, attempt: &Attempt) -> Option<Deadline> {
         let shared = &self.run.shared;
-        let node = shared.pipeline.node(task.step);
-        if node.def.timeout.is_none() && shared.pipeline.step_plan(task.step).total_timeout.is_none() {
+        let def = &shared.pipeline.node(attempt.task.step).def;
+        if attempt.undo {
+            return def.undo.as_ref()?.timeout.and_then(Deadline::after);
+        }
+        let total = shared.pipeline.step_plan(attempt.task.step).total_timeout;
+        if def.timeout.is_none() && total.is_none() {
             return None;
         }
-        let own = node.def.timeout.map(|timeout| Instant::now() + timeout);
-        let total = self.run.scheduler.deadline(task).map(|deadline| shared.clock.instant(deadline));
-        own.into_iter().chain(total).min()
+        let own = def.timeout.and_then(Deadline::after);
+        let total = total.zip(self.run.scheduler.deadline(attempt.task)).map(|(allowed, at)| Deadline {
+            at: shared.clock.instant(at),
+            allowed: Duration::from_micros(allowed.unsigned_abs()),
+            in_total: true,
+        });
+        own.into_iter().chain(total).min_by_key(|deadline| deadline.at)
     }
 
     /// Records how an attempt ended, where there is no log.
     fn settle(&mut self, done: Done) -> Result<()> {
         let at = self.now;
-        let Done { task, attempt, undo, outcome } = done;
+        let Done { attempt: Attempt { task, number, undo, permit }, outcome } = done;
         if undo {
-            return self.run.undo_ended(task, attempt, outcome.map(drop), at);
+            return self.run.undo_ended(task, number, outcome.map(drop), at);
         }
-        let def = &self.run.shared.pipeline.node(task.step).def;
+        tell_breaker(permit, &outcome, at);
         match outcome {
             // Nobody has a say in it.
-            Ok(output) if def.gates.is_empty() && def.breaker.is_none() => {
-                self.run.succeeded(task, attempt, output, at)
+            Ok(output) if self.run.shared.pipeline.node(task.step).def.gates.is_empty() => {
+                self.run.succeeded(task, number, output, at)
             }
             outcome => {
-                self.tell_breaker(task, &outcome);
                 let ended = self.run.judge(task, outcome);
-                self.run.ended(task, attempt, ended, at)
+                self.run.ended(task, number, ended, at)
             }
-        }
-    }
-
-    fn tell_breaker(&self, task: Task, outcome: &Outcome) {
-        let shared = &self.run.shared;
-        let Some(breaker) = &shared.pipeline.node(task.step).def.breaker else { return };
-        match outcome {
-            Err(error) if error.kind() == StepErrorKind::CircuitOpen => {}
-            Err(error) if error.kind() == StepErrorKind::Cancelled => breaker.forget(),
-            outcome => breaker.record(outcome.is_ok(), self.now),
         }
     }
 
     /// Records how an attempt ended, with its output in the log or beside it.
     async fn settle_logged(&mut self, done: Done) -> Result<()> {
-        if self.log.is_none() || done.undo {
+        if self.flight.log.is_none() || done.attempt.undo {
             return self.settle(done);
         }
-        let Done { task, attempt, outcome, .. } = done;
-        self.tell_breaker(task, &outcome);
+        let Done { attempt: Attempt { task, number, permit, .. }, outcome } = done;
+        tell_breaker(permit, &outcome, self.now);
         let mut ended = self.run.judge(task, outcome);
         if let Some(output) = ended.result.as_ref().ok().or(ended.refused.as_ref()) {
-            match encode(output) {
+            let def = &self.run.shared.pipeline.node(task.step).def;
+            match encode(def, task, output) {
                 Ok(json) => {
                     if ended.result.is_ok() {
                         self.keep_for_reuse(task, &json).await;
                     }
-                    ended.stored = Some(store(&self.run.shared, json).await?);
+                    ended.stored = Some(kept(&self.run.shared, json).await?);
                 }
                 Err(error) if ended.result.is_ok() => {
                     (ended.result, ended.retry) = (Err(error), false);
@@ -391,29 +364,15 @@ impl Driver {
             }
         }
         let at = self.now;
-        self.run.ended(task, attempt, ended, at)?;
+        self.run.ended(task, number, ended, at)?;
         if self.reuse_keys.contains_key(&task.step)
             && self.run.scheduler.status(Task::of(task.step)) == Status::Succeeded
-            && let Some(Ok(json)) = self.run.outputs.steps[task.step as usize].as_ref().map(encode)
+            && let Some(Ok(json)) =
+                self.run.outputs.steps[task.step as usize].as_ref().map(|output| output.encode())
         {
             self.keep_for_reuse(Task::of(task.step), &json).await;
         }
         Ok(())
-    }
-
-    /// Keeps the output of a whole step, if it asked for that.
-    async fn keep_for_reuse(&mut self, task: Task, output: &RawValue) {
-        if task.item != NONE {
-            return;
-        }
-        let Some(key) = self.reuse_keys.remove(&task.step) else { return };
-        let run = self.run.shared.run.to_string();
-        if let Ok(bytes) = serde_json::to_vec(&Reusable { run, output: output.to_owned() }) {
-            let kept = self.run.shared.store().put_blob(&BlobKey::Reuse { key }, &bytes).await;
-            if let Err(error) = kept {
-                tracing::warn!(%error, "an output was not kept for reuse");
-            }
-        }
     }
 
     fn is_left_suspended(&mut self) -> bool {
@@ -437,20 +396,20 @@ impl Driver {
             None => std::future::pending().await,
         };
         enum Came {
-            Done(std::result::Result<Done, tokio::task::JoinError>),
+            Done(Result<Done>),
             Control(Control),
             Timer,
             Abandon,
         }
         let came = tokio::select! {
-            Some(done) = self.tasks.join_next() => Came::Done(done),
+            done = self.flight.next() => Came::Done(done),
             Some(control) = self.control.recv() => Came::Control(control),
             () = sleep(timer) => Came::Timer,
             () = sleep(self.abandon_at) => Came::Abandon,
         };
         self.now = self.run.shared.clock.now();
         match came {
-            Came::Done(done) => self.joined(done).await?,
+            Came::Done(done) => self.settle_logged(done?).await?,
             Came::Control(control) => self.control(control)?,
             Came::Timer => self.fire()?,
             Came::Abandon => {
@@ -466,21 +425,13 @@ impl Driver {
         while let Ok(control) = self.control.try_recv() {
             self.control(control)?;
         }
-        while let Some(done) = self.tasks.try_join_next() {
-            self.joined(done).await?;
+        while let Some(done) = self.flight.try_next() {
+            self.settle_logged(done?).await?;
         }
         while self.timers.peek().is_some_and(|Reverse((at, _))| *at <= self.now) {
             self.fire()?;
         }
         Ok(())
-    }
-
-    async fn joined(&mut self, done: std::result::Result<Done, tokio::task::JoinError>) -> Result<()> {
-        match done {
-            Ok(done) => self.settle_logged(done).await,
-            // Panics are caught inside, so that only a runtime that shuts down ends a task from outside.
-            Err(error) => Err(Error::new(ErrorKind::InvalidState, "the runtime ended a step").because(error)),
-        }
     }
 
     fn fire(&mut self) -> Result<()> {
@@ -510,7 +461,11 @@ impl Driver {
                     Err(Error::new(ErrorKind::NotFound, message).in_step(&*step))
                 });
                 match found.and_then(|step| self.run.signalled(step, value, at)) {
-                    Ok(()) => self.answers.push(answer),
+                    Ok(()) => {
+                        self.answers.push(answer);
+                        // Whoever waits is told anew, should the value be refused.
+                        self.told_suspended = false;
+                    }
                     // The caller may have gone.
                     Err(error) => drop(answer.send(Err(error))),
                 }
@@ -520,8 +475,17 @@ impl Driver {
     }
 }
 
+/// Tells the step's circuit breaker how the attempt ended, if that says anything of the service.
+fn tell_breaker(permit: Option<Permit>, outcome: &Outcome, at: i64) {
+    if let Some(permit) = permit
+        && !matches!(outcome, Err(error) if error.kind() == StepErrorKind::Cancelled)
+    {
+        permit.record(outcome.is_ok(), at);
+    }
+}
+
 /// Decides where an output is kept; a large one is there before the log names it.
-async fn store(shared: &RunShared, json: Box<RawValue>) -> Result<Stored> {
+pub(super) async fn kept(shared: &RunShared, json: Box<RawValue>) -> Result<Stored> {
     if json.get().len() <= INLINE_LIMIT {
         return Ok(Stored::Inline(json));
     }
@@ -531,148 +495,34 @@ async fn store(shared: &RunShared, json: Box<RawValue>) -> Result<Stored> {
     Ok(Stored::Artifact(artifact))
 }
 
-/// Brings a run back and applies what the caller wants of it.
-async fn take_up(
-    shared: Arc<RunShared>,
-    past: Past<'_>,
-    records: usize,
-    token: u64,
-    options: &RunOptions,
-    verb: Option<Event>,
-) -> Result<Run> {
-    let (id, pipeline) = (shared.run.clone(), shared.pipeline.clone());
-    let status = past.status();
-    let over = past.scheduler.is_finished();
-    let restart = options.restart_from.as_deref().map(|name| super::find(&pipeline, name)).transpose()?;
-    let again = options.retry_failed && !matches!(status, RunStatus::Succeeded | RunStatus::Stuck);
-    let refuse = |why: String| Err(Error::new(ErrorKind::InvalidState, why).in_run(&id));
-    if restart.is_some() && (status == RunStatus::Stuck || !over && past.scheduler.is_undoing()) {
-        return refuse(format!(
-            "run {id} is {status} in its rollback; end that first, with `retry_undo` or `mark_compensated` where it is stuck"
-        ));
-    }
-    let changes = past.changes(&pipeline);
-    let told = verb.is_some() || restart.is_some() || over && again;
-    let rerun = if changes.is_empty() {
-        Vec::new()
-    } else {
-        let keep: &dyn Fn(&str) -> bool = match &options.on_change {
-            // An operator's word is about what was done, and an answer from the log about nothing new.
-            OnChange::Refuse if verb.is_some() || over && !told => &|_| true,
-            OnChange::Refuse => return Err(changed(&id, &changes, past.scheduler.is_undoing())),
-            OnChange::Rerun => &|_| false,
-            OnChange::Migrate(keep) => &**keep,
-        };
-        check_undos(&id, &past, &pipeline)?;
-        let others = changes.changed.iter().filter(|name| !keep(name)).chain(&changes.added);
-        others.filter_map(|name| pipeline.graph().find(name)).collect()
-    };
-    let redefine = !past.is_defined_by(&pipeline);
-    let mut run = Run::resume(shared, past, records).await?;
-    let at = run.shared.clock.now();
-    let rerun = run.scheduler.downstream(rerun);
-    let forward = verb.is_none()
-        && run.scheduler.goes_forward()
-        && !(over && matches!(options.on_change, OnChange::Refuse));
-    if over && !told && !(forward && !rerun.is_empty()) {
-        return Ok(run);
-    }
-    if redefine {
-        run.redefined(if forward { rerun.clone() } else { Vec::new() }, at)?;
-    }
-    if let Some(verb) = verb {
-        if matches!(verb, Event::RollbackRequested) && run.scheduler.is_rolled_back() {
-            return Ok(run);
-        }
-        let stuck = run.scheduler.stuck_steps();
-        let fits = match verb {
-            Event::RollbackRequested => run.scheduler.is_finished() && status != RunStatus::Stuck,
-            Event::UndoRetried { step } | Event::UndoMarked { step } => stuck.contains(&step),
-            _ => false,
-        };
-        if !fits {
-            let names: Vec<&str> = stuck.iter().map(|step| run.name(*step)).collect();
-            return refuse(match status {
-                RunStatus::Stuck => format!(
-                    "run {id} is stuck in the undo of {names:?}; `retry_undo` or `mark_compensated` take it on"
-                ),
-                status => format!("run {id} is {status}, so that there is nothing for this verb to do"),
-            });
-        }
-        run.resumed(token, at)?;
-        run.record(verb, at)?;
-    } else if let Some(step) = restart {
-        let mut steps = run.scheduler.undone();
-        steps.push(step);
-        steps.extend(rerun);
-        let steps = run.scheduler.downstream(steps);
-        run.resumed(token, at)?;
-        run.reset(steps, &[], at)?;
-    } else if over && again {
-        let mut steps = run.scheduler.unfinished();
-        steps.extend(rerun);
-        let steps = run.scheduler.downstream(steps);
-        let keep_items = run.scheduler.partly_done(&steps);
-        run.resumed(token, at)?;
-        run.reset(steps, &keep_items, at)?;
-    } else {
-        run.resumed(token, at)?;
-    }
-    Ok(run)
-}
-
-fn changed(id: &RunId, changes: &Changes, undoing: bool) -> Error {
-    let advice = match undoing {
-        true => "resume with `OnChange::Migrate` to finish its rollback with the undos as they are now",
-        false => "resume with `OnChange::Rerun` or `OnChange::Migrate`, or start a new run",
-    };
-    let message = format!("the pipeline is not the one that run {id} was started with: {changes}; {advice}");
-    Error::new(ErrorKind::DefinitionChanged, message).in_run(id)
-}
-
-/// What is to be undone must have its undo still.
-fn check_undos(id: &RunId, past: &Past<'_>, pipeline: &Pipeline) -> Result<()> {
-    let owed = past.scheduler.to_undo();
-    let lost = owed
-        .iter()
-        .map(|step| past.graph().name(*step))
-        .find(|name| pipeline.graph().find(name).is_none_or(|step| !pipeline.step_plan(step).undo));
-    let Some(step) = lost else { return Ok(()) };
-    let message = format!(
-        "run {id} is being rolled back, and step {step:?} has no undo any more; finish it with a pipeline that has one"
-    );
-    Err(Error::new(ErrorKind::DefinitionChanged, message).in_run(id).in_step(step))
-}
-
-fn check_same(id: &RunId, past: &Past<'_>, pipeline: &Pipeline, input: Option<&str>) -> Result<()> {
-    if past.pipeline != pipeline.name() {
-        let message =
-            format!("run {id} belongs to pipeline {:?}, not to {:?}", past.pipeline, pipeline.name());
-        return Err(Error::new(ErrorKind::DefinitionChanged, message).in_run(id));
-    }
-    // The order of members is not part of a value.
-    let value = |json: &str| serde_json::from_str::<serde_json::Value>(json).ok();
-    let was = past.input.get();
-    match input {
-        Some(input) if input != was && value(input) != value(was) => {
-            let message =
-                format!("run {id} was started with another input; the same id resumes, so use another one");
-            Err(Error::new(ErrorKind::InvalidInput, message).in_run(id))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn encode(output: &crate::output::Output) -> Result<Box<RawValue>, StepError> {
-    let json = output.encode().map_err(|error| {
-        StepError::of(StepErrorKind::BadValue, format_args!("the output cannot be written as JSON: {error}"))
-    })?;
-    if json.get().len() > OUTPUT_LIMIT {
-        let message = format!(
+/// The output as the log keeps it, which must read back as what it was.
+fn encode(def: &StepDef, task: Task, output: &Output) -> Result<Box<RawValue>, StepError> {
+    let bad = |message: &dyn std::fmt::Display| StepError::of(StepErrorKind::BadValue, message);
+    let json = catch_unwind(AssertUnwindSafe(|| output.encode()))
+        .map_err(|payload| StepError::panicked(&*payload))?
+        .map_err(|error| bad(&format_args!("the output cannot be written as JSON: {error}")))?;
+    let text = json.get();
+    if text.len() > OUTPUT_LIMIT {
+        return Err(bad(&format_args!(
             "the output has {} bytes as JSON; {OUTPUT_LIMIT} are allowed; keep it with `put_artifact` and return the reference",
-            json.get().len()
-        );
-        return Err(StepError::of(StepErrorKind::BadValue, message));
+            text.len()
+        )));
+    }
+    if may_read_back_otherwise(text) {
+        let decode = if task.item == NONE { def.body.decode } else { def.decode_item };
+        decode(text).map_err(|error| {
+            bad(&format_args!(
+                "the output cannot be read back from its JSON: {error}; a number that is NaN or infinite becomes null, \
+                 for example"
+            ))
+        })?;
     }
     Ok(json)
+}
+
+/// Whether it is worth a look that JSON that was written can be read: there is a null, or it is deep.
+fn may_read_back_otherwise(json: &str) -> bool {
+    let bytes = json.as_bytes();
+    let depth = bytes.iter().filter(|byte| matches!(byte, b'[' | b'{')).count();
+    depth > 100 || bytes.windows(4).any(|word| word == b"null")
 }

@@ -417,7 +417,7 @@ fn plan_of(id: &RunId, definition: &Definition<'_>) -> Result<Arc<Plan>> {
 /// Whether an entry from outside makes sense at the end of this log.
 pub(crate) fn accepts(past: &Past<'_>, entry: &Entry<'_>) -> Result<()> {
     let id = &past.id;
-    if past.scheduler.is_finished() {
+    if past.scheduler.is_over() {
         let advice = match past.status() {
             RunStatus::Stuck => "; `retry_undo` or `mark_compensated` take it on",
             _ => "",

@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::output::Output;
 use crate::scheduler::{Event, Kind, NONE, Status, Task};
 use crate::shared::RunShared;
-use crate::store::BlobKey;
+use crate::store::{BlobKey, RunId};
 use crate::wire::{Entry, Stored};
 
 impl Run {
@@ -52,6 +52,9 @@ impl Run {
                 }
                 _ => {}
             }
+        }
+        for source in past.notes.reused.values().filter_map(|run| RunId::new(run).ok()) {
+            run.shared.reused_from(source);
         }
         run.signals = past.signals.into_iter().map(|(step, value)| (step, value.to_owned())).collect();
         run.recovered = past.history.len();

@@ -14,7 +14,7 @@ use crate::pipeline::Pipeline;
 use crate::report::RunReport;
 use crate::run::{Past, Run, parse};
 use crate::scheduler::{Command, Event, Kind, Status, Task};
-use crate::shared::{Clock, Flag, RunShared};
+use crate::shared::RunShared;
 use crate::step_error::StepError;
 use crate::store::{MemoryStore, Record, RunId};
 use crate::wire::Stored;
@@ -318,7 +318,7 @@ impl<'a> Simulation<'a> {
         let cx = self.run.context(task, attempt);
         let def = &self.pipeline.node(task.step).def;
         let work = match (&def.undo, &def.body.start) {
-            (Some(start), _) if undo => start(cx, self.run.to_undo(task)),
+            (Some(of), _) if undo => (of.start)(cx, self.run.to_undo(task)),
             (_, Some(start)) => start(cx, self.run.view(task.step)),
             _ => return Err(StepError::permanent("the step does nothing")),
         };
@@ -412,17 +412,8 @@ fn item(task: Task) -> Option<u32> {
 }
 
 fn shared(pipeline: &Pipeline) -> Result<Arc<RunShared>> {
-    Ok(Arc::new(RunShared {
-        run: RunId::new("simulation")?,
-        pipeline: pipeline.clone(),
-        input: "null".to_owned(),
-        cancel: Flag::default(),
-        abandon: Flag::default(),
-        bus: Arc::new(Bus::new()),
-        clock: Clock::start(),
-        store: Arc::new(MemoryStore::default()),
-        spawn_credit: Default::default(),
-    }))
+    let (run, input) = (RunId::new("simulation")?, "null".to_owned());
+    Ok(RunShared::new(run, pipeline.clone(), input, Arc::new(Bus::new()), Arc::new(MemoryStore::default())))
 }
 
 /// splitmix64 (Steele, Lea, Flood 2014).

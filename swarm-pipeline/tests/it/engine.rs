@@ -92,7 +92,7 @@ async fn a_failed_run_goes_on_where_it_was_mended() {
     let log = Log::default();
     let dir = tempfile::tempdir().unwrap();
     let engine = LocalEngine::open(dir.path()).unwrap();
-    engine.run(&release(&log, "test"), "r", ()).await.unwrap();
+    let _ = engine.run(&release(&log, "test"), "r", ()).await.unwrap();
     said(&log);
     let mended = release(&log, "");
     let same = engine.run(&mended, "r", ()).await.unwrap();
@@ -341,7 +341,7 @@ async fn a_fan_out_that_is_done_stays_done_when_another_step_changes() {
     };
     let engine = LocalEngine::with_store(MemoryStore::default());
     let options = RunOptions::new().return_when_suspended().on_change(OnChange::Rerun);
-    engine.run_with(&pipeline("1"), "r", (), options.clone()).await.unwrap();
+    let _ = engine.run_with(&pipeline("1"), "r", (), options.clone()).await.unwrap();
     said(&log);
     let changed = pipeline("2");
     // Once as the change is noticed, and once as the log tells of it.

@@ -43,7 +43,7 @@ fn is_finished(history: &[RunEvent]) -> bool {
 fn sweep<S: CheckpointStore + Clone>(name: &str, some: usize, make: impl Fn() -> S + Sync) {
     for scenario in Scenario::ALL {
         let counting = FaultyStore::counting(make());
-        live(counting.clone(), &Witness::in_memory(), scenario).unwrap();
+        let _ = live(counting.clone(), &Witness::in_memory(), scenario).unwrap();
         let operations = counting.operations() as usize;
         assert!(operations >= 15, "{name}: {operations}");
         let jobs: Vec<(u64, Fault)> = points(operations, some)

@@ -294,7 +294,7 @@ async fn a_failure_undoes_what_was_done_with_its_output() {
 
     log.lock().unwrap().clear();
     let manual = text.replace("name = \"undo\"", "name = \"undo\"\nrollback = \"manual\"");
-    run(&kinds.parse(&manual, Format::Toml).unwrap()).await;
+    let _ = run(&kinds.parse(&manual, Format::Toml).unwrap()).await;
     assert_eq!(log.lock().unwrap().len(), 0);
 }
 

@@ -164,16 +164,16 @@ async fn write_all(dir: &Path) -> Result<(), Error> {
     let fails = pipeline(&w, Twist { fails: true, ..Twist::default() });
     let sticks = pipeline(&w, Twist { fails: true, sticks: true, ..Twist::default() });
     let engine = LocalEngine::open(dir)?;
-    engine.run_with(&plain, "earlier", (), until_suspended()).await?;
+    let _ = engine.run_with(&plain, "earlier", (), until_suspended()).await?;
 
     for run in ["suspended", "cancelled", "redefined", "succeeded", "undone", "failed", "stuck", "marked"] {
-        engine.run_with(&plain, run, (), until_suspended()).await?;
+        let _ = engine.run_with(&plain, run, (), until_suspended()).await?;
     }
     engine.cancel("cancelled").await?;
-    engine.run(&plain, "cancelled", ()).await?;
+    let _ = engine.run(&plain, "cancelled", ()).await?;
     let changed = pipeline(&w, Twist { changed: true, ..Twist::default() });
-    engine.run_with(&changed, "redefined", (), until_suspended().on_change(OnChange::Rerun)).await?;
-    engine.run_with(&changed, "redefined", (), until_suspended().restart_from("nap")).await?;
+    let _ = engine.run_with(&changed, "redefined", (), until_suspended().on_change(OnChange::Rerun)).await?;
+    let _ = engine.run_with(&changed, "redefined", (), until_suspended().restart_from("nap")).await?;
     for (run, pipeline) in [
         ("succeeded", &plain),
         ("undone", &plain),
@@ -182,12 +182,12 @@ async fn write_all(dir: &Path) -> Result<(), Error> {
         ("marked", &sticks),
     ] {
         engine.signal(run, "approve", true).await?;
-        engine.run(pipeline, run, ()).await?;
+        let _ = engine.run(pipeline, run, ()).await?;
     }
-    engine.rollback(&plain, "undone").await?;
-    engine.retry_undo(&sticks, "stuck", "flaky").await?;
-    engine.mark_compensated(&sticks, "marked", "flaky").await?;
-    engine.run_with(&large(&w), "large", (), until_suspended()).await?;
+    let _ = engine.rollback(&plain, "undone").await?;
+    let _ = engine.retry_undo(&sticks, "stuck", "flaky").await?;
+    let _ = engine.mark_compensated(&sticks, "marked", "flaky").await?;
+    let _ = engine.run_with(&large(&w), "large", (), until_suspended()).await?;
     engine.signal("large", "approve", 7_u32).await?;
 
     // Dies when an item is done and another has begun, is taken up, and dies again before it does anything.

@@ -1,6 +1,8 @@
 //! The behaviour of the crate as its users see it.
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, reason = "tests")]
 
+mod attempts;
+mod changes;
 mod corruption;
 mod engine;
 mod faults;

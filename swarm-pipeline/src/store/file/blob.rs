@@ -1,7 +1,7 @@
 use std::fs::{self, File};
+use std::hash::BuildHasher;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Durability, disk, line};
 use crate::digest::sha256;
@@ -28,9 +28,9 @@ pub(super) fn put(dir: &Path, key: &BlobKey, bytes: Vec<u8>, durability: Durabil
     // An artifact's name is its checksum, so its file is nothing but the artifact.
     let contents = if is_artifact(key) { bytes } else { line::encode_blob(&bytes) };
 
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let temporary = folder.join(format!(".{}-{number}.tmp", std::process::id()));
+    // Not to be guessed, and another one in another container that has the same process number.
+    let random = std::hash::RandomState::new().hash_one(std::process::id());
+    let temporary = folder.join(format!(".{random:016x}.tmp"));
     let written = write_file(&temporary, &contents, power).and_then(|()| {
         fs::rename(&temporary, &path).map_err(|error| Error::io("move a finished file to", &path, error))
     });
@@ -63,7 +63,7 @@ fn is_artifact(key: &BlobKey) -> bool {
 }
 
 fn write_file(path: &Path, contents: &[u8], sync: bool) -> Result<()> {
-    let mut file = File::create(path).map_err(|error| Error::io("create", path, error))?;
+    let mut file = File::create_new(path).map_err(|error| Error::io("create", path, error))?;
     file.write_all(contents).map_err(|error| Error::io("write", path, error))?;
     if sync {
         file.sync_all().map_err(|error| Error::io("sync", path, error))?;

@@ -61,6 +61,13 @@ impl LockedLog {
     }
 }
 
+impl Drop for LockedLog {
+    /// A child process that is just being made holds the open file for a moment: closing it would not unlock it.
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
 /// Opens a regular file for reading and writing. Links, pipes and folders are refused.
 fn open_regular(path: &Path, missing: Missing) -> Result<Option<File>> {
     let fail = |error| Error::io("open", path, error);
