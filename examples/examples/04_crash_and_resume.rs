@@ -14,7 +14,7 @@ use std::process::{Command, abort};
 use std::{env, iter};
 
 use swarm_examples::Scratch;
-use swarm_pipeline::{Handle, LocalEngine, Pipeline, RunStatus, StepError, Why};
+use swarm_pipeline::{Handle, LocalEngine, Pipeline, RunOptions, RunStatus, StepError, Why};
 
 const STEPS: [&str; 5] = ["fetch", "unpack", "build", "test", "publish"];
 
@@ -63,7 +63,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     assert_eq!((left.status, left.done), (RunStatus::Unfinished, 3));
 
     let (pipeline, last) = pipeline(scratch.to_path_buf(), false)?;
-    let report = engine.run(&pipeline, "nightly", ()).await?;
+    // A service that starts does this for every run it finds unfinished.
+    let report = engine.resume(&pipeline, left.run, RunOptions::new()).await?;
     for name in STEPS {
         println!("  {name:8} {}", report.why(name)?);
     }

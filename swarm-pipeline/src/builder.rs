@@ -434,8 +434,10 @@ impl<S: Source, O: StepOutput> StepBuilder<'_, S, O> {
         self
     }
 
-    /// Takes the output of an earlier run where name, version, inputs and the run's input are the same.
-    /// For steps whose output depends on nothing else. A fan-out step is reused as a whole.
+    /// Takes the output of an earlier run of a pipeline of this name where name, version, inputs and the run's input are the
+    /// same, its gates let it pass, and it was not undone. For steps whose output depends on nothing else: code is known by
+    /// its [`version`](StepBuilder::version) alone. A fan-out step is reused as a whole. Artifacts that the output names
+    /// are read from the run that made them, as long as it is not pruned.
     pub fn reuse(mut self) -> Self {
         self.policy.reuse = true;
         self

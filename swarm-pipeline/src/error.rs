@@ -143,6 +143,13 @@ impl Error {
     }
 }
 
+/// For a [`RunId`](crate::RunId) where a run may be named by text too.
+impl From<std::convert::Infallible> for Error {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.message)

@@ -63,7 +63,8 @@ pub enum OnChange {
     /// Refuse with [`ErrorKind::DefinitionChanged`], naming the steps.
     #[default]
     Refuse,
-    /// Run again what changed and what depends on it; keep the other results.
+    /// Run again what changed and what depends on it; keep the other results. Former results of what runs again are
+    /// forgotten: an undo is given the newest alone. A rollback under way goes on with the undos as they are now.
     Rerun,
     /// Ask for each changed step whether its recorded result still stands; run the others again as `Rerun` does.
     Migrate(Arc<dyn Fn(&str) -> bool + Send + Sync>),
@@ -89,7 +90,8 @@ impl RunOptions {
         self
     }
 
-    /// Goes back to the checkpoint before `step`: it and everything that depends on it run again, whatever their results were.
+    /// Goes back to the checkpoint before `step`: it, everything that depends on it, and what was undone run again,
+    /// whatever their results were. Their former results are forgotten: an undo is given the newest alone.
     #[must_use]
     pub fn restart_from(mut self, step: impl Into<String>) -> Self {
         self.restart_from = Some(step.into());
@@ -185,15 +187,32 @@ impl LocalEngine {
     /// Runs `pipeline` under the id `run`, to its end.
     ///
     /// The same id again resumes where the log ends; a run that is over is answered from its log, without running
-    /// anything. A failed step is no `Err`: look at [`RunReport::status`].
+    /// anything. A failed step is no `Err`: look at [`RunReport::status`], or ask [`RunReport::into_result`].
+    ///
+    /// To drive it in a task of its own, give that clones: both are cheap.
+    ///
+    /// ```
+    /// # use swarm_pipeline::{LocalEngine, Pipeline};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (engine, pipeline) = (LocalEngine::in_memory(), Pipeline::builder("p").build()?);
+    /// let running = tokio::spawn({
+    ///     let (engine, pipeline) = (engine.clone(), pipeline.clone());
+    ///     async move { engine.run(&pipeline, "nightly", ()).await }
+    /// });
+    /// let report = running.await??.into_result()?;
+    /// # let _ = report; Ok(()) }
+    /// ```
+    ///
+    /// # Panics
+    /// Where the runtime has no timer: `enable_time` or `enable_all` of its builder.
     ///
     /// # Errors
-    /// [`ErrorKind::RunBusy`] where it is being driven; [`ErrorKind::DefinitionChanged`]; [`ErrorKind::InvalidInput`] for an
+    /// [`ErrorKind::RunBusy`] where it is being driven; [`ErrorKind::DefinitionChanged`]; [`ErrorKind::InvalidState`] outside of a tokio runtime; [`ErrorKind::InvalidInput`] for an
     /// unacceptable id, or an input other than the one it was started with; and what the store answers.
     pub async fn run<I: Serialize>(
         &self,
         pipeline: &Pipeline,
-        run: impl TryInto<RunId, Error = Error>,
+        run: impl TryInto<RunId, Error: Into<Error>>,
         input: I,
     ) -> Result<RunReport> {
         self.run_with(pipeline, run, input, RunOptions::new()).await
@@ -206,11 +225,11 @@ impl LocalEngine {
     pub async fn run_with<I: Serialize>(
         &self,
         pipeline: &Pipeline,
-        run: impl TryInto<RunId, Error = Error>,
+        run: impl TryInto<RunId, Error: Into<Error>>,
         input: I,
         options: RunOptions,
     ) -> Result<RunReport> {
-        let run = run.try_into()?;
+        let run = run.try_into().map_err(Into::into)?;
         let input = serde_json::to_string(&input).map_err(|error| {
             Error::new(ErrorKind::Codec, "the run's input cannot be written as JSON")
                 .in_run(&run)
@@ -229,11 +248,11 @@ impl LocalEngine {
     pub async fn resume(
         &self,
         pipeline: &Pipeline,
-        run: impl TryInto<RunId, Error = Error>,
+        run: impl TryInto<RunId, Error: Into<Error>>,
         options: RunOptions,
     ) -> Result<RunReport> {
         let resumption = Resumption { options, verb: None };
-        self.drive(pipeline, run.try_into()?, None, resumption).await
+        self.drive(pipeline, run.try_into().map_err(Into::into)?, None, resumption).await
     }
 
     /// What has become of a run so far, from its log alone: nothing runs, and whoever drives it is not disturbed.
@@ -244,9 +263,9 @@ impl LocalEngine {
     pub async fn report(
         &self,
         pipeline: &Pipeline,
-        run: impl TryInto<RunId, Error = Error>,
+        run: impl TryInto<RunId, Error: Into<Error>>,
     ) -> Result<RunReport> {
-        let run = run.try_into()?;
+        let run = run.try_into().map_err(Into::into)?;
         let records = self.0.store.read(&run).await?;
         if records.is_empty() {
             return Err(Error::new(ErrorKind::NotFound, format!("there is no run {run}")).in_run(&run));
@@ -267,9 +286,9 @@ impl LocalEngine {
     pub async fn rollback(
         &self,
         pipeline: &Pipeline,
-        run: impl TryInto<RunId, Error = Error>,
+        run: impl TryInto<RunId, Error: Into<Error>>,
     ) -> Result<RunReport> {
-        self.operate(pipeline, run.try_into()?, Event::RollbackRequested).await
+        self.operate(pipeline, run.try_into().map_err(Into::into)?, Event::RollbackRequested).await
     }
 
     /// Tries the undo of `step` again, in a run that is stuck, and goes on with the rollback.
@@ -279,11 +298,11 @@ impl LocalEngine {
     pub async fn retry_undo(
         &self,
         pipeline: &Pipeline,
-        run: impl TryInto<RunId, Error = Error>,
+        run: impl TryInto<RunId, Error: Into<Error>>,
         step: &str,
     ) -> Result<RunReport> {
         let step = find(pipeline, step)?;
-        self.operate(pipeline, run.try_into()?, Event::UndoRetried { step }).await
+        self.operate(pipeline, run.try_into().map_err(Into::into)?, Event::UndoRetried { step }).await
     }
 
     /// Takes `step` as undone by hand, in a run that is stuck, and goes on with the rollback.
@@ -293,11 +312,11 @@ impl LocalEngine {
     pub async fn mark_compensated(
         &self,
         pipeline: &Pipeline,
-        run: impl TryInto<RunId, Error = Error>,
+        run: impl TryInto<RunId, Error: Into<Error>>,
         step: &str,
     ) -> Result<RunReport> {
         let step = find(pipeline, step)?;
-        self.operate(pipeline, run.try_into()?, Event::UndoMarked { step }).await
+        self.operate(pipeline, run.try_into().map_err(Into::into)?, Event::UndoMarked { step }).await
     }
 
     async fn operate(&self, pipeline: &Pipeline, run: RunId, verb: Event) -> Result<RunReport> {
@@ -345,8 +364,8 @@ impl LocalEngine {
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`]; [`ErrorKind::InvalidState`] where the run is over; [`ErrorKind::RunBusy`] where another process drives it.
-    pub async fn cancel(&self, run: impl TryInto<RunId, Error = Error>) -> Result<()> {
-        let run = run.try_into()?;
+    pub async fn cancel(&self, run: impl TryInto<RunId, Error: Into<Error>>) -> Result<()> {
+        let run = run.try_into().map_err(Into::into)?;
         let (answer, answered) = oneshot::channel();
         match self.tell(&run, Control::Cancel { answer }, answered).await {
             Some(answer) => answer,
@@ -356,16 +375,19 @@ impl LocalEngine {
 
     /// Brings the value that the step `signal` of `run` waits for, or will wait for. Answers when it is recorded. The first value counts.
     ///
+    /// Another process can do so while nobody drives the run: let it go with [`RunOptions::return_when_suspended`]. The value is
+    /// then looked at when the run is taken up; one of another type is refused, in the report, and the run waits on.
+    ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] where there is no such run or the pipeline awaits no such signal; [`ErrorKind::Codec`] where the value is not of
+    /// [`ErrorKind::NotFound`] where there is no such run or the pipeline awaits no such signal; [`ErrorKind::Codec`] where the run is being driven and the value is not of
     /// the step's type; [`ErrorKind::InvalidState`] where the run is over; [`ErrorKind::RunBusy`] where another process drives it.
     pub async fn signal<V: Serialize>(
         &self,
-        run: impl TryInto<RunId, Error = Error>,
+        run: impl TryInto<RunId, Error: Into<Error>>,
         signal: &str,
         value: V,
     ) -> Result<()> {
-        let run = run.try_into()?;
+        let run = run.try_into().map_err(Into::into)?;
         let value = serde_json::value::to_raw_value(&value).map_err(|error| {
             Error::new(ErrorKind::Codec, "the value of the signal cannot be written as JSON")
                 .in_run(&run)
@@ -440,8 +462,8 @@ impl LocalEngine {
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`], and what the store answers.
-    pub async fn history(&self, run: impl TryInto<RunId, Error = Error>) -> Result<Vec<RunEvent>> {
-        let run = run.try_into()?;
+    pub async fn history(&self, run: impl TryInto<RunId, Error: Into<Error>>) -> Result<Vec<RunEvent>> {
+        let run = run.try_into().map_err(Into::into)?;
         let records = self.0.store.read(&run).await?;
         if records.is_empty() {
             return Err(Error::new(ErrorKind::NotFound, format!("there is no run {run}")).in_run(&run));

@@ -4,8 +4,26 @@ use serde::{Deserialize, Serialize};
 
 /// Why an attempt of a step failed, in a form that survives a crash.
 ///
-/// Any error type turns into one with `?`, keeping its message and the chain of its causes. For that to
-/// be possible this type is not itself a [`std::error::Error`]; [`into_error`](StepError::into_error) makes one.
+/// Whatever implements [`std::error::Error`] turns into one with `?`, keeping its message and the chain of its causes. For
+/// that to be possible this type does not implement it; [`into_error`](StepError::into_error) makes one that does. Boxed
+/// errors and those of `anyhow` do not implement it either: `map_err(|error| StepError::from(&*error))` serves for both,
+/// and [`StepError::new`] for text.
+///
+/// ```
+/// use swarm_pipeline::StepError;
+///
+/// fn read(text: &str) -> Result<u32, StepError> {
+///     Ok(text.parse::<u32>()?)
+/// }
+///
+/// fn boxed() -> Result<u32, Box<dyn std::error::Error + Send + Sync>> {
+///     Err("out of paper".into())
+/// }
+///
+/// assert!(read("x").is_err());
+/// let error = boxed().map_err(|error| StepError::from(&*error)).unwrap_err();
+/// assert_eq!(error.message(), "out of paper");
+/// ```
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepError {
     kind: StepErrorKind,

@@ -69,12 +69,22 @@ async fn act(options: Options) -> Result<ExitCode> {
         }
         let _ = fs::remove_file(options.state.join("witness.log"));
     }
-    fs::create_dir_all(options.state.join("sources"))?;
+    let sources = options.state.join("sources");
+    fs::create_dir_all(&sources)
+        .map_err(|error| format!("--state: cannot make {}: {error}", sources.display()))?;
     let engine = LocalEngine::open(options.state.join("runs"))?;
     let site = Box::leak(Box::new(Site { state: options.state.clone(), faults: options.faults.clone() }));
     site.die_after_as_told(&engine);
     let orders = Orders::of(&options.state);
-    let desk = Desk { site, engine, deployment: deployment(site)?, orders };
+    let deployment = deployment(site)?;
+    for step in [&options.faults.die_during, &options.faults.die_after].into_iter().flatten() {
+        let graph = deployment.pipeline.graph();
+        if graph.find(step).is_none() {
+            let names: Vec<&str> = (0..graph.len() as u32).map(|step| graph.name(step)).collect();
+            return Err(format!("no step {step:?} to die at: there are {}", names.join(", ")).into());
+        }
+    }
+    let desk = Desk { site, engine, deployment, orders };
     if options.rollback { desk.roll_back(&options).await } else { desk.deploy(&options).await }
 }
 
@@ -199,9 +209,10 @@ impl Desk {
             }
         }
         if let Some(took) = rollback_time(report) {
-            let undone =
-                report.steps().iter().flat_map(|step| &step.attempts).filter(|try_| try_.undo).count();
-            println!("rolled back in {:.1} ms, with {undone} undos", took.as_secs_f64() * 1e3);
+            let steps = report.steps();
+            let undos = steps.iter().flat_map(|step| &step.attempts).filter(|attempt| attempt.undo);
+            let undone = undos.filter(|undo| undo.ended.is_some() && undo.error.is_none()).count();
+            println!("rolled back in {:.1} ms, {undone} things undone", took.as_secs_f64() * 1e3);
         }
         let page = self.site.state.join("reports").join(format!("{}.html", report.run()));
         tree::write_atomically(&page, report.to_html().as_bytes())?;

@@ -75,7 +75,11 @@ impl Options {
             match argument {
                 Long("source") => options.source = parser.value()?.into(),
                 Long("state") => options.state = parser.value()?.into(),
-                Long("agents") => options.agents = parser.value()?.parse()?,
+                Long("agents") => {
+                    let agents = parser.value()?;
+                    let wrong = |_| format!("--agents {agents:?}: a number from 1 to 1000 is needed");
+                    options.agents = agents.parse().map_err(wrong)?;
+                }
                 Long("run") => options.run = Some(parser.value()?.string()?),
                 Long("retry") => options.retry = true,
                 Long("rollback") => options.rollback = true,
