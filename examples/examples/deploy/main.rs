@@ -79,7 +79,8 @@ async fn act(options: Options) -> Result<ExitCode> {
     let deployment = deployment(site)?;
     for step in [&options.faults.die_during, &options.faults.die_after].into_iter().flatten() {
         let graph = deployment.pipeline.graph();
-        if graph.find(step).is_none() {
+        let name = step.split('[').next().unwrap_or_default();
+        if graph.find(name).is_none() && name != "undo" {
             let names: Vec<&str> = (0..graph.len() as u32).map(|step| graph.name(step)).collect();
             return Err(format!("no step {step:?} to die at: there are {}", names.join(", ")).into());
         }
