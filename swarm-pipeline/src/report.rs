@@ -492,9 +492,8 @@ impl RunReport {
     }
 
     fn undo_of(&self, step: u32) -> Option<UndoState> {
-        let items = (0..self.scheduler.item_count(step).unwrap_or(0)).map(|item| Task { step, item });
-        let undos = items.chain([Task::of(step)]).filter_map(|task| self.scheduler.undo_status(task));
-        undos
+        self.scheduler
+            .undo_statuses(step)
             .map(|undo| match undo {
                 UndoStatus::Stuck => UndoState::Stuck,
                 UndoStatus::Done => UndoState::Done,

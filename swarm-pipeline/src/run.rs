@@ -48,6 +48,8 @@ pub(crate) struct Run {
     emitted: usize,
     recovered: usize,
     changed: Vec<u32>,
+    /// Steps whose results no longer count once the run goes forward again.
+    pub(crate) stale: Vec<u32>,
     asked: Vec<u32>,
 }
 
@@ -85,6 +87,7 @@ impl Run {
             emitted: 0,
             recovered: 0,
             changed: Vec::new(),
+            stale: Vec::new(),
             asked: Vec::new(),
             shared,
         }
@@ -394,6 +397,7 @@ impl Run {
         self.write(&Entry::Reset { at, steps: names(&steps), keep_items: names(keep_items) })?;
         let whole: Vec<u32> = steps.iter().copied().filter(|step| !keep_items.contains(step)).collect();
         self.forget(&whole);
+        self.stale.clear();
         self.scheduler.reset(&whole, keep_items);
         self.note(Event::Reset { steps: steps.len() as u32 }, at)?;
         self.asked.extend(steps);
@@ -427,9 +431,11 @@ impl Run {
 
     /// What an undo is given: the output of the task, or what a gate refused of it.
     pub(crate) fn to_undo(&self, task: Task) -> Option<Output> {
-        let output = match self.outputs.items.get(&task.step) {
-            Some(items) if task.item != NONE => items.get(task.item as usize)?.clone(),
-            _ => self.outputs.steps[task.step as usize].clone(),
+        let output = if task.item == NONE {
+            self.outputs.steps[task.step as usize].clone()
+        } else {
+            let items = self.outputs.items.get(&task.step);
+            items.and_then(|items| items.get(task.item as usize)?.clone())
         };
         output.or_else(|| self.refused.get(&task).cloned())
     }

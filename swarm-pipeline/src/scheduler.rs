@@ -10,7 +10,7 @@ mod ready;
 mod resume;
 mod rollback;
 
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 
 pub(crate) use plan::{Kind, NONE, Plan, Ranks, StepPlan};
@@ -123,8 +123,9 @@ pub(crate) struct Scheduler {
     mode: Mode,
     tasks: Vec<TaskState>,
     items: HashMap<u32, Items>,
-    /// What is known of the items of fan-out steps that were put back: their attempts go on counting.
-    former_items: HashMap<u32, Vec<TaskState>>,
+    /// What is known of items that were put back and are in no list now: their attempts go on counting, and what they
+    /// did is undone with the rest.
+    former_items: BTreeMap<Task, TaskState>,
     /// Dependencies of each step that are not done.
     pending: Vec<u32>,
     ranks: Arc<Ranks>,
@@ -160,7 +161,7 @@ impl Scheduler {
             mode: Mode::Running,
             tasks: vec![TaskState::NEW; count],
             items: HashMap::new(),
-            former_items: HashMap::new(),
+            former_items: BTreeMap::new(),
             pending: vec![0; count],
             ranks,
             ready: ReadySet::new(count),
@@ -287,7 +288,8 @@ impl Scheduler {
         if task.item == NONE {
             self.tasks.get(task.step as usize)
         } else {
-            self.items.get(&task.step)?.tasks.get(task.item as usize)
+            let listed = self.items.get(&task.step).and_then(|items| items.tasks.get(task.item as usize));
+            listed.or_else(|| self.former_items.get(&task))
         }
     }
 
@@ -295,7 +297,9 @@ impl Scheduler {
         if task.item == NONE {
             self.tasks.get_mut(task.step as usize)
         } else {
-            self.items.get_mut(&task.step)?.tasks.get_mut(task.item as usize)
+            let items = self.items.get_mut(&task.step);
+            let listed = items.and_then(|items| items.tasks.get_mut(task.item as usize));
+            listed.or_else(|| self.former_items.get_mut(&task))
         }
     }
 
@@ -652,9 +656,9 @@ impl Scheduler {
         }
         let mut ready = ReadySet::new(count as usize);
         (0..count).for_each(|item| ready.insert(item));
-        let mut tasks = self.former_items.remove(&step).unwrap_or_default();
-        tasks.resize(count as usize, TaskState::NEW);
-        tasks.iter_mut().for_each(|state| state.status = Status::Ready);
+        let former = |item| self.former_items.remove(&Task { step, item }).unwrap_or(TaskState::NEW);
+        let tasks =
+            (0..count).map(former).map(|state| TaskState { status: Status::Ready, ..state }).collect();
         self.items.insert(step, Items { tasks, ready, done: 0, running: 0, failed: false });
         let state = &mut self.tasks[step as usize];
         state.prepared = true;

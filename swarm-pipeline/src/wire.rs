@@ -37,12 +37,15 @@ pub(crate) enum Entry<'a> {
         /// How many steps were done.
         done: u32,
     },
-    /// What follows was done by this definition; `rerun` are the steps whose results no longer count.
+    /// What follows was done by this definition. The results of `rerun` no longer count, and those of `stale` will not
+    /// when the run goes forward again.
     Redefined {
         at: i64,
         #[serde(borrow)]
         definition: Definition<'a>,
         rerun: Vec<Cow<'a, str>>,
+        #[serde(default, borrow, skip_serializing_if = "Vec::is_empty")]
+        stale: Vec<Cow<'a, str>>,
     },
     /// An operator asked for `steps` to run again.
     Reset {

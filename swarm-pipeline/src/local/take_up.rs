@@ -38,7 +38,7 @@ pub(super) async fn take_up(
     } else {
         let keep: &dyn Fn(&str) -> bool = match &options.on_change {
             // An operator's word is about what was done, and an answer from the log about nothing new.
-            OnChange::Refuse if verb.is_some() || over && !told => &|_| true,
+            OnChange::Refuse if verb.is_some() || over && !told => &|_| false,
             OnChange::Refuse => return Err(changed(&id, &changes, past.scheduler.is_undoing())),
             OnChange::Rerun => &|_| false,
             OnChange::Migrate(keep) => &**keep,
@@ -51,15 +51,17 @@ pub(super) async fn take_up(
     let mut run = Run::resume(shared, past, records).await?;
     let at = run.shared.clock.now();
     let rerun = run.scheduler.downstream(rerun);
-    let forward = verb.is_none()
-        && run.scheduler.goes_forward()
-        && !(over && matches!(options.on_change, OnChange::Refuse));
-    let goes_on = told || forward && !rerun.is_empty();
+    let refuses = matches!(options.on_change, OnChange::Refuse);
+    let goes_on = told || run.scheduler.goes_forward() && !refuses && !rerun.is_empty();
     if over && !goes_on {
         return Ok(run);
     }
     if redefine {
-        run.redefined(if forward { rerun.clone() } else { Vec::new() }, at)?;
+        let (rerun, stale) = match verb.is_none() && run.scheduler.goes_forward() {
+            true => (rerun, Vec::new()),
+            false => (Vec::new(), rerun),
+        };
+        run.redefined(rerun, stale, at)?;
     }
     if let Some(verb) = verb {
         if matches!(verb, Event::RollbackRequested) && run.scheduler.is_rolled_back() {
@@ -85,15 +87,15 @@ pub(super) async fn take_up(
     } else if let Some(step) = restart {
         let mut steps = run.scheduler.undone();
         steps.push(step);
-        steps.extend(rerun);
+        steps.extend(&run.stale);
         let steps = run.scheduler.downstream(steps);
         run.resumed(token, at)?;
         run.reset(steps, &[], at)?;
     } else if over && again {
         let mut steps = run.scheduler.unfinished();
-        steps.extend(rerun);
+        steps.extend(&run.stale);
         let steps = run.scheduler.downstream(steps);
-        let keep_items = run.scheduler.partly_done(&steps);
+        let keep_items = run.scheduler.partly_done(&steps, &run.stale);
         run.resumed(token, at)?;
         run.reset(steps, &keep_items, at)?;
     } else {

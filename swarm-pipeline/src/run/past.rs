@@ -88,6 +88,8 @@ pub(crate) struct Past<'e> {
     pub(crate) history: Vec<Moment>,
     pub(crate) notes: Notes,
     pub(super) changed: Vec<u32>,
+    /// Steps whose results no longer count once the run goes forward again.
+    pub(super) stale: Vec<u32>,
     pub(super) asked: Vec<u32>,
 }
 
@@ -116,6 +118,7 @@ impl<'e> Past<'e> {
             history: Vec::with_capacity(entries.len()),
             notes: Notes::default(),
             changed: Vec::new(),
+            stale: Vec::new(),
             asked: Vec::new(),
         };
         for entry in &entries[1..] {
@@ -132,18 +135,20 @@ impl<'e> Past<'e> {
                 Err(Error::new(ErrorKind::Corrupt, message).in_run(&self.id))
             }
             Entry::Resumed { at, done, .. } => self.note(Event::Resumed { done: *done }, *at),
-            Entry::Redefined { definition, rerun, .. } => {
+            Entry::Redefined { definition, rerun, stale, .. } => {
                 let plan = plan_of(&self.id, definition)?;
                 self.definition = definition;
                 self.move_to(&plan);
-                let rerun = self.steps(rerun)?;
+                let (rerun, stale) = (self.steps(rerun)?, self.steps(stale)?);
                 self.rerun(&rerun);
+                self.stale.extend(stale);
                 Ok(())
             }
             Entry::Reset { at, steps, keep_items } => {
                 let (steps, keep) = (self.steps(steps)?, self.steps(keep_items)?);
                 let whole: Vec<u32> = steps.iter().copied().filter(|step| !keep.contains(step)).collect();
                 self.forget(&whole);
+                self.stale.clear();
                 self.scheduler.reset(&whole, &keep);
                 self.note(Event::Reset { steps: steps.len() as u32 }, *at)?;
                 self.asked.extend(steps);
@@ -304,7 +309,7 @@ impl<'e> Past<'e> {
             |moment: &Moment| Some(Moment { event: moment.event.renumbered(&numbers)?, at: moment.at });
         self.history = self.history.iter().filter_map(moved).collect();
         self.notes.renumber(&numbers);
-        for steps in [&mut self.changed, &mut self.asked] {
+        for steps in [&mut self.changed, &mut self.stale, &mut self.asked] {
             *steps = steps.iter().filter_map(|step| numbers[*step as usize]).collect();
         }
     }

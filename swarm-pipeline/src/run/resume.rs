@@ -62,21 +62,24 @@ impl Run {
         run.history = past.history;
         run.notes = past.notes;
         run.changed = past.changed;
+        run.stale = past.stale;
         run.asked = past.asked;
         Ok(run)
     }
 
-    /// Records that the present definition decides from here on, and that the results of `rerun` no longer count.
-    pub(crate) fn redefined(&mut self, rerun: Vec<u32>, at: i64) -> Result<()> {
+    /// Records that the present definition decides from here on, that the results of `rerun` no longer count, and that those of
+    /// `stale` will not when the run goes forward again.
+    pub(crate) fn redefined(&mut self, rerun: Vec<u32>, stale: Vec<u32>, at: i64) -> Result<()> {
         let pipeline = self.shared.pipeline.clone();
-        let names = rerun.iter().map(|step| pipeline.graph().name(*step).into()).collect();
+        let names = |steps: &[u32]| steps.iter().map(|step| pipeline.graph().name(*step).into()).collect();
         let definition = super::past::definition_of(&pipeline);
-        self.write(&Entry::Redefined { at, definition, rerun: names })?;
+        self.write(&Entry::Redefined { at, definition, rerun: names(&rerun), stale: names(&stale) })?;
         if !rerun.is_empty() {
             self.forget(&rerun);
             self.scheduler.reset(&rerun, &[]);
             self.changed.extend(rerun);
         }
+        self.stale.extend(stale);
         Ok(())
     }
 

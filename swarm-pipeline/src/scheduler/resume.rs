@@ -15,6 +15,9 @@ impl Scheduler {
         self.commands.clear();
         (self.left, self.running, self.timers, self.signals_awaited) = (0, 0, 0, 0);
         self.groups.iter_mut().for_each(|group| *group = Group::default());
+        if self.mode == Mode::Running {
+            self.settle_hopeless();
+        }
         let mut reached = Vec::new();
         for step in 0..plan.steps.len() as u32 {
             let satisfied = |dependency: u32| match self.tasks[dependency as usize].status {
@@ -72,6 +75,29 @@ impl Scheduler {
         }
     }
 
+    /// What waits for a step that failed or was skipped will not run, whoever put it there.
+    fn settle_hopeless(&mut self) {
+        let plan = Arc::clone(&self.plan);
+        for &step in plan.graph.order() {
+            if self.tasks[step as usize].status != Status::Waiting {
+                continue;
+            }
+            let is_optional = |dependency: u32| plan.optional.contains(&(dependency, step));
+            for &dependency in plan.graph.dependencies(step) {
+                let status = &mut self.tasks[dependency as usize].status;
+                let settled = match *status {
+                    Status::Failed | Status::Blocked => Status::Blocked,
+                    Status::Skipped if !is_optional(dependency) => Status::Skipped,
+                    _ => continue,
+                };
+                let state = &mut self.tasks[step as usize];
+                if state.status != Status::Blocked {
+                    state.status = settled;
+                }
+            }
+        }
+    }
+
     fn count_in_group(&mut self, step: u32) {
         let group = self.plan.steps[step as usize].group;
         if group != NONE {
@@ -102,7 +128,7 @@ impl Scheduler {
         (self.tasks, self.items) = (tasks, items);
         let former = std::mem::take(&mut self.former_items).into_iter();
         self.former_items =
-            former.filter_map(|(step, states)| Some((numbers[step as usize]?, states))).collect();
+            former.filter_map(|(task, state)| Some((task.renumbered(numbers)?, state))).collect();
         self.pending = vec![0; count];
         self.ready = ReadySet::new(count);
         self.groups = vec![Group::default(); plan.groups.len()];
@@ -128,6 +154,7 @@ impl Scheduler {
         };
         self.tasks.iter_mut().for_each(lose);
         for items in self.items.values_mut() {
+            items.failed |= draining && items.tasks.iter().any(|state| state.status == Status::Running);
             for (item, state) in items.tasks.iter_mut().enumerate() {
                 lose(state);
                 if state.status == Status::Ready && !items.failed {
@@ -161,7 +188,9 @@ impl Scheduler {
             let state = &mut self.tasks[step as usize];
             *state = state.put_back();
             if let Some(items) = self.items.remove(&step) {
-                self.former_items.insert(step, items.tasks.iter().map(TaskState::put_back).collect());
+                for (item, state) in (0..).zip(&items.tasks).filter(|(_, state)| state.attempt > 0) {
+                    self.former_items.insert(Task { step, item }, state.put_back());
+                }
             }
         }
         for &step in keep_items {
@@ -196,12 +225,15 @@ impl Scheduler {
         )
     }
 
-    /// Of `steps`, the fan-outs whose list stays and whose recorded items were not undone.
-    pub(crate) fn partly_done(&self, steps: &[u32]) -> Vec<u32> {
+    /// Of `steps`, the fan-outs whose list stays and whose recorded items were not undone; those in `whole` are not.
+    pub(crate) fn partly_done(&self, steps: &[u32], whole: &[u32]) -> Vec<u32> {
         let undone = |step: u32| self.rollback.as_ref().is_some_and(|rollback| rollback.touched(step));
         let stays = |step: &&u32| {
             let mut list = self.plan.graph.dependencies(**step).iter();
-            self.items.contains_key(*step) && !undone(**step) && !list.any(|d| steps.contains(d))
+            self.items.contains_key(*step)
+                && !whole.contains(step)
+                && !undone(**step)
+                && !list.any(|d| steps.contains(d))
         };
         steps.iter().filter(stays).copied().collect()
     }

@@ -65,6 +65,11 @@ impl Scheduler {
         Some(self.rollback.as_ref()?.undos.get(&task)?.status)
     }
 
+    /// Where the undos of a step and of its items stand.
+    pub(crate) fn undo_statuses(&self, step: u32) -> impl Iterator<Item = UndoStatus> {
+        self.rollback.iter().flat_map(move |rollback| rollback.of(step)).map(|undo| undo.status)
+    }
+
     pub(super) fn begin_rollback(&mut self, outcome: Outcome, undo: bool) {
         if !undo {
             return self.finish(outcome);
@@ -98,6 +103,14 @@ impl Scheduler {
             for (item, state) in items.iter().enumerate().filter(|(_, state)| state.left_traces()) {
                 rollback.undos.insert(Task { step, item: item as u32 }, undo(state));
                 rollback.open[step as usize] += 1;
+            }
+        }
+        for (task, state) in self.former_items.iter().filter(|(_, state)| state.left_traces()) {
+            if self.plan.steps[task.step as usize].undo {
+                rollback.undos.entry(*task).or_insert_with(|| {
+                    rollback.open[task.step as usize] += 1;
+                    undo(state)
+                });
             }
         }
         self.mode = Mode::RollingBack(outcome);

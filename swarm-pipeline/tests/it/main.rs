@@ -13,6 +13,7 @@ mod fixture;
 mod judge;
 mod kill;
 mod render;
+mod restarts;
 mod simulation;
 mod store;
 mod victim;
