@@ -12,6 +12,7 @@ mod files;
 mod fixture;
 mod judge;
 mod kill;
+mod limits;
 mod render;
 mod restarts;
 mod simulation;
