@@ -15,6 +15,7 @@ mod kill;
 mod limits;
 mod render;
 mod restarts;
+mod retention;
 mod simulation;
 mod store;
 mod victim;
