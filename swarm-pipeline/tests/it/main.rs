@@ -16,6 +16,7 @@ mod limits;
 mod render;
 mod restarts;
 mod retention;
+mod reuse;
 mod simulation;
 mod store;
 mod victim;
