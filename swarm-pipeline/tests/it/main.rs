@@ -15,6 +15,7 @@ mod kill;
 mod limits;
 mod render;
 mod restarts;
+mod resume;
 mod retention;
 mod reuse;
 mod simulation;
