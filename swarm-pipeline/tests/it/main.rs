@@ -4,6 +4,7 @@
 mod attempts;
 mod changes;
 mod corruption;
+mod crashes;
 mod engine;
 mod faults;
 mod features;
