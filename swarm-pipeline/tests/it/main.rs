@@ -3,6 +3,7 @@
 
 mod attempts;
 mod changes;
+mod breaker;
 mod corruption;
 mod crashes;
 mod engine;
