@@ -22,6 +22,7 @@ mod retention;
 mod reuse;
 mod simulation;
 mod store;
+mod timeouts;
 mod victim;
 
 /// Every file of this folder is declared above, so that no test is left out by accident.
