@@ -15,6 +15,7 @@ mod fixture;
 mod judge;
 mod kill;
 mod limits;
+mod order;
 mod outputs;
 mod render;
 mod restarts;
