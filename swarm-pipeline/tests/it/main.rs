@@ -17,6 +17,7 @@ mod kill;
 mod limits;
 mod order;
 mod outputs;
+mod power;
 mod render;
 mod restarts;
 mod resume;
