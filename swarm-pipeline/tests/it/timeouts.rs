@@ -37,7 +37,9 @@ async fn the_total_timeout_bounds_all_attempts_together() {
             }
         });
         let before = tokio::time::Instant::now();
-        let report = LocalEngine::in_memory().run(&p.build().unwrap(), "r", ()).await.unwrap();
+        let (engine, pipeline) = (LocalEngine::in_memory(), p.build().unwrap());
+        let ended = tokio::time::timeout(3600 * SECOND, engine.run(&pipeline, "r", ())).await;
+        let report = ended.expect("it ends some time").unwrap();
         let name = format!("hangs: {hangs}, own timeout {own:?}, delay {delay}");
         assert_eq!(report.status(), RunStatus::Failed, "{name}");
         let kind = report.error().unwrap().1.kind();
