@@ -29,6 +29,8 @@ use crate::store::{BlobKey, CheckpointStore, FileStore, MemoryStore, RunId};
 use driver::{Driver, Resumption};
 use live::{Control, Live};
 use take_up::check_same;
+#[cfg(feature = "testing")]
+pub(crate) use take_up::take_up;
 
 /// Runs pipelines on the tokio runtime it is called from, and keeps their logs in a [`CheckpointStore`].
 ///
@@ -506,7 +508,7 @@ impl LocalEngine {
 
     fn share(&self, pipeline: &Pipeline, run: RunId, input: String) -> Arc<RunShared> {
         let (bus, store) = (Arc::clone(&self.0.bus), Arc::clone(&self.0.store));
-        RunShared::new(run, pipeline.clone(), input, bus, store)
+        RunShared::new(run, pipeline.clone(), input, bus, Clock::start(), store)
     }
 
     /// What is known of the durations of the pipeline's steps; empty where nothing is.

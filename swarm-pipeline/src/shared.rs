@@ -35,6 +35,7 @@ impl RunShared {
         pipeline: Pipeline,
         input: String,
         bus: Arc<Bus>,
+        clock: Clock,
         store: Arc<dyn CheckpointStore>,
     ) -> Arc<Self> {
         Arc::new(RunShared {
@@ -44,7 +45,7 @@ impl RunShared {
             cancel: Flag::default(),
             abandon: Flag::default(),
             bus,
-            clock: Clock::start(),
+            clock,
             store,
             sources: Mutex::default(),
             spawn_credit: AtomicU64::new(0),
@@ -100,6 +101,13 @@ pub(crate) struct Clock {
 impl Clock {
     pub(crate) fn start() -> Self {
         Clock { epoch: chrono::Utc::now().timestamp_micros(), started: tokio::time::Instant::now() }
+    }
+
+    /// A clock that always says `at`.
+    #[cfg(feature = "testing")]
+    pub(crate) fn stopped(at: i64) -> Self {
+        let century = std::time::Duration::from_secs(100 * 365 * 86_400);
+        Clock { epoch: at, started: tokio::time::Instant::now() + century }
     }
 
     pub(crate) fn now(&self) -> i64 {

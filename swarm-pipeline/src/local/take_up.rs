@@ -12,7 +12,7 @@ use crate::shared::RunShared;
 use crate::store::RunId;
 
 /// Brings a run back and applies what the caller wants of it.
-pub(super) async fn take_up(
+pub(crate) async fn take_up(
     shared: Arc<RunShared>,
     past: Past<'_>,
     records: usize,

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -9,12 +9,13 @@ use serde_json::value::RawValue;
 use crate::definition::Work;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bus;
+use crate::local::{RunOptions, take_up};
 use crate::output::Output;
 use crate::pipeline::Pipeline;
 use crate::report::RunReport;
 use crate::run::{Past, Run, parse};
 use crate::scheduler::{Command, Event, Kind, Status, Task};
-use crate::shared::RunShared;
+use crate::shared::{Clock, RunShared};
 use crate::step_error::StepError;
 use crate::store::{MemoryStore, Record, RunId};
 use crate::wire::Stored;
@@ -44,6 +45,7 @@ pub struct SimEngine {
     crash_rate: f64,
     cancel_at: Option<Duration>,
     signals: Vec<(Duration, String, Box<RawValue>)>,
+    takeovers: Vec<(Duration, Pipeline, RunOptions)>,
 }
 
 /// An attempt that is about to begin.
@@ -89,6 +91,15 @@ pub enum Witness {
     UndoRecorded { step: u32, item: Option<u32> },
     /// The driver died, with all that was under way.
     Crashed,
+    /// The failure of an attempt was appended to the log.
+    Failed { step: u32, item: Option<u32> },
+    /// The failure of an undo was appended to the log.
+    UndoFailed { step: u32, item: Option<u32> },
+    /// Another driver took the run up, in the order of [`SimEngine::take_over_at`], or was refused. Steps are numbered by its
+    /// pipeline from here on.
+    TakenOver { takeover: u32, accepted: bool },
+    /// A result that was recorded no longer counts, because of the takeover just before.
+    PutBack { step: u32, item: Option<u32> },
 }
 
 /// Something that is to happen.
@@ -97,6 +108,7 @@ enum Due {
     Timer { task: Task },
     Cancel,
     Signal { at: usize },
+    Takeover { number: usize },
 }
 
 #[derive(PartialEq, Eq)]
@@ -117,6 +129,7 @@ impl SimEngine {
             crash_rate: 0.0,
             cancel_at: None,
             signals: Vec::new(),
+            takeovers: Vec::new(),
         }
     }
 
@@ -167,13 +180,22 @@ impl SimEngine {
         Ok(self)
     }
 
+    /// Ends the driver at this virtual time, whether the run is over or not, and lets another take the run up as
+    /// [`LocalEngine::run_with`](crate::LocalEngine::run_with) would, with `pipeline` and `options`. Where that is refused, the next
+    /// driver goes on as before.
+    #[must_use]
+    pub fn take_over_at(mut self, time: Duration, pipeline: &Pipeline, options: RunOptions) -> Self {
+        self.takeovers.push((time, pipeline.clone(), options));
+        self
+    }
+
     /// Simulates one run.
     ///
     /// # Errors
     /// What resuming after a crash answers; there is none unless the crate has a fault.
     pub fn run(&self, pipeline: &Pipeline) -> Result<SimReport> {
         let pipeline = pipeline.limited_to(self.workers);
-        let mut sim = Simulation::new(self, &pipeline)?;
+        let mut sim = Simulation::new(self, pipeline)?;
         sim.drive()?;
         let makespan = Duration::from_micros(sim.now.unsigned_abs());
         let report = sim.run.into_report();
@@ -183,7 +205,7 @@ impl SimEngine {
 
 struct Simulation<'a> {
     engine: &'a SimEngine,
-    pipeline: &'a Pipeline,
+    pipeline: Pipeline,
     run: Run,
     log: Vec<Record>,
     due: BTreeMap<(i64, u64), Due>,
@@ -197,7 +219,7 @@ struct Simulation<'a> {
 }
 
 impl<'a> Simulation<'a> {
-    fn new(engine: &'a SimEngine, pipeline: &'a Pipeline) -> Result<Self> {
+    fn new(engine: &'a SimEngine, pipeline: Pipeline) -> Result<Self> {
         let mut due = BTreeMap::new();
         let micros = |time: Duration| time.as_micros().min(i64::MAX as u128) as i64;
         if let Some(at) = engine.cancel_at {
@@ -206,10 +228,13 @@ impl<'a> Simulation<'a> {
         for (at, (time, _, _)) in engine.signals.iter().enumerate() {
             due.insert((micros(*time), 1 + at as u64), Due::Signal { at });
         }
+        for (number, (time, _, _)) in engine.takeovers.iter().enumerate() {
+            due.insert((micros(*time), u64::MAX - number as u64), Due::Takeover { number });
+        }
         Ok(Simulation {
             engine,
+            run: Run::begin(shared(&pipeline, 0)?, Vec::new(), true, 0)?,
             pipeline,
-            run: Run::begin(shared(pipeline)?, Vec::new(), true, 0)?,
             log: Vec::new(),
             due,
             now: 0,
@@ -226,11 +251,11 @@ impl<'a> Simulation<'a> {
                 self.obey(command)?;
             }
             self.flush();
-            if self.run.scheduler.is_finished() {
-                return Ok(());
+            let Some(((at, _), due)) = self.due.pop_first() else { return Ok(()) };
+            // What comes for a run that is over is refused.
+            if self.run.scheduler.is_finished() && !matches!(due, Due::Takeover { .. }) {
+                continue;
             }
-            let Some((at, _)) = self.due.first_key_value().map(|(key, _)| *key) else { return Ok(()) };
-            let Some((_, due)) = self.due.pop_first() else { return Ok(()) };
             self.now = self.now.max(at);
             let again = match &due {
                 Due::Cancel => Some(Due::Cancel),
@@ -238,6 +263,10 @@ impl<'a> Simulation<'a> {
                 _ => None,
             };
             self.happen(due)?;
+            // A takeover left the run as it is; nothing is under way that a crash could touch.
+            if self.run.scheduler.is_finished() {
+                continue;
+            }
             if self.maybe_crash()? == Crash::Unappended
                 && let Some(due) = again
             {
@@ -301,7 +330,7 @@ impl<'a> Simulation<'a> {
     }
 
     fn begin(&mut self, task: Task, attempt: u32, undo: bool) {
-        let pipeline = self.pipeline;
+        let pipeline = self.pipeline.clone();
         let what = SimAttempt { step: pipeline.graph().name(task.step), item: item(task), attempt, undo };
         let took = match &self.engine.duration {
             Some(duration) => duration(&what).as_micros().min(i64::MAX as u128) as i64,
@@ -356,10 +385,13 @@ impl<'a> Simulation<'a> {
                     _ => Err(Error::new(ErrorKind::NotFound, format!("no step awaits the signal {name:?}"))),
                 }
             }
+            Due::Takeover { number } => self.take_over(number),
             Due::Ended { task, attempt, undo: true, outcome } => {
-                if outcome.is_ok() {
-                    self.unrecorded.push(Witness::UndoRecorded { step: task.step, item: item(task) });
-                }
+                let (step, item) = (task.step, item(task));
+                self.unrecorded.push(match outcome {
+                    Ok(_) => Witness::UndoRecorded { step, item },
+                    Err(_) => Witness::UndoFailed { step, item },
+                });
                 self.run.undo_ended(task, attempt, outcome.map(drop), at)
             }
             Due::Ended { task, attempt, undo: false, outcome } => self.ended(task, attempt, outcome),
@@ -370,9 +402,11 @@ impl<'a> Simulation<'a> {
         let mut ended = self.run.judge(task, outcome);
         let output = ended.result.as_ref().ok().or(ended.refused.as_ref());
         ended.stored = output.and_then(|output| output.encode().ok()).map(Stored::Inline);
-        if ended.result.is_ok() {
-            self.unrecorded.push(Witness::Recorded { step: task.step, item: item(task) });
-        }
+        let (step, item) = (task.step, item(task));
+        self.unrecorded.push(match ended.result {
+            Ok(_) => Witness::Recorded { step, item },
+            Err(_) => Witness::Failed { step, item },
+        });
         self.run.ended(task, attempt, ended, self.now)
     }
 
@@ -391,7 +425,7 @@ impl<'a> Simulation<'a> {
         }
         self.witness.push(Witness::Crashed);
         let before = appended.then(|| self.run.scheduler.snapshot());
-        let shared = shared(self.pipeline)?;
+        let shared = shared(&self.pipeline, self.now)?;
         let entries = parse(&shared.run, &self.log)?;
         let past = Past::fold(&shared.run, &entries)?;
         let resumed = Run::resume(shared, past, self.log.len()).now_or_never();
@@ -401,9 +435,66 @@ impl<'a> Simulation<'a> {
             return Err(Error::new(ErrorKind::Corrupt, "the folded log is not the state that wrote it"));
         }
         self.run.resumed(u64::from(self.crashes), self.now)?;
-        // What was under way died with the driver; what comes from outside still comes.
-        self.due.retain(|_, due| matches!(due, Due::Cancel | Due::Signal { .. }));
+        self.forget_what_was_under_way();
         Ok(if appended { Crash::Appended } else { Crash::Unappended })
+    }
+
+    /// It died with the driver; what comes from outside still comes.
+    fn forget_what_was_under_way(&mut self) {
+        self.due.retain(|_, due| matches!(due, Due::Cancel | Due::Signal { .. } | Due::Takeover { .. }));
+    }
+
+    /// The driver dies when all it knows is appended, and the next one has wishes of its own.
+    fn take_over(&mut self, number: usize) -> Result<()> {
+        self.flush();
+        self.witness.push(Witness::Crashed);
+        self.forget_what_was_under_way();
+        let (_, pipeline, options) = &self.engine.takeovers[number];
+        let pipeline = pipeline.limited_to(self.engine.workers);
+        let before = self.results();
+        let accepted = match self.take_up(&pipeline, options) {
+            Ok(run) => {
+                (self.run, self.pipeline) = (run, pipeline);
+                true
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::InvalidState | ErrorKind::DefinitionChanged) => {
+                self.run = self.take_up(&self.pipeline, &RunOptions::new())?;
+                false
+            }
+            Err(error) => return Err(error),
+        };
+        self.unrecorded.push(Witness::TakenOver { takeover: number as u32, accepted });
+        let after = self.results();
+        for (name, item) in before.into_iter().filter(|result| !after.contains(result)) {
+            if let Some(step) = self.pipeline.graph().find(&name) {
+                self.unrecorded.push(Witness::PutBack { step, item });
+            }
+        }
+        self.flush();
+        Ok(())
+    }
+
+    fn take_up(&self, pipeline: &Pipeline, options: &RunOptions) -> Result<Run> {
+        let shared = shared(pipeline, self.now)?;
+        let entries = parse(&shared.run, &self.log)?;
+        let past = Past::fold(&shared.run, &entries)?;
+        let token = u64::from(self.crashes);
+        let taken_up = take_up(shared, past, self.log.len(), token, options, None).now_or_never();
+        taken_up.ok_or_else(|| Error::new(ErrorKind::InvalidState, "resuming waited for something"))?
+    }
+
+    /// The steps and items whose results count, by name.
+    fn results(&self) -> BTreeSet<(String, Option<u32>)> {
+        let mut results = BTreeSet::new();
+        for step in 0..self.pipeline.len() as u32 {
+            let items = 0..self.run.scheduler.item_count(step).unwrap_or(0);
+            for task in items.map(|item| Task { step, item }).chain([Task::of(step)]) {
+                if matches!(self.run.scheduler.status(task), Status::Succeeded | Status::Reused) {
+                    results.insert((self.pipeline.graph().name(step).to_owned(), item(task)));
+                }
+            }
+        }
+        results
     }
 }
 
@@ -411,9 +502,10 @@ fn item(task: Task) -> Option<u32> {
     crate::wire::item(task)
 }
 
-fn shared(pipeline: &Pipeline) -> Result<Arc<RunShared>> {
+fn shared(pipeline: &Pipeline, at: i64) -> Result<Arc<RunShared>> {
     let (run, input) = (RunId::new("simulation")?, "null".to_owned());
-    Ok(RunShared::new(run, pipeline.clone(), input, Arc::new(Bus::new()), Arc::new(MemoryStore::default())))
+    let (bus, store) = (Arc::new(Bus::new()), Arc::new(MemoryStore::default()));
+    Ok(RunShared::new(run, pipeline.clone(), input, bus, Clock::stopped(at), store))
 }
 
 /// splitmix64 (Steele, Lea, Flood 2014).

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, reason = "tests")]
 
 mod attempts;
-mod changes;
 mod breaker;
+mod changes;
 mod corruption;
 mod crashes;
 mod engine;
