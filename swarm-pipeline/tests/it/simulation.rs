@@ -25,66 +25,151 @@ impl Chance {
     }
 }
 
+/// What becomes of a run besides crashes. What is known not to come to its right end is left out: in every run that is taken over,
+/// steps behind one that is skipped, and the undo of items that were put back; beyond that what each kind says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// One definition, and no operator.
+    Alone,
+    /// Restarts from anywhere, over any definition, if nothing fails and nobody cancels.
+    Restarts,
+    /// Other definitions, but of fan-outs and while the run is rolled back, and going on after failures, where the first failure
+    /// ends the run.
+    Changes,
+    /// Other policies, and going on after failures.
+    Tunes,
+}
+
+impl Kind {
+    const ALL: [Kind; 6] =
+        [Kind::Alone, Kind::Alone, Kind::Alone, Kind::Restarts, Kind::Changes, Kind::Tunes];
+}
+
+/// In what a pipeline differs from the one that its run was begun with.
+#[derive(Debug, Clone, Copy)]
+struct Variant {
+    kind: Kind,
+    /// Decides which steps have another version, and do something else. 0: none.
+    changed: u64,
+    /// Decides on other limits, retries and what a failure does. 0: as it was.
+    tuned: u64,
+}
+
 struct Case {
     pipeline: Pipeline,
     signals: Vec<String>,
-    /// Names of the steps with an undo, and of those whose only input is optional.
+    /// Names of the steps with an undo, of those whose only input is optional, and of those in the group of two.
     undo: HashSet<String>,
     optional: HashSet<String>,
+    grouped: HashSet<String>,
+    /// Of those that are skipped whenever they are reached.
+    skipped: HashSet<String>,
+    /// Of those that are not as they were at first.
+    changed: HashSet<String>,
+    /// How long the lists are.
+    items: HashMap<String, u32>,
     limit: u32,
 }
 
-/// A random DAG with every kind of step, over integers.
-fn case(chance: &mut Chance) -> Case {
+const GROUP: usize = 2;
+
+/// A random DAG with every kind of step, over integers. The same seed gives the same steps, but for `variant`.
+fn case(seed: u64, variant: Variant) -> Case {
+    let chance = &mut Chance(seed);
+    let (mut change, mut tune) = (Chance(variant.changed), Chance(variant.tuned));
     let mut p = Pipeline::builder("random");
-    let limit = if chance.once_in(2) { u32::MAX } else { 1 + chance.below(4) as u32 };
-    p.concurrency(limit);
-    p.group("two", 2);
-    if chance.once_in(3) {
-        p.on_failure(OnFailure::CarryOn);
-    }
+    let limit = |chance: &mut Chance| if chance.once_in(2) { u32::MAX } else { 1 + chance.below(4) as u32 };
     let mut case = Case {
         pipeline: Pipeline::builder("none").build().unwrap(),
         signals: Vec::new(),
         undo: HashSet::new(),
         optional: HashSet::new(),
-        limit,
+        grouped: HashSet::new(),
+        skipped: HashSet::new(),
+        changed: HashSet::new(),
+        items: HashMap::new(),
+        limit: limit(chance),
+    };
+    let mut carry_on = chance.once_in(3);
+    if variant.tuned != 0 {
+        (case.limit, carry_on) = (limit(&mut tune), tune.once_in(2));
+    }
+    carry_on &= variant.kind != Kind::Changes;
+    p.concurrency(case.limit);
+    p.group("two", GROUP as u32);
+    if carry_on {
+        p.on_failure(OnFailure::CarryOn);
+    }
+    // The version of a step, and what it adds to its output.
+    let mut version = |name: &str, changed: &mut HashSet<String>| {
+        if variant.changed != 0 && change.once_in(6) {
+            changed.insert(name.to_owned());
+            let more = 100 + change.below(900);
+            return (more.to_string(), more);
+        }
+        (String::new(), 0)
     };
     let mut done: Vec<Handle<u64>> = Vec::new();
+    // Which of them are skipped.
+    let mut left_out: HashSet<usize> = HashSet::new();
     let count = 1 + chance.below(24) as u32;
     for step in 0..count {
         let name = format!("s{step}");
-        let inputs: Vec<Handle<u64>> = match done.len() as u64 {
+        let inputs: Vec<usize> = match done.len() as u64 {
             0 => Vec::new(),
-            known => (0..chance.below(4)).map(|_| done[chance.below(known) as usize]).collect(),
+            known => (0..chance.below(4)).map(|_| chance.below(known) as usize).collect(),
         };
+        let first = inputs.first().map(|input| done[*input]);
+        let inputs = Vec::from_iter(
+            inputs.into_iter().filter(|at| variant.kind == Kind::Alone || !left_out.contains(at)),
+        );
+        let is_skipped = inputs.iter().any(|input| left_out.contains(input));
+        let inputs: Vec<Handle<u64>> = inputs.into_iter().map(|input| done[input]).collect();
+        let at = done.len();
+        if is_skipped {
+            left_out.insert(at);
+        }
         if chance.once_in(12) {
             case.signals.push(name.clone());
             done.push(p.step(name).input(inputs).wait_for_signal());
             continue;
         }
-        if let (Some(first), true) = (inputs.first(), chance.once_in(9)) {
+        if let (Some(first), true) = (first, chance.once_in(9)) {
             case.optional.insert(name.clone());
-            let plus = |n: Option<std::sync::Arc<u64>>| n.map_or(0, |n| *n);
-            done.push(p.step(name).input(first.optional()).run(move |_cx, n| async move { Ok(plus(n)) }));
+            left_out.remove(&at);
+            let (version, more) = version(&name, &mut case.changed);
+            let plus = move |n: Option<std::sync::Arc<u64>>| n.map_or(0, |n| *n) + more;
+            let builder = p.step(name).version(version).input(first.optional());
+            done.push(builder.run(move |_cx, n| async move { Ok(plus(n)) }));
             continue;
         }
         if chance.once_in(9) {
             let items = chance.below(5);
+            // As long as before, since attempts of items that a shorter list leaves out are forgotten.
+            let (list_version, _) = version(&format!("{name}-list"), &mut case.changed);
+            case.items.insert(format!("{name}-each"), items as u32);
             let list = p
                 .step(format!("{name}-list"))
+                .version(list_version)
                 .input(inputs)
                 .run(move |_cx, _| async move { Ok((0..items).collect::<Vec<u64>>()) });
-            let undo = chance.once_in(2);
+            let undo = chance.once_in(2) && variant.kind == Kind::Alone;
             if undo {
                 case.undo.insert(format!("{name}-each"));
             }
-            let mut each =
-                p.step::<u64>(format!("{name}-each")).input(&list).retry(Retry::fixed(2, Duration::ZERO));
+            let (each_version, more) = match variant.kind {
+                Kind::Changes => (String::new(), 0),
+                _ => version(&format!("{name}-each"), &mut case.changed),
+            };
+            let mut each = p
+                .step::<u64>(format!("{name}-each"))
+                .version(each_version)
+                .input(&list)
+                .retry(Retry::fixed(2, Duration::ZERO));
             if undo {
                 each = each.compensate(|_cx, _| async { Ok(()) });
             }
-            let each = each.run_each(|_cx, n| async move { Ok(n) });
+            let each = each.run_each(move |_cx, n| async move { Ok(n + more) });
             done.push(
                 p.step(name).input(&each).run(|_cx, all| async move { Ok(all.iter().map(|n| **n).sum()) }),
             );
@@ -94,105 +179,261 @@ fn case(chance: &mut Chance) -> Case {
         if undo {
             case.undo.insert(name.clone());
         }
-        let mut builder = p.step::<u64>(name).input(inputs).priority(chance.below(3) as i32);
-        if chance.once_in(3) {
-            builder = builder.retry(Retry::exponential(1 + chance.below(3) as u32));
+        let (version, more) = version(&name, &mut case.changed);
+        let mut builder =
+            p.step::<u64>(name.clone()).version(version).input(inputs).priority(chance.below(3) as i32);
+        let mut retry = chance.once_in(3).then(|| Retry::exponential(1 + chance.below(3) as u32));
+        if variant.tuned != 0 && tune.once_in(2) {
+            retry = Some(Retry::fixed(1 + tune.below(4) as u32, Duration::from_millis(tune.below(300))));
+        }
+        if let Some(retry) = retry {
+            builder = builder.retry(retry);
         }
         if undo {
             builder = builder.compensate(|_cx, _| async { Ok(()) });
         }
         if chance.once_in(4) {
             builder = builder.group("two");
+            case.grouped.insert(name.clone());
         }
         if chance.once_in(15) {
             builder = builder.when(|_| false);
+            case.skipped.insert(name);
+            left_out.insert(at);
         }
-        if chance.once_in(15) {
+        if chance.once_in(15) && variant.kind != Kind::Restarts {
             builder = builder.gate(Gate::at_most("never", 0.0, |n: &u64| *n as f64));
         }
         if chance.once_in(10) {
             builder = builder.total_timeout(Duration::from_millis(900));
         }
-        done.push(builder.run(|_cx, all| async move { Ok(all.iter().map(|n| **n).sum::<u64>() + 1) }));
+        done.push(
+            builder.run(move |_cx, all| async move { Ok(all.iter().map(|n| **n).sum::<u64>() + 1 + more) }),
+        );
+    }
+    if variant.changed != 0 {
+        // Not after a step that is skipped.
+        let last = (0..done.len()).rev().find(|at| !left_out.contains(at)).map(|at| done[at]);
+        case.changed.insert("added".to_owned());
+        p.step("added")
+            .input(Vec::from_iter(last))
+            .run(|_cx, n| async move { Ok(n.iter().map(|n| **n).sum::<u64>()) });
     }
     case.pipeline = p.build().unwrap();
+    let graph = case.pipeline.graph();
+    // In the order of the graph's numbers dependencies come first.
+    for step in 0..case.pipeline.len() as u32 {
+        let name = graph.name(step);
+        let is_skipped = |dependency: &u32| case.skipped.contains(graph.name(*dependency));
+        if !case.optional.contains(name) && graph.dependencies(step).iter().any(is_skipped) {
+            case.skipped.insert(name.to_owned());
+        }
+    }
     case
 }
 
-fn check(case: &Case, sim: &SimReport) -> Result<(), String> {
-    let graph = case.pipeline.graph();
-    let mut recorded: HashSet<(u32, Option<u32>)> = HashSet::new();
-    let mut attempts: HashSet<(u32, Option<u32>, u32, bool)> = HashSet::new();
-    let mut began: HashSet<u32> = HashSet::new();
-    let mut undone: HashSet<(u32, Option<u32>)> = HashSet::new();
-    let mut open: HashMap<(u32, Option<u32>), ()> = HashMap::new();
-    let whole = |recorded: &HashSet<(u32, Option<u32>)>, step: u32| {
-        recorded.contains(&(step, None)) || graph.name(step).ends_with("-each")
-    };
-    for event in &sim.witness {
+/// What the driver that takes a run over wants of it.
+#[derive(Debug, Clone)]
+struct Takeover {
+    variant: Variant,
+    rerun: bool,
+    retry_failed: bool,
+    restart_from: Option<String>,
+}
+
+impl Takeover {
+    fn options(&self) -> RunOptions {
+        let mut options = RunOptions::new();
+        if self.rerun {
+            options = options.on_change(OnChange::Rerun);
+        }
+        if self.retry_failed {
+            options = options.retry_failed();
+        }
+        match &self.restart_from {
+            Some(step) => options.restart_from(step),
+            None => options,
+        }
+    }
+}
+
+/// What has really happened so far.
+#[derive(Default)]
+struct Seen {
+    recorded: HashSet<(u32, Option<u32>)>,
+    attempts: HashSet<(u32, Option<u32>, u32, bool)>,
+    /// What began and was not undone since.
+    traces: HashSet<(u32, Option<u32>)>,
+    undone: HashSet<(u32, Option<u32>)>,
+    /// What is under way.
+    open: HashSet<(u32, Option<u32>)>,
+    open_undos: HashSet<(u32, Option<u32>)>,
+    /// How many items fan-out steps have, by the list that stands.
+    items: HashMap<u32, u32>,
+}
+
+impl Seen {
+    /// Whether all of the step is recorded.
+    fn is_done(&self, case: &Case, step: u32) -> bool {
+        if !case.items.contains_key(case.pipeline.graph().name(step)) {
+            return self.recorded.contains(&(step, None));
+        }
+        let is_done = |item| self.recorded.contains(&(step, Some(item)));
+        self.items.get(&step).is_some_and(|items| (0..*items).all(is_done))
+    }
+
+    fn count(of: &HashSet<(u32, Option<u32>)>, case: &Case, group: bool) -> usize {
+        let graph = case.pipeline.graph();
+        of.iter().filter(|(step, _)| !group || case.grouped.contains(graph.name(*step))).count()
+    }
+}
+
+fn downstream(graph: &Graph, steps: impl IntoIterator<Item = u32>) -> HashSet<u32> {
+    let (mut found, mut stack) = (HashSet::new(), steps.into_iter().collect::<Vec<_>>());
+    while let Some(step) = stack.pop() {
+        if found.insert(step) {
+            stack.extend(graph.dependents(step));
+        }
+    }
+    found
+}
+
+/// The cases are that of the beginning and those of the takeovers.
+fn check(cases: &[Case], takeovers: &[Takeover], sim: &SimReport) -> Result<(), String> {
+    let mut case = &cases[0];
+    let mut seen = Seen::default();
+    // What the last takeover may put back.
+    let mut may_go = HashSet::new();
+    for (at, event) in sim.witness.iter().enumerate() {
+        let graph = case.pipeline.graph();
         match *event {
             Witness::Began { step, item, attempt } => {
-                if recorded.contains(&(step, item)) {
-                    return Err(format!("{} ran again after it was recorded", graph.name(step)));
+                let name = graph.name(step);
+                if seen.recorded.contains(&(step, item)) {
+                    return Err(format!("{name} ran again after it was recorded"));
                 }
-                if !attempts.insert((step, item, attempt, false)) {
-                    return Err(format!("{} was dispatched twice for attempt {attempt}", graph.name(step)));
+                if !seen.attempts.insert((step, item, attempt, false)) {
+                    return Err(format!("{name} was dispatched twice for attempt {attempt}"));
                 }
-                for dependency in graph.dependencies(step) {
-                    let name = graph.name(*dependency);
-                    let waits = case.signals.iter().any(|signal| signal == name);
-                    let optional = case.optional.contains(graph.name(step));
-                    if !whole(&recorded, *dependency) && !waits && !optional {
-                        return Err(format!("{} began before {name} was recorded", graph.name(step)));
+                if case.skipped.contains(name) {
+                    return Err(format!("{name} began, which is to be skipped"));
+                }
+                for &dependency in graph.dependencies(step) {
+                    let before = graph.name(dependency);
+                    let left_out = case.optional.contains(name) && case.skipped.contains(before);
+                    if !left_out && !seen.is_done(case, dependency) {
+                        return Err(format!("{name} began before {before} was recorded"));
                     }
                 }
-                began.insert(step);
-                open.insert((step, item), ());
-                if open.len() > case.limit as usize {
+                seen.traces.insert((step, item));
+                seen.undone.remove(&(step, item));
+                seen.open.insert((step, item));
+                if Seen::count(&seen.open, case, false) > case.limit as usize {
                     return Err("more attempts at once than allowed".to_owned());
+                }
+                if Seen::count(&seen.open, case, true) > GROUP {
+                    return Err("more attempts of the group at once than allowed".to_owned());
                 }
             }
             Witness::Recorded { step, item } => {
-                open.remove(&(step, item));
-                recorded.insert((step, item));
+                seen.open.remove(&(step, item));
+                seen.recorded.insert((step, item));
+                for &dependent in graph.dependents(step) {
+                    let items = case.items.get(graph.name(dependent));
+                    seen.items.extend(items.map(|items| (dependent, *items)));
+                }
+            }
+            Witness::Failed { step, item } => {
+                seen.open.remove(&(step, item));
             }
             Witness::UndoBegan { step, item, attempt } => {
-                if undone.contains(&(step, item)) {
-                    return Err(format!("{} was undone twice", graph.name(step)));
+                let name = graph.name(step);
+                if seen.undone.contains(&(step, item)) {
+                    return Err(format!("{name} was undone twice"));
                 }
-                if !attempts.insert((step, item, attempt, true)) {
-                    return Err(format!("the undo of {} was dispatched twice", graph.name(step)));
+                if !seen.attempts.insert((step, item, attempt, true)) {
+                    return Err(format!("the undo of {name} was dispatched twice"));
                 }
-                let mut later = graph.dependents(step).to_vec();
-                while let Some(dependent) = later.pop() {
-                    let pending = sim
-                        .witness
-                        .iter()
-                        .any(|other| matches!(other, Witness::UndoBegan { step, .. } if *step == dependent));
-                    let done = undone.iter().any(|(undone, _)| *undone == dependent);
-                    if pending && !done {
-                        return Err(format!(
-                            "{} was undone before {}",
-                            graph.name(step),
-                            graph.name(dependent)
-                        ));
-                    }
-                    later.extend(graph.dependents(dependent));
+                let mut later = downstream(graph, [step]);
+                later.remove(&step);
+                let left = seen
+                    .traces
+                    .iter()
+                    .map(|(left, _)| left)
+                    .find(|left| later.contains(left) && case.undo.contains(graph.name(**left)));
+                if let Some(left) = left {
+                    return Err(format!("{name} was undone before {}", graph.name(*left)));
+                }
+                seen.open_undos.insert((step, item));
+                if Seen::count(&seen.open_undos, case, false) > case.limit as usize {
+                    return Err("more undos at once than allowed".to_owned());
                 }
             }
             Witness::UndoRecorded { step, item } => {
-                undone.insert((step, item));
+                seen.open_undos.remove(&(step, item));
+                seen.undone.insert((step, item));
+                seen.traces.remove(&(step, item));
+            }
+            Witness::UndoFailed { step, item } => {
+                seen.open_undos.remove(&(step, item));
             }
             // What was under way is gone.
-            Witness::Crashed => open.clear(),
+            Witness::Crashed => {
+                seen.open.clear();
+                seen.open_undos.clear();
+            }
+            Witness::TakenOver { takeover, accepted } => {
+                let takeover_at = takeover as usize;
+                let takeover = &takeovers[takeover_at];
+                may_go.clear();
+                if !accepted {
+                    let any_change = takeovers.iter().any(|takeover| takeover.variant.changed != 0);
+                    if takeover.restart_from.is_none() && !any_change {
+                        return Err(format!("takeover {takeover_at} was refused"));
+                    }
+                    continue;
+                }
+                case = &cases[takeover_at + 1];
+                let graph = case.pipeline.graph();
+                // What changed since whichever definition was in force.
+                if takeover.rerun {
+                    let changed = cases.iter().flat_map(|case| &case.changed);
+                    may_go.extend(changed.filter_map(|name| graph.find(name)));
+                }
+                let restart = takeover.restart_from.as_ref().map(|step| graph.find(step).unwrap());
+                may_go.extend(restart);
+                if takeover.retry_failed || restart.is_some() {
+                    may_go.extend(seen.undone.iter().map(|(step, _)| *step));
+                }
+                if takeover.retry_failed {
+                    let is_open =
+                        |step: &u32| !seen.is_done(case, *step) && !case.skipped.contains(graph.name(*step));
+                    may_go.extend((0..case.pipeline.len() as u32).filter(is_open));
+                }
+                may_go = downstream(graph, may_go);
+                // Whatever depends on the step of a restart no longer counts.
+                let put_back: HashSet<_> = (sim.witness[at + 1..].iter())
+                    .map_while(|event| match event {
+                        Witness::PutBack { step, item } => Some((*step, *item)),
+                        _ => None,
+                    })
+                    .collect();
+                let must_go = downstream(graph, restart);
+                let stays = seen.recorded.iter().find(|of| must_go.contains(&of.0) && !put_back.contains(of));
+                if let Some((step, _)) = stays {
+                    return Err(format!("{} still counts after the restart", graph.name(*step)));
+                }
+            }
+            Witness::PutBack { step, item } => {
+                if !may_go.contains(&step) {
+                    return Err(format!("{} was put back without reason", graph.name(step)));
+                }
+                seen.recorded.remove(&(step, item));
+            }
             _ => {}
         }
-        // A failed attempt is not in the witness, so that an attempt count is only known to fall with the next start.
-        if let Witness::Began { .. } = event {
-            open.clear();
-        }
     }
-    let report = &sim.report;
+    let (graph, report) = (case.pipeline.graph(), &sim.report);
     match report.status() {
         RunStatus::Succeeded => {
             for step in report.steps() {
@@ -201,13 +442,15 @@ fn check(case: &Case, sim: &SimReport) -> Result<(), String> {
                     return Err(format!("the run succeeded without {}", step.name));
                 }
             }
+            if let Some((step, _)) = seen.undone.intersection(&seen.recorded).next() {
+                return Err(format!("the run succeeded with {}, which is undone", graph.name(*step)));
+            }
+            check_outputs(case, report)?;
         }
         RunStatus::Failed | RunStatus::Cancelled => {
-            for step in &began {
-                let undo = report.step(graph.name(*step)).unwrap().undo;
-                if case.undo.contains(graph.name(*step)) && undo != Some(UndoState::Done) {
-                    return Err(format!("{} was not undone", graph.name(*step)));
-                }
+            let left = seen.traces.iter().find(|(step, _)| case.undo.contains(graph.name(*step)));
+            if let Some((step, item)) = left {
+                return Err(format!("{} {item:?} was not undone", graph.name(*step)));
             }
             if report.steps().iter().any(|step| step.undo.is_some_and(|undo| undo != UndoState::Done)) {
                 return Err("an undo is left over".to_owned());
@@ -220,18 +463,76 @@ fn check(case: &Case, sim: &SimReport) -> Result<(), String> {
     Ok(())
 }
 
+/// The outputs are those of a run that began with the pipeline as it is now, and met with nothing.
+fn check_outputs(case: &Case, report: &RunReport) -> Result<(), String> {
+    let mut sim = SimEngine::new(0);
+    for signal in &case.signals {
+        sim = sim.signal_at(Duration::ZERO, signal, SIGNAL).unwrap();
+    }
+    let expected = sim.run(&case.pipeline).unwrap().report;
+    for step in expected.steps() {
+        let is_number = !step.name.ends_with("-list") && !step.name.ends_with("-each");
+        if step.status == StepStatus::Succeeded && is_number {
+            let output =
+                |report: &RunReport| report.output_by_name::<u64>(&step.name).map_err(|e| e.to_string());
+            let (found, expected) = (output(report)?, output(&expected)?);
+            if found != expected {
+                return Err(format!("{} answered {found}, and {expected} is right", step.name));
+            }
+        }
+    }
+    Ok(())
+}
+
+const SIGNAL: u64 = 5;
+
+/// Milliseconds after which every run is over, or suspended.
+const OVER: u64 = 10_000_000;
+
+/// Up to three takeovers, by the time they come at.
+fn takeovers(chance: &mut Chance, pipeline: &Pipeline, mut variant: Variant) -> Vec<(Duration, Takeover)> {
+    let count = if variant.kind == Kind::Alone { 0 } else { 1 + chance.below(3) };
+    let mut times: Vec<u64> =
+        (0..count).map(|at| if chance.once_in(3) { chance.below(12_000) } else { OVER * (at + 1) }).collect();
+    times.sort_unstable();
+    let kind = variant.kind;
+    let mut takeover = |at| {
+        let may_change = kind == Kind::Restarts || kind == Kind::Changes && at >= OVER;
+        if may_change && chance.once_in(2) {
+            variant.changed = chance.next() | 1;
+        }
+        if chance.once_in(2) {
+            variant.tuned = chance.next() | 1;
+        }
+        let step = chance.below(pipeline.len() as u64) as u32;
+        let restarts = kind == Kind::Restarts && chance.once_in(2);
+        let takeover = Takeover {
+            variant,
+            rerun: variant.changed != 0,
+            retry_failed: kind != Kind::Restarts && chance.once_in(2),
+            restart_from: restarts.then(|| pipeline.graph().name(step).to_owned()),
+        };
+        (Duration::from_millis(at), takeover)
+    };
+    times.into_iter().map(&mut takeover).collect()
+}
+
 #[test]
-fn random_runs_keep_every_promise_under_crashes_cancels_and_signals() {
+fn random_runs_keep_every_promise_under_crashes_cancels_signals_and_takeovers() {
     let usual = if std::env::var_os("SWARM_LONG").is_some() { 10_000 } else { 1_000 };
     let runs: u64 = std::env::var("SWARM_SIMULATIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(usual);
     let first: u64 = std::env::var("SWARM_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
     let mut ended: HashMap<RunStatus, u64> = HashMap::new();
-    let (mut crashes, mut recorded) = (0, 0);
+    let (mut crashes, mut recorded, mut taken_over, mut refused, mut put_back) = (0, 0, 0, 0, 0);
     for seed in first..first + runs {
         let mut chance = Chance(seed);
-        let case = case(&mut chance);
+        let kind = Kind::ALL[chance.below(6) as usize];
+        let variant = Variant { kind, changed: 0, tuned: 0 };
+        let first = case(seed, variant);
+        let takeovers = takeovers(&mut chance, &first.pipeline, variant);
         let mut sim = SimEngine::new(seed).crash_rate([0.0, 0.02, 0.2, 0.5][chance.below(4) as usize]);
         let failing = [0, 5, 30][chance.below(3) as usize];
+        let failing = if kind == Kind::Restarts { 0 } else { failing };
         let salt = chance.next();
         sim = sim.failure(move |attempt| {
             // One undo in forty fails at every attempt, so that the run gets stuck.
@@ -242,25 +543,49 @@ fn random_runs_keep_every_promise_under_crashes_cancels_and_signals() {
             let rate = if attempt.undo { failing / 3 } else { failing };
             stuck || chance.below(100) < rate
         });
-        for signal in &case.signals {
-            sim = sim.signal_at(Duration::from_millis(chance.below(8_000)), signal, 5_u64).unwrap();
+        let mut cases = vec![first];
+        for (time, takeover) in &takeovers {
+            let case = case(seed, takeover.variant);
+            sim = sim.take_over_at(*time, &case.pipeline, takeover.options());
+            cases.push(case);
         }
-        if chance.once_in(6) {
+        // Sent again after each takeover, for steps that wait for them anew.
+        for from in [Duration::ZERO].into_iter().chain(takeovers.iter().map(|(time, _)| *time)) {
+            for signal in &cases[0].signals {
+                let time = from + Duration::from_millis(1 + chance.below(8_000));
+                sim = sim.signal_at(time, signal, SIGNAL).unwrap();
+            }
+        }
+        if chance.once_in(6) && kind != Kind::Restarts {
             sim = sim.cancel_at(Duration::from_millis(chance.below(10_000)));
         }
-        let sim = sim.run(&case.pipeline).unwrap_or_else(|error| panic!("SWARM_SEED={seed}: {error:?}"));
-        if let Err(broken) = check(&case, &sim) {
-            panic!("SWARM_SEED={seed} SWARM_SIMULATIONS=1: {broken}\n{}\n{:?}", sim.report, sim.witness);
+        let sim = sim.run(&cases[0].pipeline).unwrap_or_else(|error| panic!("SWARM_SEED={seed}: {error:?}"));
+        let takeovers: Vec<_> = takeovers.into_iter().map(|(_, takeover)| takeover).collect();
+        if let Err(broken) = check(&cases, &takeovers, &sim) {
+            panic!(
+                "SWARM_SEED={seed} SWARM_SIMULATIONS=1: {broken}\n{}\n{takeovers:?}\n{:?}",
+                sim.report, sim.witness
+            );
         }
         crashes += u64::from(sim.crashes);
-        recorded += sim.witness.iter().filter(|event| matches!(event, Witness::Recorded { .. })).count();
+        for event in &sim.witness {
+            match event {
+                Witness::Recorded { .. } => recorded += 1,
+                Witness::TakenOver { accepted: true, .. } => taken_over += 1,
+                Witness::TakenOver { .. } => refused += 1,
+                Witness::PutBack { .. } => put_back += 1,
+                _ => {}
+            }
+        }
         *ended.entry(sim.report.status()).or_default() += 1;
     }
     eprintln!(
-        "{runs} simulations from seed {first}: {ended:?}, {crashes} crashes, {recorded} results recorded"
+        "{runs} simulations from seed {first}: {ended:?}, {crashes} crashes, {recorded} results recorded, {taken_over} \
+         taken over and {refused} refused, {put_back} results put back"
     );
     if runs >= 1_000 {
-        assert!(crashes > runs && recorded as u64 > runs * 3, "the simulations did too little");
+        assert!(crashes > runs && recorded > runs * 3, "the simulations did too little");
+        assert!(taken_over > runs / 2 && put_back > runs, "the takeovers did too little");
         for status in [RunStatus::Succeeded, RunStatus::Failed, RunStatus::Cancelled, RunStatus::Stuck] {
             assert!(ended.get(&status).is_some_and(|runs| *runs > 5), "no run ended {status}");
         }
@@ -270,7 +595,7 @@ fn random_runs_keep_every_promise_under_crashes_cancels_and_signals() {
 #[test]
 fn the_same_seed_gives_the_same_run() {
     let run = |seed| {
-        let case = case(&mut Chance(3));
+        let case = case(3, Variant { kind: Kind::Alone, changed: 0, tuned: 0 });
         let sim = SimEngine::new(seed).crash_rate(0.1).run(&case.pipeline).unwrap();
         (format!("{:?}", sim.witness), sim.makespan)
     };
