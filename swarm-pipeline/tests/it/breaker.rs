@@ -68,7 +68,7 @@ async fn a_breaker_spares_a_service_that_fails_until_a_probe_after_the_cool_down
         assert_eq!((breaker.is_open(), service.calls()), (false, 1));
         // A success starts the count anew.
         service.works.store(false, Ordering::SeqCst);
-        engine.run(&at_once, "again", ()).await.unwrap();
+        let _ = engine.run(&at_once, "again", ()).await.unwrap();
         assert_eq!(service.calls(), 3);
     }
 }
@@ -77,7 +77,7 @@ async fn a_breaker_spares_a_service_that_fails_until_a_probe_after_the_cool_down
 async fn a_probe_that_was_cancelled_leaves_room_for_another() {
     let (service, breaker) = (Service::default(), CircuitBreaker::new("service", 1, COOL_DOWN));
     let engine = LocalEngine::with_store(MemoryStore::default());
-    engine.run(&calling(&service, &breaker, Duration::ZERO), "opens", ()).await.unwrap();
+    let _ = engine.run(&calling(&service, &breaker, Duration::ZERO), "opens", ()).await.unwrap();
     assert_eq!(service.calls(), 1);
     service.hangs.store(true, Ordering::SeqCst);
     let rested = calling(&service, &breaker, 2 * COOL_DOWN);

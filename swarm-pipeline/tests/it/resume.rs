@@ -28,7 +28,7 @@ async fn a_run_is_resumed_only_with_its_own_pipeline_and_input() {
     let (own, other) = (pipeline("own", "", &said), pipeline("other", "", &said));
     let engine = LocalEngine::with_store(MemoryStore::default());
     let options = RunOptions::new().return_when_suspended().on_change(OnChange::Rerun);
-    engine.run_with(&own, "r", json!({"a": 1, "b": [2]}), options.clone()).await.unwrap();
+    let _ = engine.run_with(&own, "r", json!({"a": 1, "b": [2]}), options.clone()).await.unwrap();
     assert_eq!(std::mem::take(&mut *said.lock().unwrap()), ["a", "b"]);
     let refused = [
         (&own, json!({"a": 1, "b": [3]}), ErrorKind::InvalidInput),
@@ -59,10 +59,10 @@ async fn migrating_keeps_the_changed_steps_whose_results_still_stand() {
     let said = Arc::default();
     for (run, keep, expected) in cases {
         let options = RunOptions::new().return_when_suspended();
-        engine.run_with(&pipeline("p", "1", &said), run, (), options.clone()).await.unwrap();
+        let _ = engine.run_with(&pipeline("p", "1", &said), run, (), options.clone()).await.unwrap();
         said.lock().unwrap().clear();
         let options = options.on_change(OnChange::Migrate(Arc::new(keep)));
-        engine.run_with(&pipeline("p", "2", &said), run, (), options).await.unwrap();
+        let _ = engine.run_with(&pipeline("p", "2", &said), run, (), options).await.unwrap();
         assert_eq!(std::mem::take(&mut *said.lock().unwrap()), expected, "kept: {run}");
     }
 }

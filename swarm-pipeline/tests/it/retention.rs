@@ -47,7 +47,7 @@ async fn past(store: &MemoryStore, of: &str, run: &str, word: &str, age: Duratio
     let engine = LocalEngine::with_store(store.clone());
     let (pipeline, first) = (pipeline(of), RunId::new("first").unwrap());
     let options = RunOptions::new().return_when_suspended();
-    engine.run_with(&pipeline, first.as_str(), (), options.clone()).await.unwrap();
+    let _ = engine.run_with(&pipeline, first.as_str(), (), options.clone()).await.unwrap();
     match word {
         "waits" => {}
         "cancelled" => engine.cancel(first.as_str()).await.unwrap(),
