@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{StepBuilder, undo_by, unit};
+use super::step::{StepBuilder, undo_by, unit};
 use crate::definition::{Undo, Work};
 use crate::handle::{Handle, Source};
 use crate::output::{Output, View, typed};
 use crate::step::{PipelineStep, StepContext};
 #[cfg(feature = "files")]
 use {
-    super::{PipelineBuilder, StartFn},
+    super::PipelineBuilder,
+    super::step::StartFn,
     crate::definition::{Body, FanOut},
     crate::handle::{Edge, One},
     crate::output::{Items, List, StepOutput, decode},
