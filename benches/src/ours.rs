@@ -89,7 +89,7 @@ impl<'a> Recorded<'a> {
         let shape = Shape::chain(steps);
         let graph = Typed::of(&shape);
         let (pipeline, engine) = (graph.pipeline.clone(), open(folder, Durability::Process));
-        on_worker(runtime, async move { engine.run(&pipeline, "bench", ()).await.unwrap() });
+        let _ = on_worker(runtime, async move { engine.run(&pipeline, "bench", ()).await.unwrap() });
         Self { folder, graph, values: shape.values() }
     }
 
