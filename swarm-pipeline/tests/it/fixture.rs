@@ -399,3 +399,107 @@ async fn runs_of_format_1_that_are_over_are_answered_without_running_anything() 
     engine.signal("failed", "approve", true).await.unwrap();
     assert!(engine.run(&plain, "failed", ()).await.unwrap().is_success());
 }
+
+/// Numbers that look random and depend on nothing but where they start (splitmix64).
+fn below(state: &mut u64, bound: usize) -> usize {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    ((z ^ (z >> 27)) % bound as u64) as usize
+}
+
+/// The entries of a log that is whole, but not one that was ever written: lines left out, doubled, moved, or of another run,
+/// and numbers and names in them that are others.
+fn garbled(logs: &[Vec<String>], chance: &mut u64) -> Vec<String> {
+    let mut log = logs[below(chance, logs.len())].clone();
+    for _ in 0..1 + below(chance, 4) {
+        let at = 1 + below(chance, log.len().max(2) - 1);
+        if at >= log.len() {
+            continue;
+        }
+        match below(chance, 6) {
+            0 => drop(log.remove(at)),
+            1 => log.insert(at, log[at].clone()),
+            2 => {
+                let other = 1 + below(chance, log.len() - 1);
+                log.swap(at, other);
+            }
+            3 => {
+                let other = &logs[below(chance, logs.len())];
+                log.insert(at, other[below(chance, other.len())].clone());
+            }
+            4 => log.truncate(at),
+            _ => {
+                let at = below(chance, log.len());
+                let digits =
+                    Vec::from_iter(log[at].match_indices(|c: char| c.is_ascii_digit()).map(|(at, _)| at));
+                let digit = digits[below(chance, digits.len())];
+                log[at].replace_range(digit..=digit, &below(chance, 10).to_string());
+                let names = ["flaky", "audit", "table", "each", "nap", "never", "approve", "publish"];
+                let (from, to) = (names[below(chance, 8)], names[below(chance, 8)]);
+                if below(chance, 2) == 0 {
+                    log[at] = log[at].replacen(&format!("\"{from}\""), &format!("\"{to}\""), 1);
+                }
+            }
+        }
+    }
+    log
+}
+
+/// Hostile or not, a log with right checksums ends in an answer: `SWARM_LONG=1` tries more of them.
+#[tokio::test(start_paused = true)]
+async fn logs_that_nobody_wrote_are_answered_without_a_panic() {
+    use swarm_pipeline::{CheckpointStore, MemoryStore, Record};
+    let mut logs = Vec::new();
+    for entry in std::fs::read_dir(fixtures()).unwrap() {
+        let path = entry.unwrap().path();
+        // One output is beside its log, which takes long to copy.
+        if path.extension().is_some_and(|extension| extension == "jsonl") && !path.ends_with("large.jsonl") {
+            let text = std::fs::read_to_string(path).unwrap();
+            let event = |line: &str| line[line.find("\"event\":").unwrap() + 8..line.len() - 1].to_owned();
+            logs.push(Vec::from_iter(text.lines().skip(1).map(event)));
+        }
+    }
+    logs.sort();
+    let (witness, hour) = (Witness::in_memory(), Duration::from_secs(3600));
+    let twist = |changed| Twist { changed, ..Twist::default() };
+    let pipelines = [pipeline(&witness, twist(false)), pipeline(&witness, twist(true))];
+    let tries = if std::env::var("SWARM_LONG").is_ok_and(|long| long == "1") { 100_000 } else { 1_000 };
+    let (mut answered, mut refused) = (0, 0);
+    for seed in 0..tries {
+        let mut chance = seed;
+        let store = MemoryStore::new();
+        let log = garbled(&logs, &mut chance);
+        let mut place = store.acquire(&"r".parse().unwrap()).await.unwrap();
+        let records: Vec<Record> =
+            (0..).zip(&log).map(|(seq, body)| Record { seq, body: body.clone() }).collect();
+        place.append(&records).await.unwrap();
+        drop(place);
+        let engine = LocalEngine::with_store(store);
+        let pipeline = &pipelines[below(&mut chance, 2)];
+        let mut options = until_suspended().on_change(OnChange::Rerun);
+        match below(&mut chance, 4) {
+            0 => options = options.retry_failed(),
+            1 => options = options.restart_from("each"),
+            _ => {}
+        }
+        let all = async {
+            let _ = (engine.history("r").await, engine.report(pipeline, "r").await);
+            let told = match below(&mut chance, 4) {
+                0 => engine.rollback(pipeline, "r").await,
+                1 => engine.mark_compensated(pipeline, "r", "flaky").await,
+                _ => engine.resume(pipeline, "r", options.clone()).await,
+            };
+            let _ = (engine.signal("r", "approve", true).await, engine.cancel("r").await);
+            let _ = engine.resume(pipeline, "r", options).await;
+            told.is_ok()
+        };
+        let told = std::panic::AssertUnwindSafe(tokio::time::timeout(hour * 24 * 365 * 200, all));
+        match futures::FutureExt::catch_unwind(told).await {
+            Ok(Ok(told)) => *if told { &mut answered } else { &mut refused } += 1,
+            Ok(Err(_)) => panic!("seed {seed}: it never ends\n{}", log.join("\n")),
+            Err(_) => panic!("seed {seed}: it panics\n{}", log.join("\n")),
+        }
+    }
+    eprintln!("logs that nobody wrote: {answered} went on, {refused} refused");
+    assert!(answered > tries / 20 && refused > tries / 20, "{answered} and {refused}");
+}
