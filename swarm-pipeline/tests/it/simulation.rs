@@ -26,7 +26,7 @@ impl Chance {
 }
 
 /// What becomes of a run besides crashes. What is known not to come to its right end is left out: in every run that is taken over,
-/// steps behind one that is skipped, and the undo of items that were put back; beyond that what each kind says.
+/// the undo of items that were put back; beyond that what each kind says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// One definition, and no operator.
@@ -110,8 +110,6 @@ fn case(seed: u64, variant: Variant) -> Case {
         (String::new(), 0)
     };
     let mut done: Vec<Handle<u64>> = Vec::new();
-    // Which of them are skipped.
-    let mut left_out: HashSet<usize> = HashSet::new();
     let count = 1 + chance.below(24) as u32;
     for step in 0..count {
         let name = format!("s{step}");
@@ -119,24 +117,14 @@ fn case(seed: u64, variant: Variant) -> Case {
             0 => Vec::new(),
             known => (0..chance.below(4)).map(|_| chance.below(known) as usize).collect(),
         };
-        let first = inputs.first().map(|input| done[*input]);
-        let inputs = Vec::from_iter(
-            inputs.into_iter().filter(|at| variant.kind == Kind::Alone || !left_out.contains(at)),
-        );
-        let is_skipped = inputs.iter().any(|input| left_out.contains(input));
         let inputs: Vec<Handle<u64>> = inputs.into_iter().map(|input| done[input]).collect();
-        let at = done.len();
-        if is_skipped {
-            left_out.insert(at);
-        }
         if chance.once_in(12) {
             case.signals.push(name.clone());
             done.push(p.step(name).input(inputs).wait_for_signal());
             continue;
         }
-        if let (Some(first), true) = (first, chance.once_in(9)) {
+        if let (Some(first), true) = (inputs.first().copied(), chance.once_in(9)) {
             case.optional.insert(name.clone());
-            left_out.remove(&at);
             let (version, more) = version(&name, &mut case.changed);
             let plus = move |n: Option<std::sync::Arc<u64>>| n.map_or(0, |n| *n) + more;
             let builder = p.step(name).version(version).input(first.optional());
@@ -199,7 +187,6 @@ fn case(seed: u64, variant: Variant) -> Case {
         if chance.once_in(15) {
             builder = builder.when(|_| false);
             case.skipped.insert(name);
-            left_out.insert(at);
         }
         if chance.once_in(15) && variant.kind != Kind::Restarts {
             builder = builder.gate(Gate::at_most("never", 0.0, |n: &u64| *n as f64));
@@ -212,11 +199,9 @@ fn case(seed: u64, variant: Variant) -> Case {
         );
     }
     if variant.changed != 0 {
-        // Not after a step that is skipped.
-        let last = (0..done.len()).rev().find(|at| !left_out.contains(at)).map(|at| done[at]);
         case.changed.insert("added".to_owned());
         p.step("added")
-            .input(Vec::from_iter(last))
+            .input(Vec::from_iter(done.last().copied()))
             .run(|_cx, n| async move { Ok(n.iter().map(|n| **n).sum::<u64>()) });
     }
     case.pipeline = p.build().unwrap();
