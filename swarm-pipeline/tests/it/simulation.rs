@@ -32,8 +32,7 @@ enum Kind {
     Alone,
     /// Restarts from anywhere, over any definition, if nothing fails and nobody cancels.
     Restarts,
-    /// Other definitions, but of fan-outs and while the run is rolled back, and going on after failures, where the first failure
-    /// ends the run.
+    /// Other definitions, but not while the run is rolled back, and going on after failures.
     Changes,
     /// Other policies, and going on after failures.
     Tunes,
@@ -93,7 +92,6 @@ fn case(seed: u64, variant: Variant) -> Case {
     if variant.tuned != 0 {
         (case.limit, carry_on) = (limit(&mut tune), tune.once_in(2));
     }
-    carry_on &= variant.kind != Kind::Changes;
     p.concurrency(case.limit);
     p.group("two", GROUP as u32);
     if carry_on {
@@ -144,10 +142,7 @@ fn case(seed: u64, variant: Variant) -> Case {
             if undo {
                 case.undo.insert(format!("{name}-each"));
             }
-            let (each_version, more) = match variant.kind {
-                Kind::Changes => (String::new(), 0),
-                _ => version(&format!("{name}-each"), &mut case.changed),
-            };
+            let (each_version, more) = version(&format!("{name}-each"), &mut case.changed);
             let mut each = p
                 .step::<u64>(format!("{name}-each"))
                 .version(each_version)
