@@ -129,9 +129,9 @@ fn case(seed: u64, variant: Variant) -> Case {
             continue;
         }
         if chance.once_in(9) {
-            let items = chance.below(5);
-            // As long as before, since attempts of items that a shorter list leaves out are forgotten.
-            let (list_version, _) = version(&format!("{name}-list"), &mut case.changed);
+            let (list_version, more) = version(&format!("{name}-list"), &mut case.changed);
+            // Shorter or longer in another version.
+            let items = (chance.below(5) + more) % 5;
             case.items.insert(format!("{name}-each"), items as u32);
             let list = p
                 .step(format!("{name}-list"))
