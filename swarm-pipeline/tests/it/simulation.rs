@@ -30,7 +30,7 @@ impl Chance {
 enum Kind {
     /// One definition, and no operator.
     Alone,
-    /// Restarts from anywhere, over any definition, if nothing fails and nobody cancels.
+    /// Restarts from anywhere, over any definition.
     Restarts,
     /// Other definitions, but not while the run is rolled back, and going on after failures.
     Changes,
@@ -182,7 +182,7 @@ fn case(seed: u64, variant: Variant) -> Case {
             builder = builder.when(|_| false);
             case.skipped.insert(name);
         }
-        if chance.once_in(15) && variant.kind != Kind::Restarts {
+        if chance.once_in(15) {
             builder = builder.gate(Gate::at_most("never", 0.0, |n: &u64| *n as f64));
         }
         if chance.once_in(10) {
@@ -511,7 +511,6 @@ fn random_runs_keep_every_promise_under_crashes_cancels_signals_and_takeovers() 
         let takeovers = takeovers(&mut chance, &first.pipeline, variant);
         let mut sim = SimEngine::new(seed).crash_rate([0.0, 0.02, 0.2, 0.5][chance.below(4) as usize]);
         let failing = [0, 5, 30][chance.below(3) as usize];
-        let failing = if kind == Kind::Restarts { 0 } else { failing };
         let salt = chance.next();
         sim = sim.failure(move |attempt| {
             // One undo in forty fails at every attempt, so that the run gets stuck.
@@ -535,7 +534,7 @@ fn random_runs_keep_every_promise_under_crashes_cancels_signals_and_takeovers() 
                 sim = sim.signal_at(time, signal, SIGNAL).unwrap();
             }
         }
-        if chance.once_in(6) && kind != Kind::Restarts {
+        if chance.once_in(6) {
             sim = sim.cancel_at(Duration::from_millis(chance.below(10_000)));
         }
         let sim = sim.run(&cases[0].pipeline).unwrap_or_else(|error| panic!("SWARM_SEED={seed}: {error:?}"));
