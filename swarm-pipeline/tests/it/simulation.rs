@@ -32,7 +32,7 @@ enum Kind {
     Alone,
     /// Restarts from anywhere, over any definition.
     Restarts,
-    /// Other definitions, but not while the run is rolled back, and going on after failures.
+    /// Other definitions, and going on after failures.
     Changes,
     /// Other policies, and going on after failures.
     Tunes,
@@ -476,8 +476,7 @@ fn takeovers(chance: &mut Chance, pipeline: &Pipeline, mut variant: Variant) -> 
     times.sort_unstable();
     let kind = variant.kind;
     let mut takeover = |at| {
-        let may_change = kind == Kind::Restarts || kind == Kind::Changes && at >= OVER;
-        if may_change && chance.once_in(2) {
+        if kind != Kind::Tunes && chance.once_in(2) {
             variant.changed = chance.next() | 1;
         }
         if chance.once_in(2) {
