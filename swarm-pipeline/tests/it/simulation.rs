@@ -106,6 +106,35 @@ fn case(seed: u64, variant: Variant) -> Case {
         }
         (String::new(), 0)
     };
+    // A step that the pipeline did not have at first, and whether the step after it is to wait for it.
+    let mut additions = Chance(!variant.changed);
+    let mut add = |p: &mut PipelineBuilder, case: &mut Case, at: u32, done: &[Handle<u64>]| {
+        let chance = &mut additions;
+        if variant.changed == 0 || !chance.once_in(6) {
+            return None;
+        }
+        let name = format!("added{at}");
+        case.changed.insert(name.clone());
+        let known = done.len() as u64;
+        let inputs = Vec::from_iter(
+            (0..chance.below(3)).filter(|_| known > 0).map(|_| done[chance.below(known) as usize]),
+        );
+        // Under the same name it does something else each time, but is undone or skipped each time.
+        let same = &mut Chance(seed ^ u64::from(at));
+        let mut builder = p.step::<u64>(name.clone()).version(variant.changed.to_string()).input(inputs);
+        if same.once_in(2) {
+            builder = builder.compensate(|_cx, _| async { Ok(()) });
+            case.undo.insert(name.clone());
+        }
+        if same.once_in(8) {
+            builder = builder.when(|_| false);
+            case.skipped.insert(name);
+        }
+        let more = chance.below(1_000);
+        let added =
+            builder.run(move |_cx, all| async move { Ok(all.iter().map(|n| **n).sum::<u64>() + more) });
+        Some((added, chance.once_in(2)))
+    };
     let mut done: Vec<Handle<u64>> = Vec::new();
     let count = 1 + chance.below(24) as u32;
     for step in 0..count {
@@ -114,13 +143,18 @@ fn case(seed: u64, variant: Variant) -> Case {
             0 => Vec::new(),
             known => (0..chance.below(4)).map(|_| chance.below(known) as usize).collect(),
         };
-        let inputs: Vec<Handle<u64>> = inputs.into_iter().map(|input| done[input]).collect();
+        let mut inputs: Vec<Handle<u64>> = inputs.into_iter().map(|input| done[input]).collect();
+        let first = inputs.first().copied();
+        let added = add(&mut p, &mut case, step, &done);
+        let gained = added.filter(|(_, goes_in)| *goes_in).map(|(added, _)| added);
+        inputs.extend(gained);
         if chance.once_in(12) {
             case.signals.push(name.clone());
+            case.changed.extend(gained.map(|_| name.clone()));
             done.push(p.step(name).input(inputs).wait_for_signal());
             continue;
         }
-        if let (Some(first), true) = (inputs.first().copied(), chance.once_in(9)) {
+        if let (Some(first), true) = (first, chance.once_in(9)) {
             case.optional.insert(name.clone());
             let (version, more) = version(&name, &mut case.changed);
             let plus = move |n: Option<std::sync::Arc<u64>>| n.map_or(0, |n| *n) + more;
@@ -130,6 +164,7 @@ fn case(seed: u64, variant: Variant) -> Case {
         }
         if chance.once_in(9) {
             let (list_version, more) = version(&format!("{name}-list"), &mut case.changed);
+            case.changed.extend(gained.map(|_| format!("{name}-list")));
             // Shorter or longer in another version.
             let items = (chance.below(5) + more) % 5;
             case.items.insert(format!("{name}-each"), items as u32);
@@ -157,6 +192,7 @@ fn case(seed: u64, variant: Variant) -> Case {
             );
             continue;
         }
+        case.changed.extend(gained.map(|_| name.clone()));
         let undo = chance.once_in(2);
         if undo {
             case.undo.insert(name.clone());
@@ -192,12 +228,7 @@ fn case(seed: u64, variant: Variant) -> Case {
             builder.run(move |_cx, all| async move { Ok(all.iter().map(|n| **n).sum::<u64>() + 1 + more) }),
         );
     }
-    if variant.changed != 0 {
-        case.changed.insert("added".to_owned());
-        p.step("added")
-            .input(Vec::from_iter(done.last().copied()))
-            .run(|_cx, n| async move { Ok(n.iter().map(|n| **n).sum::<u64>()) });
-    }
+    add(&mut p, &mut case, count, &done);
     case.pipeline = p.build().unwrap();
     let graph = case.pipeline.graph();
     // In the order of the graph's numbers dependencies come first.
@@ -259,6 +290,20 @@ impl Seen {
         }
         let is_done = |item| self.recorded.contains(&(step, Some(item)));
         self.items.get(&step).is_some_and(|items| (0..*items).all(is_done))
+    }
+
+    /// Numbers steps as the new graph does, and forgets those that it does not have.
+    fn renumber(&mut self, old: &Graph, new: &Graph) {
+        fn all<T: Eq + std::hash::Hash>(set: &mut HashSet<T>, to: impl Fn(T) -> Option<T>) {
+            *set = std::mem::take(set).into_iter().filter_map(to).collect();
+        }
+        let to = |step: u32| new.find(old.name(step));
+        let of = |(step, item)| Some((to(step)?, item));
+        all(&mut self.attempts, |(step, item, attempt, undo)| Some((to(step)?, item, attempt, undo)));
+        for set in [&mut self.recorded, &mut self.traces, &mut self.undone] {
+            all(set, of);
+        }
+        self.items = self.items.drain().filter_map(|(step, items)| Some((to(step)?, items))).collect();
     }
 
     fn count(of: &HashSet<(u32, Option<u32>)>, case: &Case, group: bool) -> usize {
@@ -373,7 +418,9 @@ fn check(cases: &[Case], takeovers: &[Takeover], sim: &SimReport) -> Result<(), 
                     continue;
                 }
                 case = &cases[takeover_at + 1];
+                let old = graph;
                 let graph = case.pipeline.graph();
+                seen.renumber(old, graph);
                 // What changed since whichever definition was in force.
                 if takeover.rerun {
                     let changed = cases.iter().flat_map(|case| &case.changed);
