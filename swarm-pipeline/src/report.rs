@@ -202,7 +202,11 @@ impl RunReport {
                 Some(step) => Why::SkippedWith { step },
                 None => Why::ConditionFalse,
             },
-            Status::Blocked => Why::BlockedBy { step: cause(Status::Failed).unwrap_or_default() },
+            Status::Blocked => match cause(Status::Failed) {
+                Some(step) => Why::BlockedBy { step },
+                // The pipeline of the report does not have that step any more, or does not wait for it.
+                None => Why::NotReached,
+            },
             Status::AwaitingSignal | Status::Sleeping => Why::Waiting,
             Status::Succeeded if self.pipeline.step_plan(step).kind == Kind::Signal => Why::Waited,
             status => {

@@ -262,3 +262,25 @@ async fn items_that_were_lost_in_a_failing_run_run_again_after_a_restart_elsewhe
     let report = report.expect("it ends some time").unwrap();
     assert_ne!(report.step("each").unwrap().status, StepStatus::Open, "{report}");
 }
+
+#[tokio::test]
+async fn a_step_that_was_blocked_by_one_that_is_gone_names_no_other() {
+    let pipeline = |old: bool| {
+        let mut p = Pipeline::builder("shrinking");
+        p.on_failure(OnFailure::CarryOn);
+        if old {
+            let bad = p.step("bad").run(|_cx, ()| async { Err::<(), _>(StepError::new("broken")) });
+            p.step("behind").input(&bad).run(|_cx, _| async { Ok(()) });
+        } else {
+            p.step("behind").run(|_cx, ()| async { Ok(()) });
+        }
+        p.build().unwrap()
+    };
+    let engine = LocalEngine::with_store(MemoryStore::default());
+    let report = engine.run(&pipeline(true), "r", ()).await.unwrap();
+    assert_eq!(report.why("behind").unwrap(), Why::BlockedBy { step: "bad".into() });
+    let options = RunOptions::new().on_change(OnChange::Rerun);
+    let report = engine.run_with(&pipeline(false), "r", (), options).await.unwrap();
+    assert_eq!(report.status(), RunStatus::Failed);
+    assert_eq!(report.why("behind").unwrap(), Why::NotReached, "{report}");
+}
