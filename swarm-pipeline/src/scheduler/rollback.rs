@@ -287,11 +287,15 @@ impl Scheduler {
         let Some(undo) = self.undo_mut(task).filter(|undo| undo.status == UndoStatus::BackingOff) else {
             return false;
         };
-        undo.status = UndoStatus::Ready;
+        // As one that was lost: dependents that are new go first.
+        undo.status = UndoStatus::Waiting;
         if let Some(rollback) = &mut self.rollback {
             rollback.active -= 1;
-            rollback.ready.push_back(task);
+            if rollback.pending[task.step as usize] == 0 {
+                self.reach(vec![task.step]);
+            }
         }
+        self.settle_rollback();
         true
     }
 
@@ -303,8 +307,13 @@ impl Scheduler {
             match undo.status {
                 UndoStatus::Running => {
                     undo.tries -= 1;
-                    undo.status = UndoStatus::Ready;
-                    rollback.ready.push_back(*task);
+                    undo.status = if rollback.pending[task.step as usize] == 0 {
+                        rollback.ready.push_back(*task);
+                        UndoStatus::Ready
+                    } else {
+                        // The definition changed: there are dependents now that go first.
+                        UndoStatus::Waiting
+                    };
                 }
                 UndoStatus::Ready => rollback.ready.push_back(*task),
                 UndoStatus::BackingOff => {

@@ -284,3 +284,56 @@ async fn a_step_that_was_blocked_by_one_that_is_gone_names_no_other() {
     assert_eq!(report.status(), RunStatus::Failed);
     assert_eq!(report.why("behind").unwrap(), Why::NotReached, "{report}");
 }
+
+/// Two steps that stood side by side when the rollback began. Now the second needs the first over one that was added, so that it is
+/// undone before it, whether the undo of the first was under way or waits for its next attempt.
+#[tokio::test(start_paused = true)]
+async fn an_undo_waits_for_dependents_that_a_change_gave_its_step() {
+    let life = Arc::new(AtomicU32::new(0));
+    let pipeline = |new: bool, fails: bool, said: &Said| {
+        let mut p = Pipeline::builder("ordered");
+        let undo = |name: &'static str, fails: bool| {
+            let (life, said) = (Arc::clone(&life), Arc::clone(said));
+            move |_, _| {
+                let (first, said) = (life.load(Ordering::SeqCst) == 0, Arc::clone(&said));
+                async move {
+                    if first && fails {
+                        return Err(StepError::new("broken"));
+                    } else if first {
+                        std::future::pending::<()>().await;
+                    }
+                    said.lock().unwrap().push(format!("{name} begins"));
+                    tokio::time::sleep(Duration::from_secs(600)).await;
+                    said.lock().unwrap().push(format!("{name} ends"));
+                    Ok(())
+                }
+            }
+        };
+        let a = p
+            .step("a")
+            .compensate_retry(Retry::fixed(9, Duration::from_secs(60)))
+            .compensate(undo("a", fails))
+            .run(|_cx, ()| async { Ok(()) });
+        let before = new.then(|| p.step::<()>("added").input(&a).run(|_cx, _| async { Ok(()) }));
+        let b = p
+            .step("b")
+            .input(Vec::from_iter(before))
+            .compensate(undo("b", false))
+            .run(|_cx, _| async { Ok(()) });
+        p.step("bad").input((&a, &b)).run(|_cx, _| async { Err::<(), _>(StepError::new("broken")) });
+        p.build().unwrap()
+    };
+    for fails in [false, true] {
+        life.store(0, Ordering::SeqCst);
+        let (said, engine) = (Said::default(), LocalEngine::with_store(MemoryStore::default()));
+        let old = pipeline(false, fails, &said);
+        let hang = tokio::time::timeout(Duration::from_secs(30), engine.run(&old, "r", ())).await;
+        assert!(hang.is_err(), "the undos hang");
+        life.store(1, Ordering::SeqCst);
+        let options = RunOptions::new().on_change(OnChange::Rerun);
+        let new = pipeline(true, fails, &said);
+        let report = engine.run_with(&new, "r", (), options).await.unwrap();
+        assert_eq!(report.status(), RunStatus::Failed, "{report}");
+        assert_eq!(*said.lock().unwrap(), ["b begins", "b ends", "a begins", "a ends"], "{fails}");
+    }
+}
