@@ -25,16 +25,16 @@ impl Chance {
     }
 }
 
-/// What becomes of a run besides crashes. What is known not to come to its right end is left out, as each kind says.
+/// What becomes of a run besides crashes and failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// One definition, and no operator.
     Alone,
-    /// Restarts from anywhere, over any definition.
+    /// Restarts from anywhere, other definitions and policies, and going on after failures.
     Restarts,
-    /// Other definitions, and going on after failures.
+    /// The same without restarts.
     Changes,
-    /// Other policies, and going on after failures.
+    /// The same without other definitions.
     Tunes,
 }
 
@@ -534,7 +534,7 @@ fn takeovers(chance: &mut Chance, pipeline: &Pipeline, mut variant: Variant) -> 
         let takeover = Takeover {
             variant,
             rerun: variant.changed != 0,
-            retry_failed: kind != Kind::Restarts && chance.once_in(2),
+            retry_failed: chance.once_in(2),
             restart_from: restarts.then(|| pipeline.graph().name(step).to_owned()),
         };
         (Duration::from_millis(at), takeover)
