@@ -1,0 +1,197 @@
+use std::error::Error as StdError;
+use std::fmt;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::frame::{Color, Frame};
+use crate::source::{Location, Source};
+
+/// What every fallible call of this crate answers.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a configuration could not be read, merged, typed or watched.
+///
+/// Opaque: match on [`kind`](Error::kind). What a schema or a rule has against a configuration is data in a
+/// [`Report`](crate::Report); loading turns a report with errors into an `Error` that [carries it](Error::report).
+/// No message holds the value of a key that was marked secret.
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    path: Option<String>,
+    at: Option<(Arc<Source>, Range<usize>)>,
+    frame: bool,
+    report: Option<crate::Report>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// The classes of [`Error`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The operating system refused to read, write or watch a file.
+    Io,
+    /// A required file or key is not there.
+    NotFound,
+    /// The text is not UTF-8, or holds a NUL byte.
+    Encoding,
+    /// The text does not follow its format.
+    Syntax,
+    /// A key stands twice in one table.
+    DuplicateKey,
+    /// A number is outside what 64 bits hold, or is not a finite number.
+    Number,
+    /// One of the [`Limits`](crate::Limits) was reached.
+    Limit,
+    /// Two layers cannot be merged as the strategy for a key asks.
+    Merge,
+    /// A reference `${…}` is not understood, names nothing, or leads back to itself.
+    Interpolation,
+    /// An environment variable stands for more than one key.
+    Ambiguous,
+    /// A value is not of the type that is read.
+    Type,
+    /// A key is known to nobody, and unknown keys were asked to be errors.
+    UnknownKey,
+    /// A schema or a rule found errors: see [`Error::report`].
+    Invalid,
+    /// A schema is not usable: not valid itself, not resolvable, or beyond the limits.
+    Schema,
+    /// An argument is not acceptable.
+    InvalidInput,
+    /// A [`figment::Provider`](https://docs.rs/figment) failed.
+    Provider,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Error(Box::new(Inner {
+            kind,
+            message: message.into(),
+            path: None,
+            at: None,
+            frame: true,
+            report: None,
+            source: None,
+        }))
+    }
+
+    pub(crate) fn io(what: &str, path: &Path, source: std::io::Error) -> Self {
+        let kind = match source.kind() {
+            std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+            _ => ErrorKind::Io,
+        };
+        Error::new(kind, format!("could not {what} {}", path.display())).because(source)
+    }
+
+    pub(crate) fn invalid(report: crate::Report) -> Self {
+        let mut error = Error::new(ErrorKind::Invalid, report.to_string());
+        error.0.report = Some(report);
+        error
+    }
+
+    pub(crate) fn at(mut self, source: &Arc<Source>, span: Range<usize>) -> Self {
+        self.0.at = Some((source.clone(), span));
+        self
+    }
+
+    pub(crate) fn in_path(mut self, path: impl fmt::Display) -> Self {
+        self.0.path = Some(path.to_string());
+        self
+    }
+
+    pub(crate) fn without_frame(mut self) -> Self {
+        self.0.frame = false;
+        self
+    }
+
+    pub(crate) fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// The class of the error.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The key it is about, as in `db.pool_size`.
+    pub fn path(&self) -> Option<&str> {
+        self.0.path.as_deref()
+    }
+
+    /// The place it is about.
+    pub fn location(&self) -> Option<Location> {
+        let (source, span) = self.0.at.as_ref()?;
+        Some(source.location(span.start))
+    }
+
+    /// The report, where a schema or a rule found errors.
+    pub fn report(&self) -> Option<&crate::Report> {
+        self.0.report.as_ref()
+    }
+
+    /// The message with the lines it is about, for a terminal or a log. A report is rendered whole.
+    pub fn render(&self, color: Color) -> String {
+        if let Some(report) = &self.0.report {
+            return report.render(color);
+        }
+        let at = self.0.at.as_ref();
+        Frame {
+            label: "error",
+            message: &self.text(),
+            at: at.map(|(source, span)| (&**source, span.clone())),
+            show: self.0.frame,
+            masked: &[],
+            notes: &[],
+        }
+        .render(color)
+    }
+
+    /// Whether the same call may succeed later without anything being mended.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self.0.kind, ErrorKind::Io)
+    }
+
+    fn text(&self) -> String {
+        match &self.0.path {
+            Some(path) => format!("{path}: {}", self.0.message),
+            None => self.0.message.clone(),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(location) = self.location() {
+            write!(f, "{location}: ")?;
+        }
+        f.write_str(&self.text())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &self.0;
+        let mut out = f.debug_struct("Error");
+        out.field("kind", &inner.kind).field("message", &inner.message);
+        if let Some(path) = &inner.path {
+            out.field("path", path);
+        }
+        if let Some(location) = self.location() {
+            out.field("location", &format_args!("{location}"));
+        }
+        if let Some(source) = &inner.source {
+            out.field("source", source);
+        }
+        out.finish()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_ref().map(|source| &**source as _)
+    }
+}

@@ -1,0 +1,126 @@
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::Format;
+
+/// Layers from a folder: a base, the environment over it, and local changes over both.
+///
+/// A layer `production` is a file `production.toml` (or `.yaml`, `.yml`, `.json`), or a folder `production` of such
+/// files, merged in the order of their names. From the bottom:
+///
+/// 1. `base`, if it is there;
+/// 2. the parents of the environment, the furthest first;
+/// 3. the environment, which must be there: a misspelt one is an error, not a base without overlay;
+/// 4. `local`, then `<environment>.local`, if they are there. Keep those out of version control.
+///
+/// ```no_run
+/// use swarm_config::{ConfigHierarchy, ConfigLoader};
+///
+/// let layers = ConfigHierarchy::new("config", "staging").parent("staging", "production");
+/// let tree = ConfigLoader::new().layers(layers).tree()?;
+/// # Ok::<(), swarm_config::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct ConfigHierarchy {
+    folder: PathBuf,
+    environment: String,
+    parents: Vec<(String, String)>,
+}
+
+impl ConfigHierarchy {
+    /// Layers from `folder` for an environment such as `production`.
+    pub fn new(folder: impl Into<PathBuf>, environment: impl Into<String>) -> ConfigHierarchy {
+        ConfigHierarchy { folder: folder.into(), environment: environment.into(), parents: Vec::new() }
+    }
+
+    /// Puts the layers of `parent` under those of `environment`.
+    #[must_use]
+    pub fn parent(mut self, environment: impl Into<String>, parent: impl Into<String>) -> ConfigHierarchy {
+        self.parents.push((environment.into(), parent.into()));
+        self
+    }
+
+    /// The files of all layers, lowest first.
+    pub(crate) fn files(&self) -> Result<Vec<PathBuf>> {
+        let mut chain = vec![self.environment.clone()];
+        while let Some((_, parent)) = self.parents.iter().rev().find(|(child, _)| Some(child) == chain.last())
+        {
+            if chain.contains(parent) {
+                let message = format!("the environment `{parent}` is its own parent");
+                return Err(Error::new(ErrorKind::InvalidInput, message));
+            }
+            chain.push(parent.clone());
+        }
+        let mut files = self.layer("base")?;
+        for name in chain.iter().rev() {
+            let layer = self.layer(name)?;
+            if layer.is_empty() {
+                return Err(self.missing(name));
+            }
+            files.extend(layer);
+        }
+        files.extend(self.layer("local")?);
+        files.extend(self.layer(&format!("{}.local", self.environment))?);
+        Ok(files)
+    }
+
+    fn layer(&self, name: &str) -> Result<Vec<PathBuf>> {
+        if name.is_empty() || name.contains(['/', '\\']) || name == "." || name == ".." {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!("`{name}` is no name for an environment"),
+            ));
+        }
+        let files: Vec<PathBuf> = ["toml", "yaml", "yml", "json"]
+            .iter()
+            .map(|extension| self.folder.join(format!("{name}.{extension}")))
+            .filter(|path| path.is_file())
+            .collect();
+        let folder = self.folder.join(name);
+        match (files.as_slice(), folder.is_dir()) {
+            ([_], false) => Ok(files),
+            ([], true) => {
+                let mut files: Vec<PathBuf> = entries(&folder)?
+                    .into_iter()
+                    .filter(|path| Format::of_path(path).is_some() && path.is_file() && !hidden(path))
+                    .collect();
+                files.sort();
+                Ok(files)
+            }
+            ([], false) => Ok(Vec::new()),
+            ([one, two, ..], _) => Err(twice(name, one, two)),
+            ([one], true) => Err(twice(name, one, &folder)),
+        }
+    }
+
+    fn missing(&self, name: &str) -> Error {
+        let mut there: Vec<String> = entries(&self.folder)
+            .unwrap_or_default()
+            .iter()
+            .filter(|path| (path.is_dir() || Format::of_path(path).is_some()) && !hidden(path))
+            .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
+            .filter(|stem| stem != "base" && stem != "local" && !stem.ends_with(".local"))
+            .collect();
+        there.sort();
+        let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
+        let message = format!("no environment `{name}` in {}; there is {there}", self.folder.display());
+        Error::new(ErrorKind::NotFound, message)
+    }
+}
+
+/// Editors and Kubernetes keep files of their own beside the real ones.
+fn hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
+}
+
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let read = std::fs::read_dir(folder).and_then(|entries| {
+        entries.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<Vec<_>>>()
+    });
+    read.map_err(|error| Error::io("read the folder", folder, error))
+}
+
+fn twice(name: &str, one: &Path, two: &Path) -> Error {
+    let message = format!("the layer `{name}` is there twice: {} and {}", one.display(), two.display());
+    Error::new(ErrorKind::InvalidInput, message)
+}

@@ -1,0 +1,316 @@
+//! `${a.b}` and `${env:NAME:-default}` in texts.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::doc::{DocBuilder, Kind, NO_KEY, Payload};
+use crate::error::{Error, ErrorKind, Result};
+use crate::layer::{interpret, write_value};
+use crate::limits::Limits;
+use crate::path::{self, Dotted};
+use crate::shape::Shape;
+use crate::source::{Origin, Source};
+use crate::tree::{Ref, Tree, Value};
+
+/// How long a chain of references may be.
+const CHAIN: usize = 64;
+
+/// One part of a template.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Part<'t> {
+    Text(&'t str),
+    Reference { name: &'t str, default: Option<&'t str> },
+}
+
+/// Splits a text. `$${` is `${` as it stands.
+pub(crate) fn parts(text: &str) -> Result<Vec<Part<'_>>, &'static str> {
+    let mut parts = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("${") {
+        if at > 0 && rest.as_bytes()[at - 1] == b'$' {
+            parts.push(Part::Text(&rest[..at - 1]));
+            parts.push(Part::Text("${"));
+            rest = &rest[at + 2..];
+            continue;
+        }
+        if at > 0 {
+            parts.push(Part::Text(&rest[..at]));
+        }
+        let end = rest[at..].find('}').ok_or("`${` without its `}`; write `$${` for the text itself")? + at;
+        let inside = &rest[at + 2..end];
+        let (name, default) = match inside.split_once(":-") {
+            Some((name, default)) => (name, Some(default)),
+            None => (inside, None),
+        };
+        if name.trim().is_empty() {
+            return Err("`${}` names nothing");
+        }
+        parts.push(Part::Reference { name: name.trim(), default });
+        rest = &rest[end + 1..];
+    }
+    if !rest.is_empty() {
+        parts.push(Part::Text(rest));
+    }
+    Ok(parts)
+}
+
+#[derive(Clone)]
+enum Made {
+    Text(String),
+    /// The value of another key, whole.
+    Same(Ref),
+    /// A table or list, looked up again once everything else is in place.
+    Later(Vec<String>),
+}
+
+#[derive(Clone)]
+struct Resolved {
+    made: Made,
+    secret: bool,
+}
+
+pub(crate) type Lookup<'l> = &'l dyn Fn(&str) -> Option<String>;
+
+/// Replaces every template of the tree by what it stands for.
+pub(crate) fn resolve(tree: &mut Tree, shape: &Shape, variable: Lookup<'_>, limits: &Limits) -> Result<()> {
+    let mut templates = Vec::new();
+    if tree.docs.iter().any(|doc| doc.mentions("${")) {
+        collect(tree.root(), &mut Vec::new(), &mut templates);
+    }
+    if templates.is_empty() {
+        return Ok(());
+    }
+    let mut resolver = Resolver { tree, variable, limits, done: HashMap::new(), chain: Vec::new() };
+    for (path, _) in &templates {
+        resolver.template(path)?;
+    }
+    let done = resolver.done;
+
+    // Texts go into a document of their own, as the items of one list.
+    let source = Source::new(Origin::Code("interpolation".into()), String::new());
+    let mut out = DocBuilder::new(source, limits);
+    let open = out.open(0)?;
+    let mut texts = Vec::new();
+    for (path, at) in &templates {
+        if let Some(Resolved { made: Made::Text(text), .. }) = done.get(path) {
+            let known = shape.walk(path).filter(|shape| shape.kind != Some(Kind::Array));
+            let key = out.decode(tree.value(*at).key());
+            let (value, loose) = interpret(text, known, limits);
+            write_value(&mut out, key, &value, 0..0, loose)?;
+            texts.push(*at);
+        }
+    }
+    out.close_array(open, NO_KEY, 0)?;
+    let doc = Arc::new(out.finish());
+    let items = Tree::of(doc.clone()).root().at;
+    let Payload::Array(items) = doc.node(items.node()).payload() else { return Ok(()) };
+    tree.add_doc(doc);
+    let doc = tree.docs.len() - 1;
+    let mut new: HashMap<Ref, Ref> = HashMap::new();
+    for (position, at) in texts.iter().enumerate() {
+        let made = Ref::new(doc, items.first + position as u32);
+        new.insert(*at, made);
+    }
+    for (path, at) in &templates {
+        let Some(resolved) = done.get(path) else { continue };
+        if let Made::Same(other) = &resolved.made {
+            let other = new.get(other).copied().unwrap_or(*other);
+            let same = tree.add_same(*at, other);
+            new.insert(*at, same);
+        }
+        if let Some(made) = new.get(at) {
+            tree.templates.insert(*made, *at);
+            if resolved.secret {
+                let content = tree.value(*made).at;
+                tree.secrets.extend([*made, content]);
+            }
+        }
+    }
+    replace(tree, &new)?;
+    // What stands for a table or a list sees the texts in place, but not another of its kind.
+    let mut later = HashMap::new();
+    for (path, at) in &templates {
+        if let Some(Resolved { made: Made::Later(target), .. }) = done.get(path) {
+            let Some(value) = tree.walk(target) else { continue };
+            let inside = templates.iter().find(|(inner, _)| {
+                inner.starts_with(target)
+                    && matches!(done.get(inner), Some(Resolved { made: Made::Later(_), .. }))
+            });
+            if let Some((inner, _)) = inside {
+                let message =
+                    format!("`{}` holds `{}`, which stands for a table too", Dotted(target), Dotted(inner));
+                return Err(wrong(tree.value(*at), path, message));
+            }
+            let content = value.at;
+            later.insert(*at, tree.add_same(*at, content));
+        }
+    }
+    for (old, new) in &later {
+        tree.templates.insert(*new, *old);
+    }
+    replace(tree, &later)
+}
+
+fn replace(tree: &mut Tree, new: &HashMap<Ref, Ref>) -> Result<()> {
+    let root = tree.root;
+    if !new.is_empty()
+        && let Some(root) = tree.rewrite(root, &mut Vec::new(), &mut |_, at, _| Ok(new.get(&at).copied()))?
+    {
+        tree.root = root;
+    }
+    Ok(())
+}
+
+fn collect(value: Value<'_>, path: &mut Vec<String>, found: &mut Vec<(Vec<String>, Ref)>) {
+    if value.as_str().is_some_and(|text| text.contains("${")) {
+        found.push((path.clone(), value.named));
+    }
+    for (key, child) in value.entries() {
+        path.push(key.to_owned());
+        collect(child, path, found);
+        path.pop();
+    }
+    for (position, child) in value.items().enumerate() {
+        path.push(position.to_string());
+        collect(child, path, found);
+        path.pop();
+    }
+}
+
+fn wrong(value: Value<'_>, path: &[String], message: impl Into<String>) -> Error {
+    let (source, span) = value.place();
+    let error = Error::new(ErrorKind::Interpolation, message).at(&source, span).in_path(Dotted(path));
+    if value.is_secret() { error.without_frame() } else { error }
+}
+
+struct Resolver<'t> {
+    tree: &'t Tree,
+    variable: Lookup<'t>,
+    limits: &'t Limits,
+    done: HashMap<Vec<String>, Resolved>,
+    chain: Vec<Vec<String>>,
+}
+
+impl Resolver<'_> {
+    /// What the template at a path stands for.
+    fn template(&mut self, path: &[String]) -> Result<Resolved> {
+        if let Some(done) = self.done.get(path) {
+            return Ok(done.clone());
+        }
+        let Some(value) = self.tree.walk(path) else {
+            return Err(Error::new(ErrorKind::Interpolation, "names nothing").in_path(Dotted(path)));
+        };
+        if let Some(from) = self.chain.iter().position(|before| before == path) {
+            let ring: Vec<String> = self.chain[from..].iter().map(|path| Dotted(path).to_string()).collect();
+            let message = format!("refers back to itself: {} -> {}", ring.join(" -> "), Dotted(path));
+            return Err(wrong(value, path, message));
+        }
+        if self.chain.len() == CHAIN {
+            let error = Error::new(ErrorKind::Limit, format!("more than {CHAIN} references in a row"));
+            return Err(error.in_path(Dotted(path)));
+        }
+        self.chain.push(path.to_vec());
+        let text = value.as_str().unwrap_or_default();
+        let parts = parts(text).map_err(|message| wrong(value, path, message))?;
+        let resolved = self.parts(value, path, &parts)?;
+        self.chain.pop();
+        self.done.insert(path.to_vec(), resolved.clone());
+        Ok(resolved)
+    }
+
+    fn parts(&mut self, value: Value<'_>, path: &[String], parts: &[Part<'_>]) -> Result<Resolved> {
+        if let [Part::Reference { name, default }] = parts {
+            return self.reference(value, path, name, *default);
+        }
+        let mut text = String::new();
+        let mut secret = value.is_secret();
+        for part in parts {
+            match part {
+                Part::Text(part) => text.push_str(part),
+                Part::Reference { name, default } => {
+                    let found = self.reference(value, path, name, *default)?;
+                    secret |= found.secret;
+                    match found.made {
+                        Made::Text(part) => text.push_str(&part),
+                        Made::Same(at) => match self.tree.value(at).payload() {
+                            Payload::Text(_) => {
+                                text.push_str(self.tree.value(at).as_str().unwrap_or_default())
+                            }
+                            Payload::Null => {
+                                return Err(wrong(
+                                    value,
+                                    path,
+                                    format!("`{name}` is null, which is no text"),
+                                ));
+                            }
+                            _ => text.push_str(&plain(self.tree.value(at))),
+                        },
+                        Made::Later(_) => {
+                            let message =
+                                format!("`{name}` is a table or a list, which does not go into a text");
+                            return Err(wrong(value, path, message));
+                        }
+                    }
+                }
+            }
+            if text.len() > self.limits.string {
+                let message = format!("more than {} bytes in a string", self.limits.string);
+                return Err(Error::new(ErrorKind::Limit, message).in_path(Dotted(path)));
+            }
+        }
+        Ok(Resolved { made: Made::Text(text), secret })
+    }
+
+    fn reference(
+        &mut self,
+        value: Value<'_>,
+        path: &[String],
+        name: &str,
+        default: Option<&str>,
+    ) -> Result<Resolved> {
+        let secret = value.is_secret();
+        let text = |text: &str| Ok(Resolved { made: Made::Text(text.to_owned()), secret });
+        if let Some((scheme, rest)) = name.split_once(':') {
+            if scheme != "env" {
+                return Err(wrong(value, path, format!("nobody provides `{scheme}:`; there is `env:`")));
+            }
+            return match ((self.variable)(rest), default) {
+                (Some(found), _) => text(&found),
+                (None, Some(default)) => text(default),
+                (None, None) => {
+                    Err(wrong(value, path, format!("the environment variable {rest} is not set")))
+                }
+            };
+        }
+        let target = path::parse(name).map_err(|_| wrong(value, path, format!("`{name}` is no path")))?;
+        let Some(found) = self.tree.walk(&target) else {
+            return match default {
+                Some(default) => text(default),
+                None => Err(wrong(value, path, format!("there is no `{name}`"))),
+            };
+        };
+        if matches!(found.kind(), Kind::Array | Kind::Object) {
+            if path.starts_with(&target) {
+                return Err(wrong(value, path, format!("refers back to itself: it is in `{name}`")));
+            }
+            return Ok(Resolved { made: Made::Later(target), secret: secret || found.is_secret() });
+        }
+        if found.as_str().is_some_and(|text| text.contains("${")) {
+            let mut resolved = self.template(&target)?;
+            resolved.secret |= secret;
+            return Ok(resolved);
+        }
+        Ok(Resolved { made: Made::Same(found.named), secret: secret || found.is_secret() })
+    }
+}
+
+/// A number or a boolean as text.
+fn plain(value: Value<'_>) -> String {
+    match value.payload() {
+        Payload::Bool(value) => value.to_string(),
+        Payload::Int(value) => value.to_string(),
+        Payload::Uint(value) => value.to_string(),
+        Payload::Float(value) => value.to_string(),
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,41 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod config;
+mod diff;
+mod doc;
+mod error;
+mod explain;
+mod frame;
+mod hierarchy;
+mod index;
+mod interpolate;
+mod layer;
+mod limits;
+mod loader;
+mod merge;
+mod path;
+#[cfg(feature = "figment")]
+mod provider;
+mod read;
+mod report;
+mod shape;
+mod source;
+mod tree;
+mod validate;
+
+pub use config::{Config, Handle, Kept, Snapshot};
+pub use diff::Change;
+pub use doc::Kind;
+pub use error::{Error, ErrorKind, Result};
+pub use explain::{Contribution, Effect, Explanation};
+pub use frame::Color;
+pub use hierarchy::ConfigHierarchy;
+pub use limits::Limits;
+pub use loader::ConfigLoader;
+pub use merge::MergeStrategy;
+pub use report::{Finding, Report, Severity};
+pub use source::{Format, Location};
+pub use tree::{Tree, Value};
+pub use validate::{ConfigValidator, ConfigValidatorBuilder, References, Rule};

@@ -1,0 +1,445 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::config::Config;
+use crate::doc::Doc;
+use crate::error::{Error, ErrorKind, Result};
+use crate::hierarchy::ConfigHierarchy;
+use crate::layer::{self, Layer, Strange};
+use crate::limits::Limits;
+use crate::merge::{self, MergeStrategy, Strategies};
+use crate::path::Pattern;
+use crate::read;
+use crate::report::{Finding, Report, Severity};
+use crate::shape::Shape;
+use crate::source::{Format, Origin, Source};
+use crate::tree::{Ref, Tree, Unknown, extract};
+use crate::validate::ConfigValidator;
+
+/// Says where a configuration comes from, and loads it.
+///
+/// Layers given later win over layers given earlier. Nothing is read before [`load`](ConfigLoader::load).
+///
+/// ```
+/// use swarm_config::{ConfigLoader, Format};
+///
+/// #[derive(serde::Deserialize)]
+/// struct Settings {
+///     db: Db,
+/// }
+/// #[derive(serde::Deserialize)]
+/// struct Db {
+///     pool_size: u32,
+/// }
+///
+/// let config = ConfigLoader::new()
+///     .text("base.toml", Format::Toml, "[db]\npool_size = 5")
+///     .env_from("APP", [("APP_DB_POOL_SIZE", "20")])
+///     .load::<Settings>()?;
+/// assert_eq!(config.get().db.pool_size, 20);
+/// # Ok::<(), swarm_config::Error>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct ConfigLoader {
+    layers: Vec<Layer>,
+    limits: Limits,
+    strategies: Vec<(String, MergeStrategy)>,
+    secrets: Vec<String>,
+    validators: Vec<Validation>,
+    strict: bool,
+    literal: bool,
+}
+
+#[derive(Clone)]
+enum Validation {
+    File(PathBuf),
+    Given(ConfigValidator),
+}
+
+/// What was loaded, and what is needed to explain it.
+pub(crate) struct Loaded {
+    pub(crate) tree: Tree,
+    /// The root of each layer, lowest first.
+    pub(crate) layers: Vec<Ref>,
+    pub(crate) strategies: Strategies,
+    pub(crate) secrets: Vec<Pattern>,
+    /// Where values come from that no layer sets.
+    pub(crate) defaults: Option<Arc<Source>>,
+    /// Warnings.
+    pub(crate) report: Report,
+}
+
+impl ConfigLoader {
+    /// A loader without layers.
+    pub fn new() -> ConfigLoader {
+        ConfigLoader::default()
+    }
+
+    fn layer(mut self, layer: Layer) -> ConfigLoader {
+        self.layers.push(layer);
+        self
+    }
+
+    /// Adds a file, whose extension names its format. It must be there.
+    #[must_use]
+    pub fn file(self, path: impl Into<PathBuf>) -> ConfigLoader {
+        self.layer(Layer::File { path: path.into(), required: true })
+    }
+
+    /// Adds a file that may be missing.
+    #[must_use]
+    pub fn optional_file(self, path: impl Into<PathBuf>) -> ConfigLoader {
+        self.layer(Layer::File { path: path.into(), required: false })
+    }
+
+    /// Adds a text. `name` stands in locations.
+    #[must_use]
+    pub fn text(self, name: impl Into<String>, format: Format, text: impl Into<String>) -> ConfigLoader {
+        self.layer(Layer::Text { name: name.into(), format, text: text.into().into() })
+    }
+
+    /// Adds the usual layers of a folder: the base, and an environment such as `production` over it.
+    #[must_use]
+    pub fn hierarchy(self, folder: impl Into<PathBuf>, environment: impl Into<String>) -> ConfigLoader {
+        self.layers(ConfigHierarchy::new(folder, environment))
+    }
+
+    /// Adds the layers of a hierarchy.
+    #[must_use]
+    pub fn layers(self, hierarchy: ConfigHierarchy) -> ConfigLoader {
+        self.layer(Layer::Hierarchy(hierarchy))
+    }
+
+    /// Adds values made in code, such as the defaults of a struct. `name` stands in locations.
+    #[must_use]
+    pub fn values(self, name: impl Into<String>, values: &impl Serialize) -> ConfigLoader {
+        let values = serde_json::to_value(values).map(Arc::new).map_err(|error| error.to_string());
+        self.layer(Layer::Values { name: name.into(), values })
+    }
+
+    /// Adds the environment variables of the process that begin with `prefix` and an underscore.
+    ///
+    /// `APP_DB_POOL_SIZE` sets `db.pool_size` because the schema, the type that is loaded or another layer has that
+    /// key; nothing is guessed from underscores. Where two keys could be meant, loading fails and names both. A
+    /// variable that no key is known for is told as a warning. Two underscores go from a table to any key of it:
+    /// `APP_LABELS__TEAM` sets `labels.team`. A list is given with commas, or as JSON.
+    #[must_use]
+    pub fn env(self, prefix: impl Into<String>) -> ConfigLoader {
+        self.layer(Layer::Environment { prefix: prefix.into(), variables: None })
+    }
+
+    /// Adds environment variables from a list in place of the process's.
+    #[must_use]
+    pub fn env_from<K: Into<String>, V: Into<String>>(
+        self,
+        prefix: impl Into<String>,
+        variables: impl IntoIterator<Item = (K, V)>,
+    ) -> ConfigLoader {
+        let variables = variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        self.layer(Layer::Environment { prefix: prefix.into(), variables: Some(variables) })
+    }
+
+    /// Adds one value as a command line gives it: `db.pool_size=3`.
+    #[must_use]
+    pub fn set(self, assignment: impl Into<String>) -> ConfigLoader {
+        self.layer(Layer::Override(assignment.into()))
+    }
+
+    /// Adds what a figment provider supplies: its default profile, its own, and the global one over both.
+    #[cfg(feature = "figment")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "figment")))]
+    #[must_use]
+    pub fn provider(self, provider: impl figment::Provider + Send + Sync + 'static) -> ConfigLoader {
+        self.layer(Layer::Provider(Arc::new(provider)))
+    }
+
+    /// Gives the key at a path a strategy for merging. `*` stands for any one key.
+    #[must_use]
+    pub fn merge(mut self, path: impl Into<String>, strategy: MergeStrategy) -> ConfigLoader {
+        self.strategies.push((path.into(), strategy));
+        self
+    }
+
+    /// Marks a path as secret: what stands there, and below, is shown nowhere. `*` stands for any one key.
+    #[must_use]
+    pub fn secret(mut self, path: impl Into<String>) -> ConfigLoader {
+        self.secrets.push(path.into());
+        self
+    }
+
+    /// Validates against a JSON Schema in a file, and fills the defaults that it has.
+    #[must_use]
+    pub fn schema_file(mut self, path: impl Into<PathBuf>) -> ConfigLoader {
+        self.validators.push(Validation::File(path.into()));
+        self
+    }
+
+    /// Validates with schemas and rules, and fills the defaults of the schemas.
+    #[must_use]
+    pub fn validator(mut self, validator: ConfigValidator) -> ConfigLoader {
+        self.validators.push(Validation::Given(validator));
+        self
+    }
+
+    /// Puts other limits in place of the default ones.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> ConfigLoader {
+        self.limits = limits;
+        self
+    }
+
+    /// Makes errors of keys that the loaded type does not have, and of environment variables that no key is known for.
+    #[must_use]
+    pub fn deny_unknown_keys(mut self) -> ConfigLoader {
+        self.strict = true;
+        self
+    }
+
+    /// Leaves `${…}` in texts as it stands.
+    #[must_use]
+    pub fn without_interpolation(mut self) -> ConfigLoader {
+        self.literal = true;
+        self
+    }
+
+    /// Loads, validates and makes a `T`.
+    ///
+    /// # Errors
+    ///
+    /// The first error of reading or merging, or every finding of schemas and rules at once
+    /// ([`ErrorKind::Invalid`]), or the path and place of a value that is not of the type of `T`.
+    pub fn load<T: DeserializeOwned + Send + Sync + 'static>(&self) -> Result<Config<T>> {
+        Config::open(self.clone())
+    }
+
+    /// Loads and validates without a type.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](ConfigLoader::load), but for the type.
+    pub fn tree(&self) -> Result<Tree> {
+        self.read(Shape::default()).map(|loaded| loaded.tree)
+    }
+
+    pub(crate) fn typed<T: DeserializeOwned>(&self) -> Result<(T, Loaded)> {
+        let needs_shape =
+            !self.literal || self.layers.iter().any(|layer| matches!(layer, Layer::Environment { .. }));
+        let shape = if needs_shape { Shape::of_type::<T>() } else { Shape::default() };
+        let mut loaded = self.read(shape)?;
+        let (value, unknown) = extract::<T>(loaded.tree.root())?;
+        for unknown in unknown {
+            loaded.report.findings.push(self.unknown(unknown));
+        }
+        match loaded.report.is_ok() {
+            true => Ok((value, loaded)),
+            false => Err(Error::invalid(loaded.report)),
+        }
+    }
+
+    fn severity(&self) -> Severity {
+        if self.strict { Severity::Error } else { Severity::Warning }
+    }
+
+    fn unknown(&self, unknown: Unknown) -> Finding {
+        let Unknown { path, place, known } = unknown;
+        let key = path.last().map(String::as_str).unwrap_or_default();
+        let suggestion = nearest(key, known.iter().copied()).map(|near| format!("did you mean `{near}`?"));
+        Finding {
+            severity: self.severity(),
+            rule: "unknown-key".into(),
+            message: format!("the key `{}` is known to nobody", crate::doc::shorten(key)),
+            suggestion,
+            path,
+            place: Some(place),
+            masked: Arc::new([]),
+        }
+    }
+
+    fn patterns(&self) -> Result<(Strategies, Vec<Pattern>)> {
+        let mut strategies = Strategies::default();
+        for (path, strategy) in &self.strategies {
+            strategies.0.push((Pattern::parse(path)?, strategy.clone()));
+        }
+        let secrets = self.secrets.iter().map(|path| Pattern::parse(path)).collect::<Result<_>>()?;
+        Ok((strategies, secrets))
+    }
+
+    pub(crate) fn read(&self, mut shape: Shape) -> Result<Loaded> {
+        let (strategies, mut secrets) = self.patterns()?;
+        let mut validators = Vec::new();
+        for validation in &self.validators {
+            validators.push(match validation {
+                Validation::Given(validator) => validator.clone(),
+                Validation::File(path) => ConfigValidator::from_file_within(path, &self.limits)?,
+            });
+        }
+        for validator in &validators {
+            let mut known = validator.shape();
+            known.learn(std::mem::take(&mut shape));
+            shape = known;
+            secrets.extend(validator.secrets());
+        }
+        let mut docs: Vec<Option<Arc<Doc>>> = Vec::new();
+        let mut late = Vec::new();
+        for layer in &self.layers {
+            match layer {
+                Layer::Environment { .. } | Layer::Override(_) => {
+                    late.push((docs.len(), layer));
+                    docs.push(None);
+                }
+                layer => docs.extend(self.early(layer, &secrets)?.into_iter().map(|doc| Some(Arc::new(doc)))),
+            }
+        }
+        let mut strange = Vec::new();
+        if !late.is_empty() {
+            for doc in docs.iter().flatten() {
+                shape.learn(Shape::of_value(Tree::of(doc.clone()).root()));
+            }
+        }
+        for (at, layer) in late {
+            let doc = match layer {
+                Layer::Environment { prefix, variables } => {
+                    let own: Vec<_>;
+                    let variables = match variables {
+                        Some(variables) => &variables[..],
+                        None => {
+                            // A variable that is not text cannot be one of ours.
+                            own = std::env::vars_os()
+                                .filter_map(|(name, value)| {
+                                    Some((name.into_string().ok()?, value.into_string().ok()?))
+                                })
+                                .collect();
+                            &own
+                        }
+                    };
+                    let (doc, unknown) = layer::environment(prefix, variables, &shape, &self.limits)?;
+                    strange.extend(unknown);
+                    doc
+                }
+                Layer::Override(text) => layer::overridden(text, &shape, &self.limits)?,
+                _ => continue,
+            };
+            docs[at] = Some(Arc::new(doc));
+        }
+        let docs: Vec<Arc<Doc>> = docs.into_iter().flatten().collect();
+        let mut loaded = self.merged(docs, strategies, secrets)?;
+        for strange in strange {
+            loaded.report.findings.push(self.strange(strange));
+        }
+        for validator in &validators {
+            loaded.defaults = validator.fill_defaults(&mut loaded.tree)?.or(loaded.defaults);
+        }
+        loaded.tree.mark_secrets(&loaded.secrets);
+        if !self.literal {
+            crate::interpolate::resolve(&mut loaded.tree, &shape, &|name| self.variable(name), &self.limits)?;
+        }
+        for validator in &validators {
+            let report = validator.check(&loaded.tree, &loaded.layers, &loaded.secrets, &self.limits)?;
+            loaded.report.findings.extend(report.findings);
+            loaded.report.unlisted += report.unlisted;
+        }
+        match loaded.report.is_ok() {
+            true => Ok(loaded),
+            false => Err(Error::invalid(loaded.report)),
+        }
+    }
+
+    fn merged(&self, docs: Vec<Arc<Doc>>, strategies: Strategies, secrets: Vec<Pattern>) -> Result<Loaded> {
+        let mut docs = docs.into_iter();
+        let first = match docs.next() {
+            Some(doc) => doc,
+            None => Arc::new(layer::values("nothing", &serde_json::json!({}), &self.limits)?),
+        };
+        let mut tree = Tree::of(first);
+        let mut layers = vec![tree.root];
+        layers.extend(docs.map(|doc| tree.add_doc(doc)));
+        for layer in &layers {
+            let value = tree.value(*layer);
+            if value.kind() != crate::Kind::Object {
+                let (source, span) = value.place();
+                let message = format!("a configuration is a table, not {}", value.kind().article());
+                return Err(Error::new(ErrorKind::Type, message).at(&source, span).without_frame());
+            }
+        }
+        merge::merge(&mut tree, &layers, &strategies)?;
+        Ok(Loaded { tree, layers, strategies, secrets, defaults: None, report: Report::default() })
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        let given = self.layers.iter().rev().find_map(|layer| match layer {
+            Layer::Environment { variables: Some(variables), .. } => Some(variables),
+            _ => None,
+        });
+        match given {
+            Some(variables) => {
+                variables.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.clone())
+            }
+            None => std::env::var(name).ok(),
+        }
+    }
+
+    fn strange(&self, strange: Strange) -> Finding {
+        Finding {
+            severity: self.severity(),
+            rule: "unknown-variable".into(),
+            path: Vec::new(),
+            message: format!("no key is known for {}", strange.variable),
+            suggestion: strange.nearest.map(|near| format!("did you mean {near}?")),
+            place: Some(strange.place),
+            masked: Arc::new([]),
+        }
+    }
+
+    /// Documents of a layer that needs nothing of the others.
+    fn early(&self, layer: &Layer, secrets: &[Pattern]) -> Result<Vec<Doc>> {
+        let limits = &self.limits;
+        // A file that cannot be read has no paths, so none of its lines is shown where there are secrets.
+        let hide = |error: Error| if secrets.is_empty() { error } else { error.without_frame() };
+        Ok(match layer {
+            Layer::File { path, required } => match self.file_at(path) {
+                Ok(doc) => vec![doc],
+                Err(error) if !required && error.kind() == ErrorKind::NotFound => Vec::new(),
+                Err(error) => return Err(hide(error)),
+            },
+            Layer::Hierarchy(hierarchy) => {
+                let files = hierarchy.files()?;
+                files.iter().map(|path| self.file_at(path).map_err(hide)).collect::<Result<_>>()?
+            }
+            Layer::Text { name, format, text } => {
+                vec![read::text(name, *format, text.as_bytes(), limits).map_err(hide)?]
+            }
+            Layer::Values { name, values } => match values {
+                Ok(values) => vec![layer::values(name, values, limits)?],
+                Err(message) => {
+                    return Err(Error::new(
+                        ErrorKind::InvalidInput,
+                        format!("{name} cannot be values: {message}"),
+                    ));
+                }
+            },
+            #[cfg(feature = "figment")]
+            Layer::Provider(provider) => provider.supply(limits)?,
+            Layer::Environment { .. } | Layer::Override(_) => Vec::new(),
+        })
+    }
+
+    fn file_at(&self, path: &Path) -> Result<Doc> {
+        let format = read::format_of(path)?;
+        let bytes = read::bytes_of(path, &self.limits)?;
+        read::read(
+            Source::from_bytes(Origin::File(path.to_owned()), bytes, &self.limits)?,
+            format,
+            &self.limits,
+        )
+    }
+}
+
+/// The one of `known` that a misspelt key may stand for.
+pub(crate) fn nearest<'k>(key: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+    let distance = |known: &str| strsim::damerau_levenshtein(&key.to_lowercase(), &known.to_lowercase());
+    let (distance, near) = known.map(|known| (distance(known), known)).min()?;
+    (distance <= 2.min(key.chars().count() / 3).max(1)).then_some(near)
+}

@@ -1,0 +1,160 @@
+//! Layers become one tree. Values stay where they are; only references to them move.
+
+use crate::doc::{Kind, Payload};
+use crate::error::Result;
+use crate::path::Pattern;
+use crate::tree::{Ref, Tree};
+
+/// How a layer's value joins the one below it. A strategy is given for a key, and holds for that key alone.
+///
+/// Whatever the strategy, a value of another kind replaces, and `null` deletes the key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MergeStrategy {
+    /// Tables are merged key by key; anything else is replaced. As RFC 7396 has it, and the default.
+    Deep,
+    /// The whole value is replaced, tables too.
+    Replace,
+    /// The items of a list go after those below it.
+    Append,
+    /// Items of a list that have the same value under this key are merged; others go after those below.
+    ByKey(String),
+}
+
+/// Strategies for keys, the last that fits winning.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Strategies(pub(crate) Vec<(Pattern, MergeStrategy)>);
+
+impl Strategies {
+    pub(crate) fn at(&self, path: &[String]) -> &MergeStrategy {
+        let fits = self.0.iter().rev().find(|(pattern, _)| pattern.is(path));
+        fits.map_or(&MergeStrategy::Deep, |(_, strategy)| strategy)
+    }
+}
+
+/// Merges roots of documents in `tree`, lowest first.
+pub(crate) fn merge(tree: &mut Tree, layers: &[Ref], strategies: &Strategies) -> Result<()> {
+    let mut merger = Merger { tree, strategies, path: Vec::new() };
+    let mut root = None;
+    for layer in layers {
+        root = match root {
+            None => Some(*layer),
+            Some(below) => Some(merger.over(below, *layer).unwrap_or(*layer)),
+        };
+    }
+    if let Some(root) = root {
+        tree.root = root;
+    }
+    Ok(())
+}
+
+struct Merger<'t> {
+    tree: &'t mut Tree,
+    strategies: &'t Strategies,
+    /// Kept only where there are strategies to look up.
+    path: Vec<String>,
+}
+
+impl Merger<'_> {
+    /// What `above` makes of `below`; nothing if it deletes it.
+    fn over(&mut self, below: Ref, above: Ref) -> Option<Ref> {
+        let strategy = match self.strategies.0.is_empty() {
+            true => &MergeStrategy::Deep,
+            false => self.strategies.at(&self.path),
+        };
+        match (self.tree.payload(below), self.tree.payload(above), strategy) {
+            (_, Payload::Null, _) => None,
+            (Payload::Object(_), Payload::Object(_), MergeStrategy::Deep) => Some(self.tables(below, above)),
+            (Payload::Array(_), Payload::Array(_), MergeStrategy::Append) => {
+                let mut items = self.children(below);
+                items.extend(self.children(above));
+                Some(self.tree.add_join(above, false, &items))
+            }
+            (Payload::Array(_), Payload::Array(_), MergeStrategy::ByKey(key)) => {
+                Some(self.lists(below, above, key))
+            }
+            _ => Some(self.alone(above)),
+        }
+    }
+
+    /// A value with nothing below it: what it would delete is not there.
+    fn alone(&mut self, above: Ref) -> Ref {
+        let Payload::Object(children) = self.tree.payload(above) else { return above };
+        let has_nulls = above.as_join().is_some() || self.tree.docs[above.doc()].has_nulls();
+        if !has_nulls {
+            return above;
+        }
+        let all = self.children(above);
+        let mut kept = Vec::with_capacity(children.count as usize);
+        for child in &all {
+            if self.tree.value(*child).kind() != Kind::Null {
+                kept.push(self.alone(*child));
+            }
+        }
+        if kept == all { above } else { self.tree.add_join(above, true, &kept) }
+    }
+
+    fn children(&self, parent: Ref) -> Vec<Ref> {
+        let (Payload::Object(children) | Payload::Array(children)) = self.tree.payload(parent) else {
+            return Vec::new();
+        };
+        (0..children.count).map(|at| self.tree.child(parent, children, at)).collect()
+    }
+
+    fn tables(&mut self, below: Ref, above: Ref) -> Ref {
+        let (Payload::Object(lower), Payload::Object(upper)) =
+            (self.tree.payload(below), self.tree.payload(above))
+        else {
+            return above;
+        };
+        if upper.count == 0 {
+            return below;
+        }
+        let mut children: Vec<Option<Ref>> = self.children(below).into_iter().map(Some).collect();
+        for at in 0..upper.count {
+            let child = self.tree.child(above, upper, at);
+            let found = self.tree.find(below, lower, self.tree.key(child));
+            let deep = !self.strategies.0.is_empty();
+            if deep {
+                self.path.push(self.tree.key(child).to_owned());
+            }
+            match found {
+                Some(found) => {
+                    let lower = self.tree.child(below, lower, found);
+                    children[found as usize] = self.over(lower, child);
+                }
+                None if self.tree.value(child).kind() == Kind::Null => {}
+                None => {
+                    let new = self.alone(child);
+                    children.push(Some(new));
+                }
+            }
+            if deep {
+                self.path.pop();
+            }
+        }
+        let children: Vec<Ref> = children.into_iter().flatten().collect();
+        self.tree.add_join(above, true, &children)
+    }
+
+    fn lists(&mut self, below: Ref, above: Ref, key: &str) -> Ref {
+        let mut items = self.children(below);
+        for item in self.children(above) {
+            let name = self.tree.value(item).get(key);
+            let found = name.and_then(|name| {
+                items.iter().position(|below| self.tree.value(*below).get(key) == Some(name))
+            });
+            match found {
+                Some(found) => {
+                    self.path.push("*".into());
+                    if let Some(merged) = self.over(items[found], item) {
+                        items[found] = merged;
+                    }
+                    self.path.pop();
+                }
+                None => items.push(self.alone(item)),
+            }
+        }
+        self.tree.add_join(above, false, &items)
+    }
+}

@@ -1,0 +1,61 @@
+//! The readers: text to [`Doc`], within limits.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::doc::Doc;
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits::Limits;
+use crate::source::{Format, Origin, Source};
+
+pub(crate) mod json;
+mod number;
+pub(crate) mod toml;
+pub(crate) mod yaml;
+
+pub(crate) fn read(source: Arc<Source>, format: Format, limits: &Limits) -> Result<Doc> {
+    match format {
+        Format::Json => json::read(source, limits),
+        Format::Toml => toml::read(source, limits),
+        Format::Yaml => yaml::read(source, limits),
+    }
+}
+
+/// The bytes of a file, or a limit error before all of them were held.
+pub(crate) fn bytes_of(path: &Path, limits: &Limits) -> Result<Vec<u8>> {
+    use std::io::Read as _;
+    let file = std::fs::File::open(path).map_err(|error| Error::io("open", path, error))?;
+    let data = file.metadata().map_err(|error| Error::io("look at", path, error))?;
+    if data.is_dir() {
+        return Err(Error::new(ErrorKind::Io, format!("{} is a folder", path.display())));
+    }
+    let most = limits.max_bytes() as u64;
+    let mut bytes = Vec::with_capacity(data.len().min(most) as usize + 1);
+    if data.len() <= most {
+        file.take(most + 1).read_to_end(&mut bytes).map_err(|error| Error::io("read", path, error))?;
+    }
+    if data.len() > most || bytes.len() as u64 > most {
+        return Err(Error::new(ErrorKind::Limit, format!("{}: larger than {most} bytes", path.display())));
+    }
+    Ok(bytes)
+}
+
+/// The format of a file by its extension.
+pub(crate) fn format_of(path: &Path) -> Result<Format> {
+    Format::of_path(path).ok_or_else(|| {
+        let message =
+            format!("{}: the extension names no format; use .toml, .yaml, .yml or .json", path.display());
+        Error::new(ErrorKind::InvalidInput, message)
+    })
+}
+
+pub(crate) fn text(name: &str, format: Format, text: &[u8], limits: &Limits) -> Result<Doc> {
+    // Checked before the copy, so that a text beyond the limit costs nothing.
+    if text.len() > limits.max_bytes() {
+        return Err(Error::new(
+            ErrorKind::Limit,
+            format!("{name}: larger than {} bytes", limits.max_bytes()),
+        ));
+    }
+    read(Source::from_bytes(Origin::File(name.into()), text.to_vec(), limits)?, format, limits)
+}

@@ -1,0 +1,417 @@
+//! TOML 1.1, from the events of `toml_parser`: what makes a table, and which may be gone on with, is decided here.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use toml_parser::decoder::{Encoding, IntegerRadix, ScalarKind};
+use toml_parser::parser::{EventReceiver, RecursionGuard, ValidateWhitespace, parse_document};
+use toml_parser::{ErrorSink, ParseError, Span};
+
+use crate::doc::{Doc, DocBuilder, NO_KEY, Node, Payload, Text, shorten};
+use crate::error::{Error, ErrorKind, Result};
+use crate::index::Index;
+use crate::limits::Limits;
+use crate::source::Source;
+
+pub(crate) fn read(source: Arc<Source>, limits: &Limits) -> Result<Doc> {
+    let (body, base) = source.body();
+    let tokens = toml_parser::Source::new(body).lex().into_vec();
+    let mut reader = Reader::new(body, base, DocBuilder::new(source.clone(), limits));
+    let mut syntax: Option<ParseError> = None;
+    let depth = limits.max_depth() as u32;
+    parse_document(
+        &tokens,
+        &mut ValidateWhitespace::new(
+            &mut RecursionGuard::new(&mut reader, depth),
+            toml_parser::Source::new(body),
+        ),
+        &mut syntax,
+    );
+    drop(tokens);
+    let failed = reader.failed.take();
+    match (failed, syntax) {
+        (Some(failed), _) => return Err(failed),
+        (None, Some(syntax)) => return Err(reader.syntax(&syntax)),
+        (None, None) => {}
+    }
+    reader.flatten(0, NO_KEY)?;
+    Ok(reader.out.finish())
+}
+
+/// What may still be added to a table.
+#[derive(Clone, Copy, PartialEq)]
+enum Table {
+    /// Made on the way to a deeper header; a header of its own may follow.
+    Implicit,
+    /// Has had its header.
+    Header,
+    /// Made by a dotted key; further dotted keys may follow.
+    Dotted,
+    /// Closed.
+    Inline,
+}
+
+enum Shape {
+    Scalar(Payload),
+    Table(Table),
+    Array,
+    ArrayOfTables,
+}
+
+struct Item {
+    key: Text,
+    span: Range<usize>,
+    depth: usize,
+    shape: Shape,
+    children: Vec<u32>,
+    /// Children by key, once there are many.
+    names: Option<HashMap<Box<str>, u32, foldhash::fast::RandomState>>,
+}
+
+struct Reader<'t, 'l> {
+    text: &'t str,
+    base: usize,
+    out: DocBuilder<'l>,
+    items: Vec<Item>,
+    /// Keys since the last statement began.
+    path: Vec<(Text, Range<usize>)>,
+    header: Option<Range<usize>>,
+    section: u32,
+    /// Arrays and inline tables that are open.
+    open: Vec<u32>,
+    /// Where the next value goes, if not into an array.
+    target: Option<(u32, Text)>,
+    failed: Option<Error>,
+}
+
+impl<'t, 'l> Reader<'t, 'l> {
+    fn new(text: &'t str, base: usize, out: DocBuilder<'l>) -> Self {
+        let root = Item {
+            key: NO_KEY,
+            span: base..base + text.len(),
+            depth: 1,
+            shape: Shape::Table(Table::Header),
+            children: Vec::new(),
+            names: None,
+        };
+        Reader {
+            text,
+            base,
+            out,
+            items: vec![root],
+            path: Vec::new(),
+            header: None,
+            section: 0,
+            open: Vec::new(),
+            target: None,
+            failed: None,
+        }
+    }
+
+    fn span(&self, span: Span) -> Range<usize> {
+        span.start() + self.base..span.end() + self.base
+    }
+
+    fn syntax(&self, error: &ParseError) -> Error {
+        let span = error.unexpected().or(error.context()).map_or(0..0, |span| self.span(span));
+        let expected: Vec<String> = error
+            .expected()
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|expected| match expected {
+                toml_parser::Expected::Literal(text) => Some(format!("`{}`", text.escape_debug())),
+                toml_parser::Expected::Description(text) => Some((*text).to_owned()),
+                _ => None,
+            })
+            .collect();
+        if error.description().starts_with("cannot recurse further") {
+            return self.out.limit("levels of nesting", self.out.limits.max_depth(), span.start);
+        }
+        let mut message = error.description().to_owned();
+        if !expected.is_empty() {
+            message = format!("{message}, expected {}", expected.join(", "));
+        }
+        self.out.error(ErrorKind::Syntax, message, span)
+    }
+
+    fn attempt(&mut self, work: impl FnOnce(&mut Self) -> Result<()>) -> bool {
+        if self.failed.is_none()
+            && let Err(error) = work(self)
+        {
+            self.failed = Some(error);
+        }
+        self.failed.is_none()
+    }
+
+    /// A text in the source, or decoded beside it.
+    fn keep(&mut self, text: Cow<'t, str>) -> Text {
+        match text {
+            Cow::Borrowed("") => NO_KEY,
+            Cow::Borrowed(part) => {
+                let start = part.as_ptr() as usize - self.text.as_ptr() as usize + self.base;
+                Text::raw(start..start + part.len())
+            }
+            Cow::Owned(text) => self.out.decode(&text),
+        }
+    }
+
+    fn child(&self, parent: u32, key: Text) -> Option<u32> {
+        let item = &self.items[parent as usize];
+        let name = self.out.str(key);
+        match &item.names {
+            Some(names) => names.get(name).copied(),
+            None => item.children.iter().copied().find(|child| self.name(*child) == name),
+        }
+    }
+
+    fn name(&self, item: u32) -> &str {
+        self.out.str(self.items[item as usize].key)
+    }
+
+    fn add(&mut self, parent: u32, key: Text, span: Range<usize>, shape: Shape) -> Result<u32> {
+        let depth = self.items[parent as usize].depth + 1;
+        // A scalar is no level of its own.
+        if depth - usize::from(matches!(shape, Shape::Scalar(_))) > self.out.limits.max_depth() {
+            return Err(self.out.limit("levels of nesting", self.out.limits.max_depth(), span.start));
+        }
+        if self.items.len() > self.out.limits.nodes {
+            return Err(self.out.limit("values", self.out.limits.nodes, span.start));
+        }
+        self.out.check_text(key, span.start)?;
+        let new = self.items.len() as u32;
+        self.items.push(Item { key, span, depth, shape, children: Vec::new(), names: None });
+        let mut names = self.items[parent as usize].names.take();
+        self.items[parent as usize].children.push(new);
+        let item = &self.items[parent as usize];
+        if let Some(names) = &mut names {
+            names.insert(self.name(new).into(), new);
+        } else if item.children.len() > Index::FROM && matches!(item.shape, Shape::Table(_)) {
+            names = Some(item.children.iter().map(|child| (self.name(*child).into(), *child)).collect());
+        }
+        self.items[parent as usize].names = names;
+        Ok(new)
+    }
+
+    fn twice(&self, key: Text, span: Range<usize>) -> Error {
+        let message = format!("the key `{}` stands twice in this table", shorten(self.out.str(key)));
+        self.out.error(ErrorKind::DuplicateKey, message, span)
+    }
+
+    /// Goes to the table that a header's or a dotted key's first part names, making it if need be.
+    fn step(&mut self, parent: u32, key: Text, span: Range<usize>, dotted: bool) -> Result<u32> {
+        let Some(found) = self.child(parent, key) else {
+            let table = if dotted { Table::Dotted } else { Table::Implicit };
+            return self.add(parent, key, span, Shape::Table(table));
+        };
+        let item = &self.items[found as usize];
+        match item.shape {
+            Shape::Table(Table::Dotted) => Ok(found),
+            Shape::Table(Table::Implicit | Table::Header) if !dotted => Ok(found),
+            Shape::ArrayOfTables if !dotted => Ok(*item.children.last().unwrap_or(&found)),
+            Shape::Table(Table::Inline) => {
+                let message = "an inline table is closed and cannot be added to";
+                Err(self.out.error(ErrorKind::Syntax, message, span))
+            }
+            Shape::Table(_) => {
+                let message = "a dotted key cannot add to a table that has a header";
+                Err(self.out.error(ErrorKind::DuplicateKey, message, span))
+            }
+            _ => Err(self.twice(key, span)),
+        }
+    }
+
+    fn open_header(&mut self, array: bool) -> Result<()> {
+        let path = std::mem::take(&mut self.path);
+        let mut at = 0;
+        let Some(((key, span), before)) = path.split_last() else { return Ok(()) };
+        for (key, span) in before {
+            at = self.step(at, *key, span.clone(), false)?;
+        }
+        let header = self.header.take().unwrap_or(span.clone());
+        self.section = match (self.child(at, *key), array) {
+            (None, false) => self.add(at, *key, header, Shape::Table(Table::Header))?,
+            (None, true) => {
+                let list = self.add(at, *key, header.clone(), Shape::ArrayOfTables)?;
+                self.add(list, NO_KEY, header, Shape::Table(Table::Header))?
+            }
+            (Some(found), true) if matches!(self.items[found as usize].shape, Shape::ArrayOfTables) => {
+                self.add(found, NO_KEY, header, Shape::Table(Table::Header))?
+            }
+            (Some(found), false)
+                if matches!(self.items[found as usize].shape, Shape::Table(Table::Implicit)) =>
+            {
+                let item = &mut self.items[found as usize];
+                item.shape = Shape::Table(Table::Header);
+                item.span = header;
+                found
+            }
+            _ => return Err(self.twice(*key, span.clone())),
+        };
+        Ok(())
+    }
+
+    /// Finds the table for the keys before `=`.
+    fn aim(&mut self) -> Result<()> {
+        let mut at = self.open.last().copied().unwrap_or(self.section);
+        let path = std::mem::take(&mut self.path);
+        let Some(((key, span), before)) = path.split_last() else { return Ok(()) };
+        for (key, span) in before {
+            at = self.step(at, *key, span.clone(), true)?;
+        }
+        if self.child(at, *key).is_some() {
+            return Err(self.twice(*key, span.clone()));
+        }
+        self.target = Some((at, *key));
+        Ok(())
+    }
+
+    fn place(&mut self, span: Range<usize>, shape: Shape) -> Result<u32> {
+        match self.target.take() {
+            Some((parent, key)) => self.add(parent, key, span, shape),
+            None => {
+                let array = self.open.last().copied().unwrap_or(self.section);
+                self.add(array, NO_KEY, span, shape)
+            }
+        }
+    }
+
+    fn scalar(&mut self, span: Span, encoding: Option<Encoding>) -> Result<()> {
+        let range = self.span(span);
+        let raw = toml_parser::Raw::new_unchecked(&self.text[span.start()..span.end()], encoding, span);
+        let mut text = Cow::Borrowed("");
+        let mut wrong = None;
+        let kind = raw.decode_scalar(&mut text, &mut wrong);
+        if let Some(wrong) = wrong {
+            return Err(self.syntax(&wrong));
+        }
+        let payload = match kind {
+            ScalarKind::String => Payload::Text(self.keep(text)),
+            ScalarKind::Boolean(value) => Payload::Bool(value),
+            ScalarKind::DateTime => {
+                if text.parse::<toml_datetime::Datetime>().is_err() {
+                    let message = "not a date or time of RFC 3339";
+                    return Err(self.out.error(ErrorKind::Syntax, message, range));
+                }
+                Payload::Text(self.keep(text))
+            }
+            ScalarKind::Float => {
+                if text.trim_start_matches(['+', '-']).starts_with(['i', 'n']) {
+                    let message = "infinity and NaN have no place in a configuration";
+                    return Err(self.out.error(ErrorKind::Number, message, range));
+                }
+                self.out.float(&text, range.clone())?
+            }
+            ScalarKind::Integer(radix) => {
+                let negative = text.starts_with('-');
+                let digits = text.trim_start_matches(['+', '-']);
+                let (digits, radix) = match radix {
+                    IntegerRadix::Dec => (digits, 10),
+                    IntegerRadix::Hex => (digits.trim_start_matches("0x"), 16),
+                    IntegerRadix::Oct => (digits.trim_start_matches("0o"), 8),
+                    IntegerRadix::Bin => (digits.trim_start_matches("0b"), 2),
+                };
+                self.out.integer(negative, digits, radix, range.clone())?
+            }
+        };
+        self.place(range, Shape::Scalar(payload))?;
+        Ok(())
+    }
+
+    /// Writes an item and what is below it into the arena. As deep as the limit on depth, which is small.
+    fn flatten(&mut self, item: u32, key: Text) -> Result<()> {
+        let Item { span, shape, children, .. } = std::mem::replace(
+            &mut self.items[item as usize],
+            Item { key, span: 0..0, depth: 0, shape: Shape::Array, children: Vec::new(), names: None },
+        );
+        if let Shape::Scalar(payload) = shape {
+            return self.out.push(Node::new(key, span, payload));
+        }
+        let open = self.out.open(span.start)?;
+        for child in children {
+            let key = self.items[child as usize].key;
+            self.flatten(child, key)?;
+        }
+        if matches!(shape, Shape::Table(_)) {
+            self.out.close_object(open, key, span.end)?;
+        } else {
+            self.out.close_array(open, key, span.end)?;
+        }
+        Ok(())
+    }
+}
+
+impl EventReceiver for Reader<'_, '_> {
+    fn std_table_open(&mut self, span: Span, _: &mut dyn ErrorSink) {
+        self.header = Some(self.span(span));
+    }
+
+    fn std_table_close(&mut self, span: Span, _: &mut dyn ErrorSink) {
+        self.header = self.header.take().map(|header| header.start..span.end() + self.base);
+        self.attempt(|reader| reader.open_header(false));
+    }
+
+    fn array_table_open(&mut self, span: Span, _: &mut dyn ErrorSink) {
+        self.header = Some(self.span(span));
+    }
+
+    fn array_table_close(&mut self, span: Span, _: &mut dyn ErrorSink) {
+        self.header = self.header.take().map(|header| header.start..span.end() + self.base);
+        self.attempt(|reader| reader.open_header(true));
+    }
+
+    fn inline_table_open(&mut self, span: Span, _: &mut dyn ErrorSink) -> bool {
+        let span = self.span(span);
+        self.attempt(|reader| {
+            let table = reader.place(span, Shape::Table(Table::Inline))?;
+            reader.open.push(table);
+            Ok(())
+        })
+    }
+
+    fn inline_table_close(&mut self, span: Span, _: &mut dyn ErrorSink) {
+        if let Some(table) = self.open.pop() {
+            self.items[table as usize].span.end = span.end() + self.base;
+        }
+    }
+
+    fn array_open(&mut self, span: Span, _: &mut dyn ErrorSink) -> bool {
+        let span = self.span(span);
+        self.attempt(|reader| {
+            let array = reader.place(span, Shape::Array)?;
+            reader.open.push(array);
+            Ok(())
+        })
+    }
+
+    fn array_close(&mut self, span: Span, _: &mut dyn ErrorSink) {
+        if let Some(array) = self.open.pop() {
+            self.items[array as usize].span.end = span.end() + self.base;
+        }
+    }
+
+    fn simple_key(&mut self, span: Span, encoding: Option<Encoding>, _: &mut dyn ErrorSink) {
+        self.attempt(|reader| {
+            let raw = toml_parser::Raw::new_unchecked(&reader.text[span.start()..span.end()], encoding, span);
+            let mut text = Cow::Borrowed("");
+            let mut wrong = None;
+            raw.decode_key(&mut text, &mut wrong);
+            if let Some(wrong) = wrong {
+                return Err(reader.syntax(&wrong));
+            }
+            let key = reader.keep(text);
+            let span = reader.span(span);
+            reader.path.push((key, span));
+            Ok(())
+        });
+    }
+
+    fn key_val_sep(&mut self, _: Span, _: &mut dyn ErrorSink) {
+        self.attempt(Reader::aim);
+    }
+
+    fn scalar(&mut self, span: Span, encoding: Option<Encoding>, _: &mut dyn ErrorSink) {
+        self.attempt(|reader| Reader::scalar(reader, span, encoding));
+    }
+}

@@ -1,0 +1,198 @@
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::frame::{Color, Frame};
+use crate::path::{Dotted, pointer};
+use crate::source::{Location, Source};
+
+/// How grave a [`Finding`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Severity {
+    /// Told, and loaded all the same.
+    Warning,
+    /// The configuration is not loaded.
+    Error,
+}
+
+impl Severity {
+    fn label(self) -> &'static str {
+        match self {
+            Severity::Warning => "warning",
+            Severity::Error => "error",
+        }
+    }
+}
+
+/// One thing that a schema or a rule has against a configuration.
+#[derive(Clone)]
+pub struct Finding {
+    pub(crate) severity: Severity,
+    pub(crate) rule: String,
+    pub(crate) path: Vec<String>,
+    pub(crate) message: String,
+    pub(crate) suggestion: Option<String>,
+    pub(crate) place: Option<(Arc<Source>, Range<usize>)>,
+    /// Bytes of the source that are not shown.
+    pub(crate) masked: Arc<[(Arc<Source>, Range<usize>)]>,
+}
+
+impl Finding {
+    /// What somebody's rule found at a path such as `db.pool_size`. The location is looked up.
+    pub fn new(severity: Severity, path: &str, message: impl Into<String>) -> Finding {
+        Finding {
+            severity,
+            rule: String::new(),
+            path: crate::path::parse(path).unwrap_or_else(|_| vec![path.to_owned()]),
+            message: message.into(),
+            suggestion: None,
+            place: None,
+            masked: Arc::new([]),
+        }
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub fn suggest(mut self, suggestion: impl Into<String>) -> Finding {
+        self.suggestion = Some(suggestion.into());
+        self
+    }
+
+    /// How grave it is.
+    pub fn severity(&self) -> Severity {
+        self.severity
+    }
+
+    /// The keyword of the schema, such as `minimum`, or the name of the rule.
+    pub fn rule(&self) -> &str {
+        &self.rule
+    }
+
+    /// What is wrong, without path and location.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What to do about it.
+    pub fn suggestion(&self) -> Option<&str> {
+        self.suggestion.as_deref()
+    }
+
+    /// The key, as in `db.pool_size`; empty for the whole.
+    pub fn path(&self) -> String {
+        Dotted(&self.path).to_string()
+    }
+
+    /// The key as a JSON pointer.
+    pub fn pointer(&self) -> String {
+        pointer(&self.path)
+    }
+
+    /// The place.
+    pub fn location(&self) -> Option<Location> {
+        let (source, span) = self.place.as_ref()?;
+        Some(source.location(span.start))
+    }
+
+    fn text(&self) -> String {
+        match self.path.is_empty() {
+            true => self.message.clone(),
+            false => format!("{}: {}", Dotted(&self.path), self.message),
+        }
+    }
+
+    /// The finding with the lines it is about.
+    pub fn render(&self, color: Color) -> String {
+        let mut masked = Vec::new();
+        if let Some((source, _)) = &self.place {
+            let here = self.masked.iter().filter(|(other, _)| Arc::ptr_eq(source, other));
+            masked.extend(here.map(|(_, span)| span.clone()));
+        }
+        Frame {
+            label: self.severity.label(),
+            message: &self.text(),
+            at: self.place.as_ref().map(|(source, span)| (&**source, span.clone())),
+            show: true,
+            masked: &masked,
+            notes: &self.suggestion.iter().map(|text| format!("help: {text}")).collect::<Vec<_>>(),
+        }
+        .render(color)
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(location) = self.location() {
+            write!(f, "{location}: ")?;
+        }
+        f.write_str(&self.text())?;
+        match &self.suggestion {
+            Some(suggestion) => write!(f, " ({suggestion})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Finding")
+            .field("severity", &self.severity)
+            .field("rule", &self.rule)
+            .field("path", &self.path())
+            .field("message", &self.message)
+            .field("suggestion", &self.suggestion)
+            .field("location", &self.location().map(|location| location.to_string()))
+            .finish()
+    }
+}
+
+/// Everything that is wrong with a configuration, in the order of the files.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    pub(crate) findings: Vec<Finding>,
+    pub(crate) unlisted: usize,
+}
+
+impl Report {
+    /// What was found.
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    /// How many findings were left out for the [limit](crate::Limits::findings).
+    pub fn unlisted(&self) -> usize {
+        self.unlisted
+    }
+
+    /// Whether nothing is an error.
+    pub fn is_ok(&self) -> bool {
+        self.unlisted == 0 && self.findings.iter().all(|finding| finding.severity < Severity::Error)
+    }
+
+    /// All findings with the lines they are about.
+    pub fn render(&self, color: Color) -> String {
+        let mut out: String =
+            self.findings.iter().map(|finding| finding.render(color)).collect::<Vec<_>>().join("\n");
+        if self.unlisted > 0 {
+            out.push_str(&format!("\nand {} more\n", self.unlisted));
+        }
+        out
+    }
+}
+
+/// One line a finding.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, finding) in self.findings.iter().enumerate() {
+            if at > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{}: {finding}", finding.severity.label())?;
+        }
+        match self.unlisted {
+            0 => Ok(()),
+            more => write!(f, "\nand {more} more"),
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! Which keys there can be and of what kind, from a schema, from the type that is loaded, or from the layers.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::{self, DeserializeSeed, Visitor};
+
+use crate::doc::Kind;
+use crate::tree::Value;
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Shape {
+    pub(crate) kind: Option<Kind>,
+    pub(crate) fields: BTreeMap<String, Shape>,
+    /// For a list: of what.
+    pub(crate) items: Option<Box<Shape>>,
+}
+
+/// Types may hold themselves; no configuration goes deeper than this by hand.
+const DEPTH: usize = 8;
+
+impl Shape {
+    /// Adds what another one knows. What is there already stays.
+    pub(crate) fn learn(&mut self, other: Shape) {
+        self.kind = self.kind.or(other.kind);
+        if self.items.is_none() {
+            self.items = other.items;
+        }
+        for (key, shape) in other.fields {
+            self.fields.entry(key).or_default().learn(shape);
+        }
+    }
+
+    pub(crate) fn of_value(value: Value<'_>) -> Shape {
+        let fields = value.entries().map(|(key, value)| (key.to_owned(), Shape::of_value(value))).collect();
+        let kind = Some(value.kind()).filter(|kind| *kind != Kind::Null);
+        Shape { kind, fields, items: None }
+    }
+
+    /// What a schema says of the keys that it names.
+    pub(crate) fn of_schema(schema: &serde_json::Value) -> Shape {
+        of_schema(schema, schema, 0)
+    }
+
+    /// What a type says of itself when it is asked to read nothing.
+    pub(crate) fn of_type<T: for<'de> Deserialize<'de>>() -> Shape {
+        let mut shape = Shape::default();
+        let mut open = vec![Vec::new()];
+        // Each type is asked once for a struct at each path, so this ends; the bound is for types that hold themselves.
+        while let Some(path) = open.pop() {
+            let mut found = Found::default();
+            let _ = T::deserialize(Probe { way: &path, found: &mut found });
+            let place = path.iter().fold(&mut shape, |shape, key: &&'static str| {
+                shape.fields.entry((*key).to_owned()).or_default()
+            });
+            place.kind = found.kind;
+            if found.list {
+                place.items = Some(Box::new(Shape { kind: found.item, ..Shape::default() }));
+            }
+            for field in found.fields {
+                place.fields.entry((*field).to_owned()).or_default();
+                if path.len() < DEPTH {
+                    open.push(path.iter().copied().chain([*field]).collect());
+                }
+            }
+        }
+        shape
+    }
+
+    pub(crate) fn walk(&self, path: &[String]) -> Option<&Shape> {
+        path.iter().try_fold(self, |shape, key| shape.fields.get(key))
+    }
+
+    /// Every path, with the names an environment variable may have for it.
+    pub(crate) fn each(&self, path: &mut Vec<String>, found: &mut dyn FnMut(&[String], &Shape)) {
+        for (key, shape) in &self.fields {
+            path.push(key.clone());
+            found(path, shape);
+            shape.each(path, found);
+            path.pop();
+        }
+    }
+}
+
+fn of_schema(root: &serde_json::Value, schema: &serde_json::Value, depth: usize) -> Shape {
+    let mut shape = Shape::default();
+    if depth > DEPTH {
+        return shape;
+    }
+    shape.kind = match schema["type"].as_str() {
+        Some("string") => Some(Kind::String),
+        Some("integer") => Some(Kind::Integer),
+        Some("number") => Some(Kind::Float),
+        Some("boolean") => Some(Kind::Bool),
+        Some("array") => Some(Kind::Array),
+        Some("object") => Some(Kind::Object),
+        _ => schema["type"].as_array().and_then(|kinds| {
+            let kinds: Vec<_> = kinds.iter().filter(|kind| *kind != "null").cloned().collect();
+            let only = (kinds.len() == 1).then(|| kinds[0].clone())?;
+            of_schema(root, &serde_json::json!({ "type": only }), depth + 1).kind
+        }),
+    };
+    if let Some(fields) = schema["properties"].as_object() {
+        for (key, field) in fields {
+            shape.fields.insert(key.clone(), of_schema(root, field, depth + 1));
+        }
+    }
+    if schema["items"].is_object() {
+        shape.items = Some(Box::new(of_schema(root, &schema["items"], depth + 1)));
+    }
+    if let Some(pointer) = schema["$ref"].as_str().and_then(|reference| reference.strip_prefix('#'))
+        && let Some(target) = root.pointer(pointer)
+    {
+        shape.learn(of_schema(root, target, depth + 1));
+    }
+    for group in ["allOf", "anyOf", "oneOf"] {
+        for part in schema[group].as_array().into_iter().flatten() {
+            shape.learn(of_schema(root, part, depth + 1));
+        }
+    }
+    shape
+}
+
+#[derive(Default)]
+struct Found {
+    kind: Option<Kind>,
+    fields: &'static [&'static str],
+    list: bool,
+    item: Option<Kind>,
+}
+
+/// Reads as a table with one key, the next of the way, and notes what is asked for at its end.
+struct Probe<'w, 'f> {
+    way: &'w [&'static str],
+    found: &'f mut Found,
+}
+
+#[derive(Debug)]
+struct Enough;
+
+impl std::fmt::Display for Enough {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("asked")
+    }
+}
+
+impl std::error::Error for Enough {}
+
+impl de::Error for Enough {
+    fn custom<T: std::fmt::Display>(_: T) -> Self {
+        Enough
+    }
+}
+
+macro_rules! asked {
+    ($($method:ident $kind:expr;)*) => {$(
+        fn $method<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Enough> {
+            if self.way.is_empty() {
+                self.found.kind = $kind;
+            }
+            Err(Enough)
+        }
+    )*};
+}
+
+impl<'de> de::Deserializer<'de> for Probe<'_, '_> {
+    type Error = Enough;
+
+    asked! {
+        deserialize_any None;
+        deserialize_ignored_any None;
+        deserialize_identifier None;
+        deserialize_bool Some(Kind::Bool);
+        deserialize_i8 Some(Kind::Integer);
+        deserialize_i16 Some(Kind::Integer);
+        deserialize_i32 Some(Kind::Integer);
+        deserialize_i64 Some(Kind::Integer);
+        deserialize_i128 Some(Kind::Integer);
+        deserialize_u8 Some(Kind::Integer);
+        deserialize_u16 Some(Kind::Integer);
+        deserialize_u32 Some(Kind::Integer);
+        deserialize_u64 Some(Kind::Integer);
+        deserialize_u128 Some(Kind::Integer);
+        deserialize_f32 Some(Kind::Float);
+        deserialize_f64 Some(Kind::Float);
+        deserialize_char Some(Kind::String);
+        deserialize_str Some(Kind::String);
+        deserialize_string Some(Kind::String);
+        deserialize_bytes None;
+        deserialize_byte_buf None;
+        deserialize_unit None;
+        deserialize_map Some(Kind::Object);
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Enough> {
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Enough> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(self, _: &'static str, _: V) -> Result<V::Value, Enough> {
+        Err(Enough)
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Enough> {
+        if self.way.is_empty() {
+            self.found.kind = Some(Kind::Array);
+            self.found.list = true;
+            let mut item = Found::default();
+            let _ = visitor.visit_seq(One { found: &mut item });
+            self.found.item = item.kind;
+        }
+        Err(Enough)
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Enough> {
+        self.deserialize_seq(visitor)
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: usize,
+        visitor: V,
+    ) -> Result<V::Value, Enough> {
+        self.deserialize_seq(visitor)
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Enough> {
+        match self.way.split_first() {
+            None => {
+                self.found.kind = Some(Kind::Object);
+                self.found.fields = fields;
+                Err(Enough)
+            }
+            Some((key, rest)) => visitor.visit_map(Step { key: Some(key), rest, found: self.found }),
+        }
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, Enough> {
+        if self.way.is_empty() {
+            self.found.kind = Some(Kind::String);
+        }
+        Err(Enough)
+    }
+}
+
+struct One<'f> {
+    found: &'f mut Found,
+}
+
+impl<'de> de::SeqAccess<'de> for One<'_> {
+    type Error = Enough;
+
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Enough> {
+        seed.deserialize(Probe { way: &[], found: self.found }).map(Some)
+    }
+}
+
+struct Step<'w, 'f> {
+    key: Option<&'static str>,
+    rest: &'w [&'static str],
+    found: &'f mut Found,
+}
+
+impl<'de> de::MapAccess<'de> for Step<'_, '_> {
+    type Error = Enough;
+
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Enough> {
+        match self.key.take() {
+            Some(key) => seed.deserialize(de::value::BorrowedStrDeserializer::new(key)).map(Some),
+            None => Err(Enough),
+        }
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Enough> {
+        seed.deserialize(Probe { way: self.rest, found: self.found })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(dead_code, reason = "only their shape is read")]
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Settings {
+        name: String,
+        db: Db,
+        #[serde(rename = "max-retries")]
+        retries: Option<u8>,
+        hosts: Vec<std::net::IpAddr>,
+        next: Option<Box<Settings>>,
+    }
+
+    #[derive(Deserialize)]
+    struct Db {
+        pool_size: u32,
+        ratio: f64,
+    }
+
+    #[test]
+    fn a_type_tells_its_keys_and_their_kinds() {
+        let shape = Shape::of_type::<Settings>();
+        let at = |path: &str| shape.walk(&crate::path::parse(path).unwrap()).and_then(|shape| shape.kind);
+        assert_eq!(at("name"), Some(Kind::String));
+        assert_eq!(at("db.pool_size"), Some(Kind::Integer));
+        assert_eq!(at("db.ratio"), Some(Kind::Float));
+        assert_eq!(at("max-retries"), Some(Kind::Integer));
+        assert_eq!(at("hosts"), Some(Kind::Array));
+        assert_eq!(at("next.next.db"), Some(Kind::Object));
+        assert_eq!(at("retries"), None);
+    }
+}

@@ -1,0 +1,416 @@
+//! Typed reading, with the path and place of what is wrong.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde::de::value::{BorrowedStrDeserializer, StrDeserializer};
+use serde::de::{self, DeserializeSeed, IntoDeserializer as _, Unexpected, Visitor};
+
+use super::{Ref, Value};
+use crate::doc::{Kind, Node, Payload};
+use crate::error::{Error, ErrorKind, Result};
+use crate::path::Dotted;
+use crate::source::Source;
+
+/// A key that the type which was read does not have.
+pub(crate) struct Unknown {
+    pub(crate) path: Vec<String>,
+    pub(crate) place: (Arc<Source>, Range<usize>),
+    /// What it has instead.
+    pub(crate) known: &'static [&'static str],
+}
+
+/// Makes a `T`, and lists the keys that `T` passed over.
+pub(crate) fn extract<'a, T: Deserialize<'a>>(value: Value<'a>) -> Result<(T, Vec<Unknown>)> {
+    let unknown = RefCell::new(Vec::new());
+    let reader = De { value, way: &Way::Root, known: &[], unknown: &unknown };
+    match T::deserialize(reader) {
+        Ok(typed) => Ok((typed, unknown.into_inner())),
+        Err(Wrong { mut path, message, at }) => {
+            path.reverse();
+            let found = at.map_or(value, |at| value.tree.value(at));
+            let (source, span) = found.place();
+            let secret = found.is_secret();
+            let message = if secret { "not of the type that is read".to_owned() } else { message };
+            let mut error = Error::new(ErrorKind::Type, message).at(&source, span);
+            if secret {
+                error = error.without_frame();
+            }
+            Err(if path.is_empty() { error } else { error.in_path(Dotted(&path)) })
+        }
+    }
+}
+
+/// The way from the root to a value, on the stack: it costs nothing until someone asks.
+enum Way<'w> {
+    Root,
+    Key(&'w Way<'w>, &'w str),
+    Item(&'w Way<'w>, usize),
+}
+
+impl Way<'_> {
+    fn collect(&self, out: &mut Vec<String>) {
+        match self {
+            Way::Root => {}
+            Way::Key(before, key) => {
+                before.collect(out);
+                out.push((*key).to_owned());
+            }
+            Way::Item(before, position) => {
+                before.collect(out);
+                out.push(position.to_string());
+            }
+        }
+    }
+}
+
+/// An error on its way up, picking up its path.
+#[derive(Debug)]
+struct Wrong {
+    message: String,
+    at: Option<Ref>,
+    path: Vec<String>,
+}
+
+impl Wrong {
+    fn through(mut self, at: Ref, segment: impl ToString) -> Wrong {
+        self.at.get_or_insert(at);
+        self.path.push(segment.to_string());
+        self
+    }
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Wrong {}
+
+impl de::Error for Wrong {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Wrong { message: message.to_string(), at: None, path: Vec::new() }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct De<'a, 'w> {
+    value: Value<'a>,
+    way: &'w Way<'w>,
+    /// The fields of the struct that this is in.
+    known: &'static [&'static str],
+    unknown: &'w RefCell<Vec<Unknown>>,
+}
+
+impl<'a> De<'a, '_> {
+    /// The text of a value that may be read as another kind: an environment variable of no known type.
+    fn loose(&self) -> Option<&'a str> {
+        self.value.node().is_some_and(Node::is_loose).then(|| self.value.as_str())?.map(str::trim)
+    }
+
+    fn unexpected(&self) -> Unexpected<'a> {
+        match self.value.payload() {
+            Payload::Null => Unexpected::Other("null"),
+            Payload::Bool(value) => Unexpected::Bool(value),
+            Payload::Int(value) => Unexpected::Signed(value),
+            Payload::Uint(value) => Unexpected::Unsigned(value),
+            Payload::Float(value) => Unexpected::Float(value),
+            Payload::Text(_) => Unexpected::Str(self.value.as_str().unwrap_or_default()),
+            Payload::Array(_) => Unexpected::Other("an array"),
+            Payload::Object(_) => Unexpected::Other("a table"),
+        }
+    }
+}
+
+macro_rules! numbers {
+    ($($method:ident)*) => {$(
+        fn $method<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Wrong> {
+            if let Some(text) = self.loose() {
+                if let Ok(value) = text.parse::<i64>() {
+                    return visitor.visit_i64(value);
+                }
+                if let Ok(value) = text.parse::<u64>() {
+                    return visitor.visit_u64(value);
+                }
+                if let Some(value) = text.parse::<f64>().ok().filter(|value| value.is_finite()) {
+                    return visitor.visit_f64(value);
+                }
+            }
+            self.deserialize_any(visitor)
+        }
+    )*};
+}
+
+impl<'a> de::Deserializer<'a> for De<'a, '_> {
+    type Error = Wrong;
+
+    fn deserialize_any<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Wrong> {
+        match self.value.payload() {
+            Payload::Null => visitor.visit_unit(),
+            Payload::Bool(value) => visitor.visit_bool(value),
+            Payload::Int(value) => visitor.visit_i64(value),
+            Payload::Uint(value) => visitor.visit_u64(value),
+            Payload::Float(value) => visitor.visit_f64(value),
+            Payload::Text(_) => visitor.visit_borrowed_str(self.value.as_str().unwrap_or_default()),
+            Payload::Array(_) => {
+                let mut items = Items { of: self, next: 0, count: self.value.len() };
+                let made = visitor.visit_seq(&mut items)?;
+                if items.next < items.count {
+                    return Err(de::Error::invalid_length(items.count, &"fewer items"));
+                }
+                Ok(made)
+            }
+            Payload::Object(_) => visitor.visit_map(Entries { of: self, next: 0, current: None, known: &[] }),
+        }
+    }
+
+    fn deserialize_bool<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Wrong> {
+        match self.loose().map(str::to_ascii_lowercase).as_deref() {
+            Some("true") => visitor.visit_bool(true),
+            Some("false") => visitor.visit_bool(false),
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
+    numbers! {
+        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
+        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128
+        deserialize_f32 deserialize_f64
+    }
+
+    fn deserialize_option<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Wrong> {
+        match self.value.kind() {
+            Kind::Null => visitor.visit_none(),
+            _ => visitor.visit_some(self),
+        }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'a>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Wrong> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_struct<V: Visitor<'a>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Wrong> {
+        match self.value.payload() {
+            Payload::Object(_) => {
+                visitor.visit_map(Entries { of: self, next: 0, current: None, known: fields })
+            }
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
+    fn deserialize_enum<V: Visitor<'a>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Wrong> {
+        match self.value.payload() {
+            Payload::Text(_) => {
+                visitor.visit_enum(BorrowedStrDeserializer::new(self.value.as_str().unwrap_or_default()))
+            }
+            Payload::Object(children) if children.count == 1 => {
+                let (key, value) =
+                    self.value.entries().next().ok_or_else(|| de::Error::custom("no variant"))?;
+                visitor.visit_enum(Variant { of: self, key, value })
+            }
+            _ => {
+                Err(de::Error::invalid_type(self.unexpected(), &"a variant: a string, or a table of one key"))
+            }
+        }
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Wrong> {
+        if !self.known.is_empty() {
+            let mut path = Vec::new();
+            self.way.collect(&mut path);
+            let place = self.value.key_place();
+            self.unknown.borrow_mut().push(Unknown { path, place, known: self.known });
+        }
+        visitor.visit_unit()
+    }
+
+    serde::forward_to_deserialize_any! {
+        <W: Visitor<'a>>
+        char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map identifier
+    }
+}
+
+struct Items<'a, 'w> {
+    of: De<'a, 'w>,
+    next: usize,
+    count: usize,
+}
+
+impl<'a> de::SeqAccess<'a> for &mut Items<'a, '_> {
+    type Error = Wrong;
+
+    fn next_element_seed<S: DeserializeSeed<'a>>(&mut self, seed: S) -> Result<Option<S::Value>, Wrong> {
+        let Some(value) = self.of.value.item(self.next) else { return Ok(None) };
+        let position = self.next;
+        self.next += 1;
+        let way = Way::Item(self.of.way, position);
+        let reader = De { value, way: &way, known: &[], unknown: self.of.unknown };
+        seed.deserialize(reader).map(Some).map_err(|wrong| wrong.through(value.named, position))
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.count - self.next)
+    }
+}
+
+struct Entries<'a, 'w> {
+    of: De<'a, 'w>,
+    next: u32,
+    current: Option<Value<'a>>,
+    known: &'static [&'static str],
+}
+
+impl<'a> de::MapAccess<'a> for Entries<'a, '_> {
+    type Error = Wrong;
+
+    fn next_key_seed<S: DeserializeSeed<'a>>(&mut self, seed: S) -> Result<Option<S::Value>, Wrong> {
+        let value = self.of.value;
+        let Payload::Object(children) = value.payload() else { return Ok(None) };
+        if self.next == children.count {
+            return Ok(None);
+        }
+        let entry = value.tree.value(value.tree.child(value.at, children, self.next));
+        self.next += 1;
+        self.current = Some(entry);
+        let key = entry.key();
+        seed.deserialize(Key(key)).map(Some).map_err(|wrong| wrong.through(entry.named, key))
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'a>>(&mut self, seed: S) -> Result<S::Value, Wrong> {
+        let Some(value) = self.current.take() else {
+            return Err(de::Error::custom("a value before its key"));
+        };
+        let key = value.key();
+        let way = Way::Key(self.of.way, key);
+        let reader = De { value, way: &way, known: self.known, unknown: self.of.unknown };
+        seed.deserialize(reader).map_err(|wrong| wrong.through(value.named, key))
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.of.value.len() - self.next as usize)
+    }
+}
+
+/// A key of a table, which a map may want as a number or a boolean.
+struct Key<'a>(&'a str);
+
+macro_rules! parsed_keys {
+    ($($method:ident $visit:ident)*) => {$(
+        fn $method<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Wrong> {
+            match self.0.parse() {
+                Ok(value) => visitor.$visit(value),
+                Err(_) => visitor.visit_borrowed_str(self.0),
+            }
+        }
+    )*};
+}
+
+impl<'a> de::Deserializer<'a> for Key<'a> {
+    type Error = Wrong;
+
+    fn deserialize_any<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Wrong> {
+        visitor.visit_borrowed_str(self.0)
+    }
+
+    parsed_keys! {
+        deserialize_bool visit_bool
+        deserialize_i8 visit_i8 deserialize_i16 visit_i16 deserialize_i32 visit_i32 deserialize_i64 visit_i64
+        deserialize_u8 visit_u8 deserialize_u16 visit_u16 deserialize_u32 visit_u32 deserialize_u64 visit_u64
+    }
+
+    fn deserialize_option<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Wrong> {
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'a>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Wrong> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_enum<V: Visitor<'a>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Wrong> {
+        visitor.visit_enum(BorrowedStrDeserializer::new(self.0))
+    }
+
+    serde::forward_to_deserialize_any! {
+        <W: Visitor<'a>>
+        i128 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
+        tuple_struct map struct identifier ignored_any
+    }
+}
+
+struct Variant<'a, 'w> {
+    of: De<'a, 'w>,
+    key: &'a str,
+    value: Value<'a>,
+}
+
+impl<'a, 'w> de::EnumAccess<'a> for Variant<'a, 'w> {
+    type Error = Wrong;
+    type Variant = Variant<'a, 'w>;
+
+    fn variant_seed<S: DeserializeSeed<'a>>(self, seed: S) -> Result<(S::Value, Self), Wrong> {
+        let key: StrDeserializer<'_, Wrong> = self.key.into_deserializer();
+        match seed.deserialize(key) {
+            Ok(variant) => Ok((variant, self)),
+            Err(wrong) => Err(wrong.through(self.value.named, self.key)),
+        }
+    }
+}
+
+impl<'a> Variant<'a, '_> {
+    fn read<T>(self, read: impl FnOnce(De<'a, '_>) -> Result<T, Wrong>) -> Result<T, Wrong> {
+        let way = Way::Key(self.of.way, self.key);
+        let reader = De { value: self.value, way: &way, known: &[], unknown: self.of.unknown };
+        read(reader).map_err(|wrong| wrong.through(self.value.named, self.key))
+    }
+}
+
+impl<'a> de::VariantAccess<'a> for Variant<'a, '_> {
+    type Error = Wrong;
+
+    fn unit_variant(self) -> Result<(), Wrong> {
+        self.read(|reader| <()>::deserialize(reader))
+    }
+
+    fn newtype_variant_seed<S: DeserializeSeed<'a>>(self, seed: S) -> Result<S::Value, Wrong> {
+        self.read(|reader| seed.deserialize(reader))
+    }
+
+    fn tuple_variant<V: Visitor<'a>>(self, _: usize, visitor: V) -> Result<V::Value, Wrong> {
+        self.read(|reader| de::Deserializer::deserialize_any(reader, visitor))
+    }
+
+    fn struct_variant<V: Visitor<'a>>(
+        self,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Wrong> {
+        self.read(|reader| de::Deserializer::deserialize_struct(reader, "", fields, visitor))
+    }
+}

@@ -1,0 +1,208 @@
+use std::collections::HashMap;
+
+use crate::doc::Kind;
+use crate::path;
+use crate::report::{Finding, Severity};
+use crate::tree::{Tree, Value};
+
+/// A check that a schema cannot express.
+///
+/// Implemented by applications. It is called with the whole configuration on every load and reload, from whichever
+/// thread loads, so it must not block. A rule that panics is reported as a finding and stops nothing else. What it
+/// says is shown to people: it must not repeat secrets.
+///
+/// ```
+/// use swarm_config::{Finding, Rule, Severity, Tree};
+///
+/// struct PoolFits;
+///
+/// impl Rule for PoolFits {
+///     fn name(&self) -> &str {
+///         "pool-fits"
+///     }
+///
+///     fn check(&self, config: &Tree) -> Vec<Finding> {
+///         let at = |path| config.get(path).and_then(|value| value.as_u64()).unwrap_or(0);
+///         match at("db.pool_size") > at("db.max_connections") {
+///             true => vec![Finding::new(Severity::Error, "db.pool_size", "larger than db.max_connections")],
+///             false => vec![],
+///         }
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(message = "`{Self}` is no rule", note = "implement `name` and `check`")]
+pub trait Rule: Send + Sync + 'static {
+    /// The name under which findings are reported, disabled and weighed.
+    fn name(&self) -> &str;
+
+    /// Everything that is wrong. A location is added to each finding by its path.
+    fn check(&self, config: &Tree) -> Vec<Finding>;
+}
+
+/// A [`Rule`]: values at one place name keys at another.
+///
+/// ```
+/// use swarm_config::{ConfigValidator, References};
+///
+/// let validator = ConfigValidator::builder()
+///     .rule(References::new("workflows.*.agent", "agents"))
+///     .rule(References::new("tasks.*.depends_on", "tasks").acyclic())
+///     .build()?;
+/// # Ok::<(), swarm_config::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct References {
+    from: String,
+    to: String,
+    acyclic: bool,
+}
+
+impl References {
+    /// Texts at `from`, or in a list there, name keys of the table at `to`. `*` in `from` stands for any one key.
+    pub fn new(from: impl Into<String>, to: impl Into<String>) -> References {
+        References { from: from.into(), to: to.into(), acyclic: false }
+    }
+
+    /// Refuses rings: `from` lies below the entries of `to`, and no entry leads back to itself.
+    #[must_use]
+    pub fn acyclic(mut self) -> References {
+        self.acyclic = true;
+        self
+    }
+}
+
+impl Rule for References {
+    fn name(&self) -> &str {
+        "references"
+    }
+
+    fn check(&self, config: &Tree) -> Vec<Finding> {
+        let (Ok(from), Ok(to)) = (path::parse(&self.from), path::parse(&self.to)) else {
+            return vec![Finding::new(
+                Severity::Error,
+                "",
+                format!("`{}` or `{}` is no path", self.from, self.to),
+            )];
+        };
+        let target = config.walk(&to);
+        let known: Vec<&str> =
+            target.into_iter().flat_map(|target| target.entries()).map(|(key, _)| key).collect();
+        let mut findings = Vec::new();
+        let mut edges: HashMap<String, Vec<(String, Vec<String>)>> = HashMap::new();
+        each(config.root(), &from, &mut Vec::new(), &mut |path, value| {
+            let Some(name) = value.as_str().filter(|_| !value.is_secret()) else { return };
+            if !known.contains(&name) {
+                let message = format!("names `{}`, which is not in `{}`", crate::doc::shorten(name), self.to);
+                let mut finding = Finding::new(Severity::Error, "", message);
+                finding.path = path.to_vec();
+                finding.suggestion = crate::loader::nearest(name, known.iter().copied())
+                    .map(|near| format!("did you mean `{near}`?"));
+                findings.push(finding);
+            }
+            if path.starts_with(&to)
+                && let Some(entry) = path.get(to.len())
+            {
+                edges.entry(entry.clone()).or_default().push((name.to_owned(), path.to_vec()));
+            }
+        });
+        if self.acyclic {
+            findings.extend(rings(&edges));
+        }
+        findings
+    }
+}
+
+/// Calls `found` for each text that a pattern names, and for those in a list there.
+fn each(
+    value: Value<'_>,
+    pattern: &[String],
+    path: &mut Vec<String>,
+    found: &mut dyn FnMut(&[String], Value<'_>),
+) {
+    let Some((part, rest)) = pattern.split_first() else {
+        match value.kind() {
+            Kind::Array => {
+                for (position, item) in value.items().enumerate() {
+                    path.push(position.to_string());
+                    found(path, item);
+                    path.pop();
+                }
+            }
+            _ => found(path, value),
+        }
+        return;
+    };
+    let mut below = |key: &str, child: Value<'_>| {
+        path.push(key.to_owned());
+        each(child, rest, path, found);
+        path.pop();
+    };
+    if part == "*" {
+        value.entries().for_each(|(key, child)| below(key, child));
+        value.items().enumerate().for_each(|(position, item)| below(&position.to_string(), item));
+    } else if let Some(child) = value.child(part) {
+        below(part, child);
+    }
+}
+
+/// One finding for each ring, at the reference that closes it.
+fn rings(edges: &HashMap<String, Vec<(String, Vec<String>)>>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut done: HashMap<&str, bool> = HashMap::new();
+    let mut names: Vec<&String> = edges.keys().collect();
+    names.sort();
+    for start in names {
+        // The way from `start`, with how many of each entry's references were followed.
+        let mut way: Vec<(&str, usize)> = vec![(start, 0)];
+        if done.contains_key(start.as_str()) {
+            continue;
+        }
+        done.insert(start, false);
+        while let Some((entry, next)) = way.last_mut() {
+            let (entry, at) = (*entry, *next);
+            *next += 1;
+            match edges.get(entry).and_then(|edges| edges.get(at)) {
+                None => {
+                    done.insert(entry, true);
+                    way.pop();
+                }
+                Some((to, path)) => match done.get(to.as_str()) {
+                    Some(true) => {}
+                    Some(false) => {
+                        let from = way.iter().position(|(entry, _)| entry == to).unwrap_or(0);
+                        let ring: Vec<&str> = way[from..].iter().map(|(entry, _)| *entry).collect();
+                        let message = format!("leads back to itself: {} -> {to}", ring.join(" -> "));
+                        let mut finding = Finding::new(Severity::Error, "", message);
+                        finding.path = path.clone();
+                        findings.push(finding);
+                    }
+                    None => {
+                        done.insert(to, false);
+                        way.push((to, 0));
+                    }
+                },
+            }
+        }
+    }
+    findings
+}
+
+/// A finding in place of what a rule that panicked would have said.
+pub(super) fn contained(rule: &dyn Rule, config: &Tree) -> Vec<Finding> {
+    let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let mut findings = rule.check(config);
+        for finding in &mut findings {
+            if finding.rule.is_empty() {
+                finding.rule = rule.name().to_owned();
+            }
+        }
+        findings
+    }));
+    checked.unwrap_or_else(|_| {
+        let name = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| rule.name().to_owned()));
+        let name = name.unwrap_or_else(|_| "a rule".into());
+        let mut finding = Finding::new(Severity::Error, "", format!("the rule `{name}` panicked"));
+        finding.rule = name;
+        vec![finding]
+    })
+}

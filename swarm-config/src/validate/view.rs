@@ -1,0 +1,248 @@
+//! Our tree as jsonschema sees it, without a copy and within a budget of steps.
+
+use std::borrow::Cow;
+use std::cell::Cell;
+
+use jsonschema::JsonType;
+use jsonschema::json::{Array, Json, Node, NodeIdentity, Object, cmp, unique};
+use serde_json::{Number, Value as Json_};
+
+use crate::doc::Payload;
+use crate::tree::Value;
+
+thread_local! {
+    static STEPS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Unwound with when the budget is spent. Not a panic: no hook hears of it.
+struct Spent;
+
+/// Runs a validation that looks at values at most `steps` times. `None` if that is not enough.
+pub(super) fn within<T>(steps: u64, work: impl FnOnce() -> T) -> Option<T> {
+    STEPS.set(steps);
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
+        Ok(done) => Some(done),
+        Err(unwound) if unwound.is::<Spent>() => None,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+#[inline]
+fn step() {
+    let left = STEPS.get();
+    if left == 0 {
+        std::panic::resume_unwind(Box::new(Spent));
+    }
+    STEPS.set(left - 1);
+}
+
+pub(super) struct TreeJson;
+
+#[derive(Clone, Copy)]
+pub(super) enum View<'a> {
+    Value(Value<'a>),
+    /// The name of a property, which `propertyNames` looks at.
+    Name(&'a str),
+}
+
+impl View<'_> {
+    fn payload(&self) -> Option<Payload> {
+        step();
+        match self {
+            View::Value(value) => Some(value.payload()),
+            View::Name(_) => None,
+        }
+    }
+}
+
+impl Json for TreeJson {
+    type Node<'a> = View<'a>;
+    type PreparedKey = Box<str>;
+    type StringBuffer = String;
+
+    fn prepare_key(key: &str) -> Box<str> {
+        key.into()
+    }
+
+    fn with_string_node<T>(buffer: &mut String, string: &str, f: impl FnOnce(View<'_>) -> T) -> T {
+        buffer.clear();
+        buffer.push_str(string);
+        f(View::Name(buffer))
+    }
+}
+
+/// The value as JSON, secrets as they are: for comparisons, never for messages.
+fn raw(value: Value<'_>) -> Json_ {
+    match value.payload() {
+        Payload::Null => Json_::Null,
+        Payload::Bool(value) => Json_::Bool(value),
+        Payload::Text(_) => Json_::from(value.as_str().unwrap_or_default()),
+        Payload::Array(_) => value.items().map(raw).collect(),
+        Payload::Object(_) => {
+            Json_::Object(value.entries().map(|(key, value)| (key.to_owned(), raw(value))).collect())
+        }
+        payload => number(payload).map_or(Json_::Null, Json_::Number),
+    }
+}
+
+fn number(payload: Payload) -> Option<Number> {
+    match payload {
+        Payload::Int(value) => Some(value.into()),
+        Payload::Uint(value) => Some(value.into()),
+        Payload::Float(value) => Number::from_f64(value),
+        _ => None,
+    }
+}
+
+fn equals(value: Value<'_>, expected: &Json_) -> bool {
+    step();
+    match (value.payload(), expected) {
+        (Payload::Null, Json_::Null) => true,
+        (Payload::Bool(value), Json_::Bool(expected)) => value == *expected,
+        (Payload::Text(_), Json_::String(expected)) => value.as_str() == Some(expected),
+        (Payload::Array(_), Json_::Array(expected)) => {
+            value.len() == expected.len()
+                && value.items().zip(expected).all(|(value, expected)| equals(value, expected))
+        }
+        (Payload::Object(_), Json_::Object(expected)) => {
+            value.len() == expected.len()
+                && value
+                    .entries()
+                    .all(|(key, value)| expected.get(key).is_some_and(|expected| equals(value, expected)))
+        }
+        (payload, Json_::Number(_)) => {
+            number(payload).is_some_and(|number| cmp::equal(&Json_::Number(number), expected))
+        }
+        _ => false,
+    }
+}
+
+impl<'a> Node<'a, TreeJson> for View<'a> {
+    type Object = Value<'a>;
+    type Array = Value<'a>;
+    type Number = Number;
+
+    fn as_object(&self) -> Option<Value<'a>> {
+        match (self.payload(), self) {
+            (Some(Payload::Object(_)), View::Value(value)) => Some(*value),
+            _ => None,
+        }
+    }
+
+    fn as_array(&self) -> Option<Value<'a>> {
+        match (self.payload(), self) {
+            (Some(Payload::Array(_)), View::Value(value)) => Some(*value),
+            _ => None,
+        }
+    }
+
+    fn as_string(&self) -> Option<Cow<'a, str>> {
+        step();
+        match self {
+            View::Value(value) => value.as_str().map(Cow::Borrowed),
+            View::Name(name) => Some(Cow::Borrowed(name)),
+        }
+    }
+
+    fn as_number(&self) -> Option<Number> {
+        number(self.payload()?)
+    }
+
+    fn as_boolean(&self) -> Option<bool> {
+        match self.payload() {
+            Some(Payload::Bool(value)) => Some(value),
+            _ => None,
+        }
+    }
+
+    fn is_null(&self) -> bool {
+        self.payload() == Some(Payload::Null)
+    }
+
+    fn is_number(&self) -> bool {
+        matches!(self.payload(), Some(Payload::Int(_) | Payload::Uint(_) | Payload::Float(_)))
+    }
+
+    fn json_type(&self) -> JsonType {
+        match self.payload() {
+            None | Some(Payload::Text(_)) => JsonType::String,
+            Some(Payload::Null) => JsonType::Null,
+            Some(Payload::Bool(_)) => JsonType::Boolean,
+            Some(Payload::Int(_) | Payload::Uint(_) | Payload::Float(_)) => JsonType::Number,
+            Some(Payload::Array(_)) => JsonType::Array,
+            Some(Payload::Object(_)) => JsonType::Object,
+        }
+    }
+
+    fn equals_value(&self, expected: &Json_) -> bool {
+        match self {
+            View::Value(value) => equals(*value, expected),
+            View::Name(name) => expected.as_str() == Some(name),
+        }
+    }
+
+    /// Goes into errors only, whose messages show neither containers nor secrets.
+    fn to_value(&self) -> Cow<'a, Json_> {
+        Cow::Owned(match self {
+            View::Name(name) => Json_::from(*name),
+            View::Value(value) if value.is_secret() => Json_::Null,
+            View::Value(value) => match value.payload() {
+                Payload::Array(_) | Payload::Object(_) => Json_::Null,
+                _ => raw(*value),
+            },
+        })
+    }
+
+    fn identity(&self) -> Option<NodeIdentity> {
+        match self {
+            View::Value(value) => {
+                let (address, tag) = value.identity();
+                Some(NodeIdentity::tagged(address, tag))
+            }
+            View::Name(_) => None,
+        }
+    }
+}
+
+impl<'a> Object<'a, TreeJson> for Value<'a> {
+    type Node = View<'a>;
+    type MemberName = &'a str;
+    type MembersIter = Box<dyn Iterator<Item = (&'a str, View<'a>)> + 'a>;
+
+    fn len(&self) -> usize {
+        Value::len(*self)
+    }
+
+    fn get(&self, key: &Box<str>) -> Option<View<'a>> {
+        step();
+        Value::get(*self, key).map(View::Value)
+    }
+
+    fn members(&self) -> Self::MembersIter {
+        Box::new(self.entries().map(|(key, value)| {
+            step();
+            (key, View::Value(value))
+        }))
+    }
+}
+
+impl<'a> Array<'a, TreeJson> for Value<'a> {
+    type Node = View<'a>;
+    type ElementsIter = Box<dyn Iterator<Item = View<'a>> + 'a>;
+
+    fn len(&self) -> usize {
+        Value::len(*self)
+    }
+
+    fn elements(&self) -> Self::ElementsIter {
+        Box::new(self.items().map(|item| {
+            step();
+            View::Value(item)
+        }))
+    }
+
+    fn is_unique(&self) -> bool {
+        let values: Vec<Cow<'_, Json_>> = self.items().map(|item| Cow::Owned(raw(item))).collect();
+        unique::is_unique(&values)
+    }
+}

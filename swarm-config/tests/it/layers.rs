@@ -1,0 +1,299 @@
+use std::fs;
+
+use serde::Deserialize;
+use serde_json::json;
+use swarm_config::{Color, ConfigHierarchy, ConfigLoader, Effect, ErrorKind, Format, Limits, Tree};
+
+#[derive(Debug, Deserialize, PartialEq)]
+struct Settings {
+    db: Db,
+    #[serde(default)]
+    hosts: Vec<String>,
+    #[serde(default)]
+    labels: std::collections::BTreeMap<String, String>,
+}
+
+#[derive(Debug, Deserialize, PartialEq)]
+struct Db {
+    pool_size: u32,
+    url: String,
+    #[serde(default)]
+    tls: bool,
+}
+
+const BASE: &str = "[db]\npool_size = 5\nurl = 'postgres://localhost'\n";
+
+fn base() -> ConfigLoader {
+    ConfigLoader::new().text("base.toml", Format::Toml, BASE)
+}
+
+#[test]
+fn variables_find_their_keys_by_the_type_that_is_loaded() {
+    let config = base()
+        .env_from(
+            "APP",
+            [
+                ("APP_DB_POOL_SIZE", "20"),
+                ("APP_DB_TLS", "true"),
+                ("APP_HOSTS", "a, b"),
+                ("APP_LABELS__TEAM", "7"),
+                ("OTHER", "x"),
+            ],
+        )
+        .load::<Settings>()
+        .unwrap();
+    let settings = config.get();
+    assert_eq!((settings.db.pool_size, settings.db.tls), (20, true));
+    assert_eq!(settings.hosts, ["a", "b"]);
+    assert_eq!(settings.labels["team"], "7");
+    assert!(config.get().warnings().findings().is_empty());
+    assert_eq!(
+        config.explain("db.pool_size").unwrap().to_string(),
+        "db.pool_size = 20\n  -> environment variable APP_DB_POOL_SIZE: 20\n     base.toml:2:13: 5"
+    );
+}
+
+#[test]
+fn a_variable_without_a_key_is_told_with_the_nearest() {
+    let loader = base().env_from("APP", [("APP_DB_POOLSIZE", "20")]);
+    let config = loader.load::<Settings>().unwrap();
+    assert_eq!(config.get().db.pool_size, 5);
+    assert_eq!(
+        config.get().warnings().to_string(),
+        "warning: environment variable APP_DB_POOLSIZE: no key is known for APP_DB_POOLSIZE (did you mean APP_DB_POOL_SIZE?)"
+    );
+    assert_eq!(loader.deny_unknown_keys().load::<Settings>().unwrap_err().kind(), ErrorKind::Invalid);
+}
+
+#[test]
+fn a_variable_that_may_stand_for_two_keys_is_refused() {
+    let error = ConfigLoader::new()
+        .text("a.json", Format::Json, r#"{"db": {"pool_size": 1}, "db_pool": {"size": 2}}"#)
+        .env_from("APP", [("APP_DB_POOL_SIZE", "3")])
+        .tree()
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Ambiguous);
+    assert!(error.to_string().contains("`db.pool_size` and for `db_pool.size`"), "{error}");
+}
+
+#[test]
+fn a_wrong_variable_is_named_in_the_error() {
+    let error = base().env_from("APP", [("APP_DB_POOL_SIZE", "many")]).load::<Settings>().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "environment variable APP_DB_POOL_SIZE: db.pool_size: invalid type: string \"many\", expected u32"
+    );
+}
+
+#[test]
+fn overrides_are_typed_by_the_key() {
+    let tree = base()
+        .set("db.pool_size=7")
+        .set("db.url=5")
+        .set(r#"hosts=["x"]"#)
+        .set("new.key=true")
+        .tree()
+        .unwrap();
+    assert_eq!(
+        tree.to_json(),
+        json!({"db": {"pool_size": 7, "url": "5"}, "hosts": ["x"], "new": {"key": true}})
+    );
+    for wrong in ["db", "=3", "a..b=1"] {
+        assert_eq!(base().set(wrong).tree().unwrap_err().kind(), ErrorKind::InvalidInput, "{wrong}");
+    }
+}
+
+#[cfg(feature = "figment")]
+#[test]
+fn a_figment_provider_is_a_layer() {
+    use figment::providers::Serialized;
+    let config = base().provider(Serialized::default("db.pool_size", 9)).load::<Settings>().unwrap();
+    assert_eq!(config.get().db.pool_size, 9);
+    assert!(config.explain("db.pool_size").unwrap().layers()[0].wins());
+}
+
+#[test]
+fn values_in_code_are_a_layer() {
+    let config = ConfigLoader::new()
+        .values("defaults", &json!({"db": {"pool_size": 1, "url": "u"}}))
+        .set("db.pool_size=2")
+        .load::<Settings>()
+        .unwrap();
+    let explained = config.explain("db.pool_size").unwrap();
+    assert_eq!(explained.layers()[1].location().to_string(), "defaults");
+    assert_eq!(explained.layers().iter().map(|layer| layer.wins()).collect::<Vec<_>>(), [true, false]);
+}
+
+#[test]
+fn a_type_error_has_path_place_and_line() {
+    let error = ConfigLoader::new()
+        .text("app.yaml", Format::Yaml, "db:\n  pool_size: lots\n  url: u\n")
+        .load::<Settings>()
+        .unwrap_err();
+    assert_eq!((error.kind(), error.path()), (ErrorKind::Type, Some("db.pool_size")));
+    assert_eq!(
+        error.render(Color::Never),
+        "error: db.pool_size: invalid type: string \"lots\", expected u32\n --> app.yaml:2:14\n  |\n2 |   pool_size: lots\n  |              ^^^^\n"
+    );
+}
+
+#[test]
+fn unknown_keys_are_told_with_the_nearest() {
+    let config = base().text("over.toml", Format::Toml, "[db]\npool_sizes = 1\n").load::<Settings>().unwrap();
+    assert_eq!(
+        config.get().warnings().to_string(),
+        "warning: over.toml:2:1: db.pool_sizes: the key `pool_sizes` is known to nobody (did you mean `pool_size`?)"
+    );
+}
+
+#[test]
+fn a_hierarchy_has_base_parents_environment_and_local_layers() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    write("base.toml", "a = 1\nb = 1\nc = 1\nd = 1\n");
+    write("production.yaml", "b: 2\nc: 2\nd: 2\n");
+    write("staging/10-first.toml", "c = 3\nd = 3\n");
+    write("staging/20-second.json", r#"{"e": 3}"#);
+    write("staging/README.md", "no layer");
+    write("local.toml", "d = 4\n");
+    let layers = ConfigHierarchy::new(folder.path(), "staging").parent("staging", "production");
+    let tree = ConfigLoader::new().layers(layers).tree().unwrap();
+    assert_eq!(tree.to_json(), json!({"a": 1, "b": 2, "c": 3, "d": 4, "e": 3}));
+
+    let missing = ConfigLoader::new().hierarchy(folder.path(), "prodution").tree().unwrap_err();
+    assert_eq!(missing.kind(), ErrorKind::NotFound);
+    assert!(missing.to_string().contains("there is production, staging"), "{missing}");
+    let ring = ConfigHierarchy::new(folder.path(), "a").parent("a", "b").parent("b", "a");
+    assert_eq!(ConfigLoader::new().layers(ring).tree().unwrap_err().kind(), ErrorKind::InvalidInput);
+    write("production.toml", "");
+    let twice = ConfigLoader::new().hierarchy(folder.path(), "production").tree().unwrap_err();
+    assert!(twice.to_string().contains("is there twice"), "{twice}");
+    assert_eq!(
+        ConfigLoader::new().hierarchy(folder.path(), "../x").tree().unwrap_err().kind(),
+        ErrorKind::InvalidInput
+    );
+}
+
+#[test]
+fn references_are_replaced_and_explained() {
+    let text = r#"
+host = "example.org"
+port = 8080
+url = "http://${host}:${port}/"
+again = "${port}"
+plain = "$${host}"
+user = "${env:WHO:-nobody}"
+copy = "${db}"
+[db]
+name = "${host}-db"
+"#;
+    let loader = ConfigLoader::new().text("a.toml", Format::Toml, text).env_from("X", [("HOME", "h")]);
+    let config = loader.load::<serde_json::Value>().unwrap();
+    assert_eq!(
+        *config.get(),
+        json!({"host": "example.org", "port": 8080, "url": "http://example.org:8080/", "again": 8080,
+            "plain": "${host}", "user": "nobody", "copy": {"name": "example.org-db"}, "db": {"name": "example.org-db"}})
+    );
+    let explained = config.explain("url").unwrap();
+    assert_eq!(explained.layers()[0].value(), &json!("http://${host}:${port}/"));
+    assert_eq!(explained.references().iter().map(|why| why.path()).collect::<Vec<_>>(), ["host", "port"]);
+    assert_eq!(explained.references()[1].layers()[0].location().line(), Some(3));
+    assert_eq!(config.get().tree().get("url").unwrap().location().line(), Some(4));
+}
+
+#[test]
+fn references_that_lead_nowhere_or_back_are_errors() {
+    for (text, part) in [
+        ("a = '${b}'\nb = '${c}'\nc = '${a}'", "a -> b -> c -> a"),
+        ("a = '${a}'", "refers back to itself: a -> a"),
+        ("[t]\na = '${t}'", "it is in `t`"),
+        ("a = '${b}'\n[b]\nc = '${d}'\n[d]\ne = 1", "stands for a table too"),
+        ("a = '${nope}'", "there is no `nope`"),
+        ("a = '${env:NOPE}'", "NOPE is not set"),
+        ("a = '${open'", "without its `}`"),
+        ("a = '${}'", "names nothing"),
+        ("a = '${vault:x}'", "nobody provides `vault:`"),
+        ("a = 'x ${b}'\n[b]", "does not go into a text"),
+    ] {
+        let error = ConfigLoader::new()
+            .text("a.toml", Format::Toml, text)
+            .env_from("X", [("A", "b")])
+            .tree()
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Interpolation, "{text}: {error}");
+        assert!(error.to_string().contains(part), "{text}: {error}");
+        assert!(error.location().is_some(), "{error}");
+    }
+    let doubling: String = (0..40).map(|at| format!("a{at} = '${{a{0}}}${{a{0}}}'\n", at + 1)).collect();
+    let error = ConfigLoader::new().text("a.toml", Format::Toml, doubling + "a40 = 'x'").tree().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Limit, "{error}");
+}
+
+#[test]
+fn every_key_is_explained_with_the_layer_that_wins() {
+    let config = ConfigLoader::new()
+        .text("1.json", Format::Json, r#"{"a": {"x": 1, "y": 1}, "gone": {"z": 1}, "list": [1]}"#)
+        .text("2.json", Format::Json, r#"{"a": {"x": 2}, "gone": null}"#)
+        .load::<serde_json::Value>()
+        .unwrap();
+    let all: Vec<String> = config.explain_all().iter().map(|why| why.to_string()).collect();
+    assert_eq!(
+        all,
+        [
+            "a.x = 2\n  -> 2.json:1:13: 2\n     1.json:1:13: 1",
+            "a.y = 1\n  -> 1.json:1:21: 1",
+            "list = [1]\n  -> 1.json:1:51: [1]",
+        ]
+    );
+    let gone = config.explain("gone.z").unwrap();
+    assert_eq!(gone.value(), None);
+    assert_eq!(gone.layers()[0].effect(), Effect::Deletes);
+    assert_eq!(config.explain("nope").unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn a_secret_is_shown_nowhere() {
+    let canary = "hunter2-canary";
+    let loader = ConfigLoader::new()
+        .text("a.toml", Format::Toml, format!("port = 'x'\n[db]\npassword = '{canary}'\nuser = 'u'\n"))
+        .text(
+            "b.toml",
+            Format::Toml,
+            format!("[db]\nurl = 'pg://${{db.password}}@h'\n[other]\nkeys = ['{canary}']\n"),
+        )
+        .secret("db.password")
+        .secret("other.*");
+    let config = loader.clone().load::<serde_json::Value>().unwrap();
+    let shown = [
+        format!("{config:?}"),
+        config.get().tree().to_json().to_string(),
+        config.explain_all().iter().map(|why| why.to_string()).collect(),
+        format!("{:?}", config.explain("db.password").unwrap()),
+        format!(
+            "{:?}",
+            config.get().tree().diff(&Tree::parse("x", Format::Json, "{}", &Limits::default()).unwrap())
+        ),
+    ];
+    for shown in shown {
+        assert!(!shown.contains(canary), "{shown}");
+    }
+    assert_eq!(config.get()["db"]["url"], format!("pg://{canary}@h"));
+
+    #[derive(Debug, Deserialize)]
+    struct Wrong {
+        #[allow(dead_code, reason = "never read")]
+        db: std::collections::BTreeMap<String, u32>,
+    }
+    let error = loader.load::<Wrong>().map(drop).unwrap_err();
+    assert!(!format!("{error} {error:?} {}", error.render(Color::Never)).contains(canary), "{error:?}");
+    let broken = ConfigLoader::new()
+        .text("a.toml", Format::Toml, format!("password = '{canary}"))
+        .secret("password")
+        .tree()
+        .unwrap_err();
+    assert!(!format!("{broken} {broken:?} {}", broken.render(Color::Never)).contains(canary), "{broken:?}");
+}

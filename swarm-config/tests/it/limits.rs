@@ -1,0 +1,103 @@
+use std::time::{Duration, Instant};
+
+use swarm_config::{ErrorKind, Format, Limits, Tree};
+
+fn parse(format: Format, text: &str) -> Result<Tree, swarm_config::Error> {
+    Tree::parse("bomb", format, text, &Limits::default())
+}
+
+/// Nine levels of nine aliases each: 9^9 texts.
+fn alias_bomb() -> String {
+    let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
+    for at in 1..9 {
+        let all = vec![format!("*a{}", at - 1); 9].join(", ");
+        text.push_str(&format!("a{at}: &a{at} [{all}]\n"));
+    }
+    text
+}
+
+#[test]
+fn bombs_are_limit_errors_and_soon() {
+    let bombs = [
+        (Format::Json, "[".repeat(1 << 20)),
+        (Format::Yaml, "[".repeat(1 << 20)),
+        (Format::Toml, format!("a = {}", "[".repeat(1 << 20))),
+        (Format::Json, format!("{{\"a\": {}", "{\"a\": ".repeat(100_000))),
+        (Format::Toml, format!("[{}a]", "a.".repeat(100_000))),
+        (Format::Toml, format!("{}a = 1", "a.".repeat(100_000))),
+        (Format::Yaml, (0..2000).map(|at| format!("{}a:\n", " ".repeat(at))).collect()),
+        (Format::Yaml, alias_bomb()),
+        (Format::Yaml, format!("a: &a {}\nb: [{}]", "x".repeat(100_000), "*a, ".repeat(9_000))),
+        (Format::Yaml, format!("a: &a x\nb: [{}]", "*a, ".repeat(20_000))),
+        (Format::Json, format!("[{}1]", "1,".repeat(3_000_000))),
+        (Format::Json, format!("\"{}\"", "x".repeat(2 << 20))),
+        (Format::Json, " ".repeat(100 << 20)),
+    ];
+    for (format, text) in bombs {
+        let start = Instant::now();
+        let error = parse(format, &text).unwrap_err();
+        let took = start.elapsed();
+        let head: String = text.chars().take(20).collect();
+        assert_eq!(error.kind(), ErrorKind::Limit, "{format:?} {head}: {error}");
+        // Generous, for builds without optimisation on busy machines; what it would be without limits is minutes.
+        assert!(took < Duration::from_secs(5), "{format:?} {head}: {took:?}");
+        assert!(error.to_string().len() < 200, "{error}");
+    }
+}
+
+/// The same question has the same answer in every format.
+#[test]
+fn odd_input_has_one_answer_in_every_format() {
+    let all = |json: &str, toml: &str, yaml: &str| {
+        [(Format::Json, json), (Format::Toml, toml), (Format::Yaml, yaml)]
+            .map(|(format, text)| parse(format, text))
+    };
+    let kinds =
+        |results: [Result<Tree, swarm_config::Error>; 3]| results.map(|result| result.unwrap_err().kind());
+    let texts = |results: [Result<Tree, swarm_config::Error>; 3]| {
+        results.map(|result| result.unwrap().to_json().to_string())
+    };
+
+    assert_eq!(kinds(all(r#"{"a":1,"a":2}"#, "a=1\na=2", "a: 1\na: 2")), [ErrorKind::DuplicateKey; 3]);
+    assert_eq!(kinds(all("{\"a\":1\0}", "a=1\0", "a: 1\0")), [ErrorKind::Encoding; 3]);
+    let big = "18446744073709551616";
+    let number = [ErrorKind::Number; 3];
+    assert_eq!(kinds(all(&format!("[{big}]"), &format!("a={big}"), &format!("a: {big}"))), number);
+    assert_eq!(kinds(all("[1e400]", "a=1e400", "a: 1e400")), number);
+    assert_eq!(kinds(all("[1e-400]", "a=1e-400", "a: 1e-400")), number);
+    assert_eq!(
+        kinds(all("[-9223372036854775809]", "a=-9223372036854775809", "a: -9223372036854775809")),
+        number
+    );
+    let most = r#"{"a":18446744073709551615}"#;
+    assert_eq!(texts(all(most, "a=18446744073709551615", "a: 18446744073709551615")), [most; 3]);
+    // A byte order mark and Windows' line ends change nothing.
+    assert_eq!(texts(all("\u{feff}{\"a\":\r\n1}", "\u{feff}a=1\r\n", "\u{feff}a: 1\r\n")), [r#"{"a":1}"#; 3]);
+    for format in [Format::Json, Format::Toml, Format::Yaml] {
+        let error = Tree::parse("x", format, b"a: \xff", &Limits::default()).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.location().unwrap().to_string()),
+            (ErrorKind::Encoding, "x:1:4".to_owned())
+        );
+    }
+    let not_finite =
+        [parse(Format::Toml, "a=nan"), parse(Format::Yaml, "a: .nan"), parse(Format::Yaml, "a: -.inf")];
+    assert_eq!(kinds(not_finite), number);
+}
+
+#[test]
+fn what_yaml_1_1_had_otherwise_is_read_as_1_2() {
+    let tree = parse(
+        Format::Yaml,
+        "a: yes\nb: off\nc: 0o17\nd: 017\ne: 1_000\nf: 12:30:45\ng: 2001-12-14\nbase: &b {x: 1, y: 1}\nh: {<<: *b, y: 2}\ni: {<<: [{x: 3}, *b]}\n\"<<\": z",
+    )
+    .unwrap();
+    let expected = serde_json::json!({
+        "a": "yes", "b": "off", "c": 15, "d": 17, "e": "1_000", "f": "12:30:45", "g": "2001-12-14",
+        "base": {"x": 1, "y": 1}, "h": {"y": 2, "x": 1}, "i": {"x": 3, "y": 1}, "<<": "z",
+    });
+    assert_eq!(tree.to_json(), expected);
+    for wrong in ["<<: 1", "a: &a {<<: *a}", "<<: [1]", "<<: {a: 1}\n<<: {b: 1}", "a: &a [*a]"] {
+        assert!(parse(Format::Yaml, wrong).is_err(), "{wrong}");
+    }
+}

@@ -1,0 +1,357 @@
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use swarm_config::{
+    Color, ConfigLoader, ConfigValidator, ErrorKind, Finding, Format, Limits, References, Rule, Severity,
+    Tree,
+};
+
+use crate::suites::suite;
+
+fn tree(value: &Value) -> Tree {
+    Tree::parse("a.json", Format::Json, value.to_string(), &Limits::default()).unwrap()
+}
+
+fn messages(schema: Value, value: Value) -> Vec<String> {
+    let report = ConfigValidator::new(schema).unwrap().validate(&tree(&value)).unwrap();
+    report.findings().iter().map(|finding| format!("{}: {}", finding.pointer(), finding.message())).collect()
+}
+
+fn founding() -> Value {
+    json!({"type": "object",
+        "properties": {
+            "agent_id": {"type": "string", "pattern": "^Agent-[1-8]$", "description": "Agent identifier"},
+            "workspace_path": {"type": "string", "default": "agent_workspaces/"},
+            "max_retries": {"type": "integer", "minimum": 1, "maximum": 5, "default": 3},
+            "discord_webhook_url":
+                {"type": "string", "format": "uri", "pattern": "^https://discord.com/api/webhooks/"}},
+        "required": ["agent_id", "discord_webhook_url"]})
+}
+
+#[test]
+fn both_errors_of_the_founding_example_are_told_at_once() {
+    let wrong = "agent_id = 'Agent-9'\nmax_retries = 9\n";
+    let error = ConfigLoader::new()
+        .text("app.toml", Format::Toml, wrong)
+        .validator(ConfigValidator::new(founding()).unwrap())
+        .tree()
+        .unwrap_err();
+    insta::assert_snapshot!(error.render(Color::Never), @r#"
+    error: the key `discord_webhook_url` is missing
+     --> app.toml:1:1
+      |
+    1 | agent_id = 'Agent-9'
+      | ^^^^^^^^^^^^^^^^^^^^
+
+    error: agent_id: "Agent-9" does not match the pattern ^Agent-[1-8]$
+     --> app.toml:1:12
+      |
+    1 | agent_id = 'Agent-9'
+      |            ^^^^^^^^^
+
+    error: max_retries: 9 is greater than the maximum of 5
+     --> app.toml:2:15
+      |
+    2 | max_retries = 9
+      |               ^
+    "#);
+}
+
+#[test]
+fn defaults_of_the_founding_example_are_filled_and_explained() {
+    let good = "agent_id = 'Agent-1'\ndiscord_webhook_url = 'https://discord.com/api/webhooks/1'\n";
+    let config = ConfigLoader::new()
+        .text("app.toml", Format::Toml, good)
+        .validator(ConfigValidator::new(founding()).unwrap())
+        .load::<Value>()
+        .unwrap();
+    assert_eq!(config.get()["max_retries"], 3);
+    assert_eq!(config.get()["workspace_path"], "agent_workspaces/");
+    assert_eq!(
+        config.explain("max_retries").unwrap().to_string(),
+        "max_retries = 3\n  -> default in the schema: 3 by default"
+    );
+}
+
+#[test]
+fn defaults_are_filled_at_any_depth_through_references_and_all_of() {
+    let schema = json!({
+        "$defs": {
+            "pool": {"properties": {"size": {"default": 5}, "idle": {"default": 1}}},
+            "named": {"properties": {"name": {"default": "none"}}},
+            "tree": {"properties": {"leaf": {"default": true}, "child": {"$ref": "#/$defs/tree"}}},
+        },
+        "properties": {
+            "db": {"allOf": [{"$ref": "#/$defs/pool"}, {"properties": {"host": {}, "port": {"default": 1}}}],
+                "required": ["host"]},
+            "cache": {"$ref": "#/$defs/pool"},
+            "agents": {"additionalProperties": {"$ref": "#/$defs/named"}},
+            "list": {"items": {"$ref": "#/$defs/named"}},
+            "tree": {"$ref": "#/$defs/tree"},
+        },
+    });
+    let validator = ConfigValidator::new(schema).unwrap();
+    let fill = |value: Value| {
+        ConfigLoader::new()
+            .text("a.json", Format::Json, value.to_string())
+            .validator(validator.clone())
+            .tree()
+            .unwrap()
+            .to_json()
+    };
+    // `db` is not made: it would lack its host. `cache` needs nothing but its defaults.
+    let none = fill(json!({}));
+    assert_eq!(none["cache"], json!({"size": 5, "idle": 1}));
+    assert_eq!(none.get("db"), None);
+    assert_eq!(
+        fill(json!({"db": {"host": "h", "size": 9}}))["db"],
+        json!({"host": "h", "size": 9, "idle": 1, "port": 1})
+    );
+    assert_eq!(
+        fill(json!({"agents": {"a": {}, "b": {"name": "x"}}}))["agents"],
+        json!({"a": {"name": "none"}, "b": {"name": "x"}})
+    );
+    assert_eq!(fill(json!({"list": [{}, {"name": "y"}]}))["list"], json!([{"name": "none"}, {"name": "y"}]));
+    assert_eq!(fill(json!({"tree": {"child": {"child": {}}}}))["tree"]["child"]["child"]["leaf"], true);
+}
+
+#[test]
+fn messages_say_what_is_wrong_in_plain_words() {
+    let schema = json!({
+        "properties": {
+            "port": {"type": "integer"}, "on": {"type": "boolean"}, "level": {"enum": ["info", "warning"]},
+            "deep": {"properties": {"a": {"type": "string"}}, "additionalProperties": false},
+        },
+        "required": ["name"],
+    });
+    assert_eq!(
+        messages(schema.clone(), json!({"port": "80", "on": "yes", "level": "warnin", "deep": {"b": 1}})),
+        [
+            ": the key `name` is missing",
+            "/deep/b: the key `b` is not allowed here",
+            "/level: \"warnin\" is not one of \"info\", \"warning\"",
+            "/on: expected a boolean, found a string",
+            "/port: expected an integer, found a string",
+        ]
+    );
+    let report = ConfigValidator::new(schema)
+        .unwrap()
+        .validate(&tree(&json!({"port": "80", "on": "yes", "level": "warnin"})))
+        .unwrap();
+    let suggestions: Vec<_> = report.findings().iter().filter_map(Finding::suggestion).collect();
+    assert_eq!(
+        suggestions,
+        ["did you mean `warning`?", "write true: this is a text since YAML 1.2", "remove the quotes"]
+    );
+}
+
+struct Panics;
+
+impl Rule for Panics {
+    fn name(&self) -> &str {
+        "panics"
+    }
+
+    fn check(&self, config: &Tree) -> Vec<Finding> {
+        config.get("nope").map(|_| Vec::new()).expect("on purpose")
+    }
+}
+
+#[test]
+fn a_rule_that_panics_is_a_finding_and_stops_nothing() {
+    let validator = ConfigValidator::builder()
+        .rule(Panics)
+        .rule(References::new("workflows.*.agent", "agents"))
+        .rule(References::new("tasks.*.after", "tasks").acyclic())
+        .build()
+        .unwrap();
+    let report = validator
+        .validate(&tree(&json!({
+            "agents": {"alpha": {}},
+            "workflows": {"w": {"agent": "alph"}, "v": {"agent": "alpha"}},
+            "tasks": {"a": {"after": ["b"]}, "b": {"after": "c"}, "c": {"after": ["a"]}, "d": {"after": ["a"]}},
+        })))
+        .unwrap();
+    let mut found: Vec<_> =
+        report.findings().iter().map(|finding| format!("{} {}", finding.rule(), finding)).collect();
+    found.sort();
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert_eq!(found[0], "panics a.json:1:1: the rule `panics` panicked");
+    assert!(found[2].contains("tasks.c.after.0: leads back to itself: a -> b -> c -> a"), "{found:?}");
+    assert!(
+        found[1]
+            .contains("workflows.w.agent: names `alph`, which is not in `agents` (did you mean `alpha`?)"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn findings_are_disabled_and_weighed_as_asked() {
+    let build = || {
+        ConfigValidator::builder().schema(json!({
+            "properties": {"a": {"type": "integer", "minimum": 5}, "b": {"type": "integer"}},
+        }))
+    };
+    let wrong = tree(&json!({"a": 1, "b": "x"}));
+    assert!(!build().build().unwrap().validate(&wrong).unwrap().is_ok());
+    let off = build().disable("a", Some("minimum")).severity("type", Severity::Warning).build().unwrap();
+    let report = off.validate(&wrong).unwrap();
+    assert!(report.is_ok());
+    assert_eq!(report.findings().len(), 1);
+    let all = build().disable("*", None).build().unwrap().validate(&wrong).unwrap();
+    assert!(all.findings().is_empty());
+}
+
+#[test]
+fn secrets_of_a_schema_are_not_shown() {
+    let canary = "hunter2-canary";
+    let schema = json!({
+        "properties": {"db": {"properties": {"password": {"writeOnly": true, "maxLength": 3, "enum": ["x"]}, "port": {"type": "integer"}}}},
+    });
+    let error = ConfigLoader::new()
+        .text("a.toml", Format::Toml, format!("db = {{ password = '{canary}', port = '1' }}"))
+        .validator(ConfigValidator::new(schema).unwrap())
+        .tree()
+        .unwrap_err();
+    let shown = format!("{error}\n{error:?}\n{}", error.render(Color::Always));
+    assert!(!shown.contains(canary), "{shown}");
+    assert_eq!(error.report().unwrap().findings().len(), 3, "{shown}");
+    assert!(shown.contains("password = ******, port"), "{shown}");
+}
+
+/// Generous, for builds without optimisation on busy machines.
+const SOON: Duration = Duration::from_secs(20);
+
+#[test]
+fn hostile_schemas_are_typed_errors() {
+    let doubling = |levels: usize| {
+        let mut defs = serde_json::Map::new();
+        for at in 0..levels {
+            let next = format!("#/$defs/d{}", at + 1);
+            defs.insert(format!("d{at}"), json!({"allOf": [{"$ref": next}, {"$ref": next}]}));
+        }
+        defs.insert(format!("d{levels}"), json!({}));
+        json!({"$ref": "#/$defs/d0", "$defs": defs})
+    };
+    let mut deep = json!({});
+    for _ in 0..1000 {
+        deep = json!({"not": deep});
+    }
+    for (schema, kind) in [
+        (json!({"$ref": "#"}), ErrorKind::Schema),
+        (
+            json!({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"anyOf": [{"$ref": "#/$defs/a"}]}}}),
+            ErrorKind::Schema,
+        ),
+        (json!({"$ref": "https://example.org/other"}), ErrorKind::Schema),
+        (json!({"type": "nonsense"}), ErrorKind::Schema),
+        (json!({"pattern": "(a)\\1"}), ErrorKind::Schema),
+        (json!({"pattern": "((a{1,1000}){1,1000}){1,1000}"}), ErrorKind::Schema),
+        (doubling(40), ErrorKind::Limit),
+        (deep, ErrorKind::Limit),
+    ] {
+        let start = Instant::now();
+        let error = ConfigValidator::new(schema).map(drop).unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(start.elapsed() < SOON, "{error} after {:?}", start.elapsed());
+    }
+    let start = Instant::now();
+    // Matching takes linear time, so this is an answer and not a limit.
+    let slow = ConfigValidator::new(json!({"properties": {"a": {"pattern": "^(a+)+$"}}})).unwrap();
+    assert!(!slow.validate(&tree(&json!({"a": format!("{}b", "a".repeat(50_000))}))).unwrap().is_ok());
+    // Doubling down a value: found while validating, since nothing is wrong with a shallow one.
+    let branching = ConfigValidator::new(json!({
+        "$ref": "#/$defs/n",
+        "$defs": {"n": {"properties": {"c": {"anyOf": [
+            {"allOf": [{"$ref": "#/$defs/n"}, false]}, {"allOf": [{"$ref": "#/$defs/n"}, {"type": "object"}, false]},
+            {"type": "string"},
+        ]}}}},
+    }))
+    .unwrap();
+    let mut value = json!({"c": 1});
+    for _ in 0..60 {
+        value = json!({ "c": value });
+    }
+    assert_eq!(branching.validate(&tree(&value)).unwrap_err().kind(), ErrorKind::Limit);
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+}
+
+#[test]
+fn documents_elsewhere_come_from_the_retriever_only() {
+    let schema = json!({"properties": {"a": {"$ref": "https://example.org/int"}}});
+    let validator = ConfigValidator::builder()
+        .schema(schema)
+        .retriever(|uri| match uri {
+            "https://example.org/int" => Ok(json!({"type": "integer"})),
+            other => Err(format!("no {other}").into()),
+        })
+        .build()
+        .unwrap();
+    assert!(!validator.validate(&tree(&json!({"a": "x"}))).unwrap().is_ok());
+}
+
+/// All required cases of the JSON Schema Test Suite, through our validator and our readers, with limits on.
+#[test]
+fn json_schema_test_suite_gives_the_verdicts_it_has() {
+    let Some(suite) = suite("json-schema") else { return };
+    let remotes = suite.join("remotes");
+    let mut wrong = Vec::new();
+    for (draft, uri, least) in [
+        ("draft7", "http://json-schema.org/draft-07/schema#", 900),
+        ("draft2020-12", "https://json-schema.org/draft/2020-12/schema", 1250),
+    ] {
+        let mut verdicts = 0;
+        for file in std::fs::read_dir(suite.join("tests").join(draft)).unwrap() {
+            let path = file.unwrap().path();
+            if path.is_dir() {
+                continue;
+            }
+            let cases: Vec<Value> = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            for case in cases {
+                let name = format!(
+                    "{draft}/{} {}",
+                    path.file_name().unwrap().to_str().unwrap(),
+                    case["description"]
+                );
+                let mut schema = case["schema"].clone();
+                if let Some(schema) = schema.as_object_mut() {
+                    schema.entry("$schema").or_insert_with(|| uri.into());
+                }
+                let remotes = remotes.clone();
+                let built = ConfigValidator::builder()
+                    .schema(schema)
+                    .retriever(move |uri| remote(&remotes, uri))
+                    .build();
+                let validator = match built {
+                    Ok(validator) => validator,
+                    Err(error) => {
+                        wrong.push(format!("{name}: {error}"));
+                        continue;
+                    }
+                };
+                for test in case["tests"].as_array().unwrap() {
+                    let Ok(data) =
+                        Tree::parse("data", Format::Json, test["data"].to_string(), &Limits::default())
+                    else {
+                        wrong.push(format!("{name}: {} is not read", test["data"]));
+                        continue;
+                    };
+                    match validator.validate(&data) {
+                        Ok(report) if report.is_ok() == test["valid"].as_bool().unwrap() => verdicts += 1,
+                        Ok(report) => wrong.push(format!("{name}: {}: {report}", test["description"])),
+                        Err(error) => wrong.push(format!("{name}: {}: {error}", test["description"])),
+                    }
+                }
+            }
+        }
+        eprintln!("JSON-Schema-Test-Suite, {draft}: {verdicts} verdicts as they should be");
+        assert!(verdicts >= least, "{draft}: {verdicts}");
+    }
+    assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+fn remote(folder: &Path, uri: &str) -> Result<Value, Box<dyn std::error::Error + Send + Sync>> {
+    let path = uri.strip_prefix("http://localhost:1234/").ok_or_else(|| format!("nobody has {uri}"))?;
+    Ok(serde_json::from_slice(&std::fs::read(folder.join(path))?)?)
+}
