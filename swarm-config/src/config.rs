@@ -11,20 +11,24 @@ use crate::explain::Explanation;
 use crate::loader::{ConfigLoader, Loaded};
 use crate::report::Report;
 use crate::tree::Tree;
+use crate::watch::{Audience, Changes, ConfigEvent, Watching};
 
 /// A loaded configuration: a `T`, and the tree that it was made of.
 ///
 /// Cheap to clone; all clones see each reload. Reading is one atomic load, and what was read does not change while it
 /// is held: a reload is seen whole or not at all.
 pub struct Config<T> {
-    shared: Arc<Shared<T>>,
+    pub(crate) shared: Arc<Shared<T>>,
 }
 
 pub(crate) struct Shared<T> {
+    /// First, so that the thread has ended before the rest goes.
+    watching: Mutex<Option<Watching>>,
     current: Arc<ArcSwap<State<T>>>,
     pub(crate) loader: ConfigLoader,
-    /// One reload at a time.
+    /// One swap at a time, so that each difference is to the one before.
     reloading: Mutex<()>,
+    pub(crate) audience: Audience,
 }
 
 pub(crate) struct State<T> {
@@ -56,7 +60,9 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Config<T> {
     pub(crate) fn open(loader: ConfigLoader) -> Result<Config<T>> {
         let (value, loaded) = loader.typed::<T>()?;
         let current = Arc::new(ArcSwap::from_pointee(State { value, loaded }));
-        Ok(Config { shared: Arc::new(Shared { current, loader, reloading: Mutex::new(()) }) })
+        let audience = Audience::default();
+        let (reloading, watching) = (Mutex::new(()), Mutex::new(None));
+        Ok(Config { shared: Arc::new(Shared { watching, current, loader, reloading, audience }) })
     }
 
     /// Loads again and, if all is well, puts the new configuration in place. Answers with what changed.
@@ -65,13 +71,52 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Config<T> {
     ///
     /// As [`ConfigLoader::load`]. The configuration stays as it was.
     pub fn reload(&self) -> Result<Vec<Change>> {
-        let _one = self.shared.reloading.lock().unwrap_or_else(PoisonError::into_inner);
-        let (value, loaded) = self.shared.loader.typed::<T>()?;
-        let before = self.shared.current.load_full();
-        let changes = before.loaded.tree.diff(&loaded.tree);
-        // Places may have moved where values have not, so the new one is taken in either case.
-        self.shared.current.store(Arc::new(State { value, loaded }));
+        let new = self.shared.load_again()?;
+        Ok(self.shared.put(new))
+    }
+
+    /// Watches the files from now on, and answers with a stream of what happens to the configuration.
+    ///
+    /// The first call starts a thread, which ends with the last [`Config`]. It watches the folders of the files,
+    /// waits until nothing has happened for 10 ms and nobody has a file open for writing, and reloads if the content
+    /// is another. Editors that rename, Kubernetes' swap of a link and files that are removed and made anew are
+    /// understood. Where the system does not watch, files are looked at twice a second, and an event says so.
+    ///
+    /// # Errors
+    ///
+    /// When the thread cannot be started.
+    pub fn watch(&self) -> Result<Changes> {
+        let changes = self.shared.audience.stream();
+        let mut watching = self.shared.watching.lock().unwrap_or_else(PoisonError::into_inner);
+        if watching.is_none() {
+            *watching = Some(Watching::start(self)?);
+        }
         Ok(changes)
+    }
+
+    /// Calls `callback` with each event from now on, on the thread that watches. Panics in it are contained.
+    ///
+    /// # Errors
+    ///
+    /// As [`watch`](Config::watch), which it starts.
+    pub fn on_change(&self, callback: impl Fn(&ConfigEvent) + Send + Sync + 'static) -> Result<()> {
+        self.shared.audience.callback(Arc::new(callback));
+        self.watch().map(drop)
+    }
+}
+
+impl<T: DeserializeOwned> Shared<T> {
+    pub(crate) fn load_again(&self) -> Result<State<T>> {
+        self.loader.typed::<T>().map(|(value, loaded)| State { value, loaded })
+    }
+
+    /// Puts a new configuration in place, whole.
+    pub(crate) fn put(&self, new: State<T>) -> Vec<Change> {
+        let _one = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let changes = self.current.load().loaded.tree.diff(&new.loaded.tree);
+        // Places may have moved where values have not, so the new one is taken in either case.
+        self.current.store(Arc::new(new));
+        changes
     }
 }
 

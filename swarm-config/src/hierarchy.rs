@@ -40,6 +40,15 @@ impl ConfigHierarchy {
         self
     }
 
+    /// Folders in which a layer may appear.
+    pub(crate) fn folders(&self) -> Vec<PathBuf> {
+        let below = entries(&self.folder)
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|path| path.is_dir() && !hidden(path));
+        std::iter::once(self.folder.clone()).chain(below).collect()
+    }
+
     /// The files of all layers, lowest first.
     pub(crate) fn files(&self) -> Result<Vec<PathBuf>> {
         let mut chain = vec![self.environment.clone()];

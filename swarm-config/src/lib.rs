@@ -22,8 +22,11 @@ mod read;
 mod report;
 mod shape;
 mod source;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod tree;
 mod validate;
+mod watch;
 
 pub use config::{Config, Handle, Kept, Snapshot};
 pub use diff::Change;
@@ -39,3 +42,4 @@ pub use report::{Finding, Report, Severity};
 pub use source::{Format, Location};
 pub use tree::{Tree, Value};
 pub use validate::{ConfigValidator, ConfigValidatorBuilder, References, Rule};
+pub use watch::{Changes, ConfigEvent};

@@ -258,6 +258,44 @@ impl ConfigLoader {
         }
     }
 
+    /// Files that are read, and folders in which more may appear.
+    pub(crate) fn watched(&self) -> (Vec<PathBuf>, Vec<PathBuf>) {
+        let mut files = Vec::new();
+        let mut folders = Vec::new();
+        for layer in &self.layers {
+            match layer {
+                Layer::File { path, .. } => files.push(path.clone()),
+                Layer::Hierarchy(hierarchy) => {
+                    folders.extend(hierarchy.folders());
+                    files.extend(hierarchy.files().unwrap_or_default());
+                }
+                _ => {}
+            }
+        }
+        for validation in &self.validators {
+            if let Validation::File(path) = validation {
+                files.push(path.clone());
+            }
+        }
+        (files, folders)
+    }
+
+    /// A hash of all files that are read: the same for the same content, within this process.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
+        static STATE: std::sync::LazyLock<foldhash::quality::RandomState> =
+            std::sync::LazyLock::new(Default::default);
+        let mut hasher = STATE.build_hasher();
+        for path in self.watched().0 {
+            path.hash(&mut hasher);
+            match read::bytes_of(&path, &self.limits) {
+                Ok(bytes) => bytes.hash(&mut hasher),
+                Err(error) => error.kind().hash(&mut hasher),
+            }
+        }
+        hasher.finish().max(1)
+    }
+
     fn patterns(&self) -> Result<(Strategies, Vec<Pattern>)> {
         let mut strategies = Strategies::default();
         for (path, strategy) in &self.strategies {

@@ -4,6 +4,7 @@
 mod features;
 mod layers;
 mod limits;
+mod live;
 mod merge;
 mod suites;
 mod validation;

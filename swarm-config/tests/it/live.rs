@@ -1,0 +1,269 @@
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use futures::{FutureExt as _, StreamExt as _};
+use serde::Deserialize;
+use swarm_config::testing::ManualWatch;
+use swarm_config::{Config, ConfigEvent, ConfigLoader, ErrorKind};
+
+/// First and last line of the file: they differ only if someone saw half of it.
+#[derive(Debug, Deserialize)]
+struct Pair {
+    first: u64,
+    last: u64,
+}
+
+fn text(value: u64) -> String {
+    format!("first = {value}\n{}last = {value}\n", "# padding\n".repeat(2000))
+}
+
+fn open(path: &Path) -> Config<Pair> {
+    ConfigLoader::new().file(path).load().unwrap()
+}
+
+/// The events that are there already.
+fn events<T>(watch: &mut ManualWatch<T>) -> Vec<ConfigEvent>
+where
+    T: serde::de::DeserializeOwned + Send + Sync + 'static,
+{
+    std::iter::from_fn(|| watch.changes().next().now_or_never().flatten()).collect()
+}
+
+#[test]
+fn a_bad_file_keeps_the_last_good_and_says_so_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.toml");
+    fs::write(&path, text(1)).unwrap();
+    let config = open(&path);
+    let mut watch = ManualWatch::new(&config);
+    for _ in 0..3 {
+        fs::write(&path, "first = ").unwrap();
+        watch.touched(&path);
+        watch.advance(Duration::from_secs(6));
+    }
+    assert_eq!(config.get().first, 1);
+    let found = events(&mut watch);
+    assert!(
+        matches!(&found[..], [ConfigEvent::Rejected { error }] if error.kind() == ErrorKind::Syntax),
+        "{found:?}"
+    );
+    fs::remove_file(&path).unwrap();
+    watch.touched(&path);
+    watch.advance(Duration::from_millis(10));
+    assert!(
+        matches!(&events(&mut watch)[..], [ConfigEvent::Rejected { error }] if error.kind() == ErrorKind::NotFound)
+    );
+    fs::write(&path, text(2)).unwrap();
+    watch.touched(&path);
+    watch.advance(Duration::from_millis(10));
+    let found = events(&mut watch);
+    let [ConfigEvent::Changed { changes }] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(
+        changes.iter().map(|change| change.to_string()).collect::<Vec<_>>(),
+        ["first: 1 -> 2", "last: 1 -> 2"]
+    );
+}
+
+#[test]
+fn a_file_is_read_when_its_writer_is_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.toml");
+    fs::write(&path, text(1)).unwrap();
+    let config = open(&path);
+    let mut watch = ManualWatch::new(&config);
+    fs::write(&path, "first = 2").unwrap();
+    watch.written(&path);
+    watch.advance(Duration::from_millis(900));
+    fs::write(&path, text(2)).unwrap();
+    watch.closed(&path);
+    watch.advance(Duration::from_millis(10));
+    assert_eq!(config.get().last, 2);
+    assert_eq!(events(&mut watch).len(), 1);
+}
+
+#[test]
+fn content_decides_and_not_time_or_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.toml");
+    fs::write(&path, text(1)).unwrap();
+    let modified = fs::metadata(&path).unwrap().modified().unwrap();
+    let config = open(&path);
+    let mut watch = ManualWatch::new(&config);
+    watch.advance(Duration::from_secs(6));
+    fs::write(&path, text(1)).unwrap();
+    watch.touched(&path);
+    watch.advance(Duration::from_secs(1));
+    assert!(events(&mut watch).is_empty());
+    fs::write(&path, text(2)).unwrap();
+    fs::File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+    watch.touched(&path);
+    watch.advance(Duration::from_secs(1));
+    assert_eq!(config.get().first, 2);
+}
+
+#[test]
+fn a_slow_reader_of_events_is_told_what_it_missed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.toml");
+    fs::write(&path, text(0)).unwrap();
+    let config = open(&path);
+    let mut watch = ManualWatch::new(&config);
+    for value in 1..=70 {
+        fs::write(&path, text(value)).unwrap();
+        watch.touched(&path);
+        watch.advance(Duration::from_millis(10));
+    }
+    let found = events(&mut watch);
+    assert!(matches!(found[0], ConfigEvent::Missed { events: 6 }), "{:?}", found[0]);
+    assert_eq!(found.len(), 65);
+}
+
+#[test]
+fn readers_during_swaps_never_see_a_mix() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.toml");
+    fs::write(&path, "first = 0\nlast = 0").unwrap();
+    let config = open(&path);
+    let swaps = if std::env::var_os("SWARM_LONG").is_some() { 10_000 } else { 500 };
+    let done = AtomicBool::new(false);
+    let reads = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut handle = config.handle();
+                let mut last = 0;
+                while !done.load(Ordering::Relaxed) {
+                    let snapshot = config.get();
+                    assert_eq!(snapshot.first, snapshot.last);
+                    let Pair { first, last: end } = *handle.get();
+                    assert_eq!(first, end);
+                    assert!(first >= last, "went back");
+                    last = first;
+                    reads.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        for value in 1..=swaps {
+            fs::write(&path, format!("first = {value}\nlast = {value}")).unwrap();
+            assert_eq!(config.reload().unwrap().len(), 2);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert!(reads.load(Ordering::Relaxed) > swaps, "{reads:?}");
+}
+
+/// Waits until a value is there; the file system's own notices are the one thing here that takes real time.
+fn wait_for(config: &Config<Pair>, value: u64, heard: &Receiver<ConfigEvent>) -> Duration {
+    let start = Instant::now();
+    while config.get().first != value {
+        let left = Duration::from_secs(60).saturating_sub(start.elapsed());
+        let event = heard.recv_timeout(left).unwrap_or_else(|_| panic!("{value} never came"));
+        assert!(!matches!(event, ConfigEvent::Polling { .. }), "{event:?}");
+        assert_eq!(config.get().first, config.get().last);
+    }
+    start.elapsed()
+}
+
+fn edits(name: &str, mut edit: impl FnMut(&Path, u64), prepare: impl FnOnce(&Path)) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.toml");
+    fs::write(folder.path().join("seed"), text(0)).unwrap();
+    prepare(folder.path());
+    let config = open(&path);
+    let (sender, heard) = channel();
+    let panicked = AtomicBool::new(false);
+    config
+        .on_change(move |_| {
+            assert!(panicked.swap(true, Ordering::Relaxed), "a subscriber that panics, on purpose")
+        })
+        .unwrap();
+    config.on_change(move |event| drop(sender.send(event.clone()))).unwrap();
+    let count = if std::env::var_os("SWARM_LONG").is_some() { 1000 } else { 20 };
+    let mut times: Vec<Duration> = (1..=count)
+        .map(|value| {
+            edit(folder.path(), value);
+            wait_for(&config, value, &heard)
+        })
+        .collect();
+    times.sort();
+    eprintln!(
+        "{count} edits, {name}: p50 {:?}, p99 {:?}",
+        times[times.len() / 2],
+        times[times.len() * 99 / 100]
+    );
+}
+
+fn plain(folder: &Path) {
+    fs::write(folder.join("app.toml"), text(0)).unwrap();
+}
+
+#[test]
+fn files_written_in_place_are_seen() {
+    edits(
+        "written in place",
+        |folder, value| fs::write(folder.join("app.toml"), text(value)).unwrap(),
+        plain,
+    );
+}
+
+#[test]
+fn files_renamed_over_are_seen() {
+    let edit = |folder: &Path, value| {
+        fs::write(folder.join(".app.toml.tmp"), text(value)).unwrap();
+        fs::rename(folder.join(".app.toml.tmp"), folder.join("app.toml")).unwrap();
+    };
+    edits("renamed over", edit, plain);
+}
+
+#[test]
+fn files_removed_and_made_anew_are_seen() {
+    let edit = |folder: &Path, value| {
+        fs::remove_file(folder.join("app.toml")).unwrap();
+        fs::write(folder.join("app.toml"), text(value)).unwrap();
+    };
+    edits("removed and made anew", edit, plain);
+}
+
+#[test]
+fn the_last_of_a_burst_is_seen() {
+    let edit = |folder: &Path, value| {
+        for _ in 0..5 {
+            fs::write(folder.join("app.toml"), text(value + 1_000_000)).unwrap();
+        }
+        fs::write(folder.join("app.toml"), text(value)).unwrap();
+    };
+    edits("in bursts", edit, plain);
+}
+
+#[cfg(unix)]
+#[test]
+fn links_swapped_as_kubernetes_does_are_seen() {
+    use std::os::unix::fs::symlink;
+    let swap = |folder: &Path, value: u64| {
+        let data = folder.join(format!("..{value}"));
+        fs::create_dir(&data).unwrap();
+        fs::write(data.join("app.toml"), text(value)).unwrap();
+        symlink(format!("..{value}"), folder.join("..data_tmp")).unwrap();
+        fs::rename(folder.join("..data_tmp"), folder.join("..data")).unwrap();
+        if value > 0 {
+            fs::remove_dir_all(folder.join(format!("..{}", value - 1))).unwrap();
+        }
+    };
+    edits("links swapped", swap, |folder| {
+        swap(folder, 0);
+        symlink("..data/app.toml", folder.join("app.toml")).unwrap();
+    });
+}
+
+#[test]
+fn the_stream_ends_with_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    plain(folder.path());
+    let config = open(&folder.path().join("app.toml"));
+    let mut changes = config.watch().unwrap();
+    drop(config);
+    assert!(futures::executor::block_on(changes.next()).is_none());
+}
