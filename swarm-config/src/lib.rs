@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod autofix;
 mod config;
 mod diff;
 mod doc;
@@ -28,6 +29,7 @@ mod tree;
 mod validate;
 mod watch;
 
+pub use autofix::{Autofix, Fix};
 pub use config::{Config, Handle, Kept, Snapshot};
 pub use diff::Change;
 pub use doc::Kind;

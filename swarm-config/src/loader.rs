@@ -1,5 +1,6 @@
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -51,6 +52,14 @@ pub struct ConfigLoader {
     validators: Vec<Validation>,
     strict: bool,
     literal: bool,
+    parsed: Arc<Parsed>,
+}
+
+/// What was made of each file last. A file whose bytes are the same is neither parsed nor compiled again.
+#[derive(Default)]
+struct Parsed {
+    docs: Mutex<HashMap<PathBuf, Arc<Doc>>>,
+    validators: Mutex<HashMap<PathBuf, (Vec<u8>, ConfigValidator)>>,
 }
 
 #[derive(Clone)]
@@ -188,6 +197,7 @@ impl ConfigLoader {
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> ConfigLoader {
         self.limits = limits;
+        self.parsed = Arc::default();
         self
     }
 
@@ -254,6 +264,7 @@ impl ConfigLoader {
             suggestion,
             path,
             place: Some(place),
+            remedy: None,
             masked: Arc::new([]),
         }
     }
@@ -311,7 +322,7 @@ impl ConfigLoader {
         for validation in &self.validators {
             validators.push(match validation {
                 Validation::Given(validator) => validator.clone(),
-                Validation::File(path) => ConfigValidator::from_file_within(path, &self.limits)?,
+                Validation::File(path) => self.validator_at(path)?,
             });
         }
         for validator in &validators {
@@ -328,7 +339,7 @@ impl ConfigLoader {
                     late.push((docs.len(), layer));
                     docs.push(None);
                 }
-                layer => docs.extend(self.early(layer, &secrets)?.into_iter().map(|doc| Some(Arc::new(doc)))),
+                layer => docs.extend(self.early(layer, &secrets)?.into_iter().map(Some)),
             }
         }
         let mut strange = Vec::new();
@@ -427,12 +438,13 @@ impl ConfigLoader {
             message: format!("no key is known for {}", strange.variable),
             suggestion: strange.nearest.map(|near| format!("did you mean {near}?")),
             place: Some(strange.place),
+            remedy: None,
             masked: Arc::new([]),
         }
     }
 
     /// Documents of a layer that needs nothing of the others.
-    fn early(&self, layer: &Layer, secrets: &[Pattern]) -> Result<Vec<Doc>> {
+    fn early(&self, layer: &Layer, secrets: &[Pattern]) -> Result<Vec<Arc<Doc>>> {
         let limits = &self.limits;
         // A file that cannot be read has no paths, so none of its lines is shown where there are secrets.
         let hide = |error: Error| if secrets.is_empty() { error } else { error.without_frame() };
@@ -447,10 +459,10 @@ impl ConfigLoader {
                 files.iter().map(|path| self.file_at(path).map_err(hide)).collect::<Result<_>>()?
             }
             Layer::Text { name, format, text } => {
-                vec![read::text(name, *format, text.as_bytes(), limits).map_err(hide)?]
+                vec![Arc::new(read::text(name, *format, text.as_bytes(), limits).map_err(hide)?)]
             }
             Layer::Values { name, values } => match values {
-                Ok(values) => vec![layer::values(name, values, limits)?],
+                Ok(values) => vec![Arc::new(layer::values(name, values, limits)?)],
                 Err(message) => {
                     return Err(Error::new(
                         ErrorKind::InvalidInput,
@@ -459,19 +471,35 @@ impl ConfigLoader {
                 }
             },
             #[cfg(feature = "figment")]
-            Layer::Provider(provider) => provider.supply(limits)?,
+            Layer::Provider(provider) => provider.supply(limits)?.into_iter().map(Arc::new).collect(),
             Layer::Environment { .. } | Layer::Override(_) => Vec::new(),
         })
     }
 
-    fn file_at(&self, path: &Path) -> Result<Doc> {
+    fn file_at(&self, path: &Path) -> Result<Arc<Doc>> {
         let format = read::format_of(path)?;
         let bytes = read::bytes_of(path, &self.limits)?;
-        read::read(
-            Source::from_bytes(Origin::File(path.to_owned()), bytes, &self.limits)?,
-            format,
-            &self.limits,
-        )
+        let parsed = || self.parsed.docs.lock().unwrap_or_else(PoisonError::into_inner);
+        // The bytes themselves are compared: neither times nor hashes can be wrong about them.
+        if let Some(known) = parsed().get(path).filter(|known| known.source.text.as_bytes() == bytes) {
+            return Ok(known.clone());
+        }
+        let source = Source::from_bytes(Origin::File(path.to_owned()), bytes, &self.limits)?;
+        let doc = Arc::new(read::read(source, format, &self.limits)?);
+        parsed().insert(path.to_owned(), doc.clone());
+        Ok(doc)
+    }
+
+    /// The validator for a schema file, compiled once for the same content.
+    fn validator_at(&self, path: &Path) -> Result<ConfigValidator> {
+        let bytes = read::bytes_of(path, &self.limits)?;
+        let compiled = || self.parsed.validators.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, known)) = compiled().get(path).filter(|(known, _)| *known == bytes) {
+            return Ok(known.clone());
+        }
+        let validator = ConfigValidator::from_bytes(path, bytes.clone(), &self.limits)?;
+        compiled().insert(path.to_owned(), (bytes, validator.clone()));
+        Ok(validator)
     }
 }
 

@@ -2,6 +2,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::autofix::Remedy;
 use crate::frame::{Color, Frame};
 use crate::path::{Dotted, pointer};
 use crate::source::{Location, Source};
@@ -34,6 +35,7 @@ pub struct Finding {
     pub(crate) message: String,
     pub(crate) suggestion: Option<String>,
     pub(crate) place: Option<(Arc<Source>, Range<usize>)>,
+    pub(crate) remedy: Option<Remedy>,
     /// Bytes of the source that are not shown.
     pub(crate) masked: Arc<[(Arc<Source>, Range<usize>)]>,
 }
@@ -48,6 +50,7 @@ impl Finding {
             message: message.into(),
             suggestion: None,
             place: None,
+            remedy: None,
             masked: Arc::new([]),
         }
     }

@@ -14,6 +14,9 @@ pub(crate) struct Shape {
     pub(crate) fields: BTreeMap<String, Shape>,
     /// For a list: of what.
     pub(crate) items: Option<Box<Shape>>,
+    pub(crate) default: Option<serde_json::Value>,
+    /// The key that a deprecated one was replaced by.
+    pub(crate) renamed: Option<String>,
 }
 
 /// Types may hold themselves; no configuration goes deeper than this by hand.
@@ -23,6 +26,8 @@ impl Shape {
     /// Adds what another one knows. What is there already stays.
     pub(crate) fn learn(&mut self, other: Shape) {
         self.kind = self.kind.or(other.kind);
+        self.default = self.default.take().or(other.default);
+        self.renamed = self.renamed.take().or(other.renamed);
         if self.items.is_none() {
             self.items = other.items;
         }
@@ -34,7 +39,7 @@ impl Shape {
     pub(crate) fn of_value(value: Value<'_>) -> Shape {
         let fields = value.entries().map(|(key, value)| (key.to_owned(), Shape::of_value(value))).collect();
         let kind = Some(value.kind()).filter(|kind| *kind != Kind::Null);
-        Shape { kind, fields, items: None }
+        Shape { kind, fields, ..Shape::default() }
     }
 
     /// What a schema says of the keys that it names.
@@ -100,6 +105,9 @@ fn of_schema(root: &serde_json::Value, schema: &serde_json::Value, depth: usize)
             of_schema(root, &serde_json::json!({ "type": only }), depth + 1).kind
         }),
     };
+    shape.default = schema.get("default").cloned();
+    shape.renamed =
+        schema["x-renamed-to"].as_str().filter(|_| schema["deprecated"] == true).map(str::to_owned);
     if let Some(fields) = schema["properties"].as_object() {
         for (key, field) in fields {
             shape.fields.insert(key.clone(), of_schema(root, field, depth + 1));

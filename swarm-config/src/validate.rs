@@ -6,6 +6,7 @@ use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::{PatternOptions, Uri, ValidationError};
 use serde_json::Value as Json;
 
+use crate::autofix::Remedy;
 use crate::doc::{Kind, shorten};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
@@ -207,7 +208,8 @@ impl ConfigValidator {
     ///
     /// When the file cannot be read, and as [`ConfigValidatorBuilder::build`].
     pub fn from_file(path: impl AsRef<Path>) -> Result<ConfigValidator> {
-        ConfigValidator::from_file_within(path.as_ref(), &Limits::default())
+        let limits = Limits::default();
+        ConfigValidator::from_bytes(path.as_ref(), read::bytes_of(path.as_ref(), &limits)?, &limits)
     }
 
     /// A validator for the schema of a Rust type.
@@ -221,11 +223,9 @@ impl ConfigValidator {
         ConfigValidator::new(schemars::schema_for!(T).to_value())
     }
 
-    pub(crate) fn from_file_within(path: &Path, limits: &Limits) -> Result<ConfigValidator> {
-        let format = read::format_of(path)?;
-        let source =
-            Source::from_bytes(Origin::File(path.to_owned()), read::bytes_of(path, limits)?, limits)?;
-        let schema = Tree::of(Arc::new(read::read(source, format, limits)?)).to_json();
+    pub(crate) fn from_bytes(path: &Path, bytes: Vec<u8>, limits: &Limits) -> Result<ConfigValidator> {
+        let source = Source::from_bytes(Origin::File(path.to_owned()), bytes, limits)?;
+        let schema = Tree::of(Arc::new(read::read(source, read::format_of(path)?, limits)?)).to_json();
         ConfigValidator::builder().schema(schema).limits(limits.clone()).build()
     }
 
@@ -249,6 +249,19 @@ impl ConfigValidator {
             let refs = guard::Refs::new(&schema.text);
             secrets(&refs, &schema.text, &mut Vec::new(), &mut found);
         }
+        found
+    }
+
+    /// Keys of a tree that the schema has another name for.
+    pub(crate) fn renamed(&self, tree: &Tree) -> Vec<(Vec<String>, Remedy)> {
+        let mut found = Vec::new();
+        self.shape().each(&mut Vec::new(), &mut |path, shape| {
+            if let Some(name) = &shape.renamed
+                && tree.walk(path).is_some()
+            {
+                found.push((path.to_vec(), Remedy::Rename(name.clone())));
+            }
+        });
         found
     }
 
@@ -403,6 +416,7 @@ fn findings(tree: &Tree, shape: &Shape, error: &ValidationError<'_>) -> Result<V
         message,
         suggestion,
         place: Some(value.place()),
+        remedy: None,
         masked: Arc::new([]),
     };
     let one = |message: String, suggestion| Ok(vec![make(message, suggestion)]);
@@ -424,9 +438,11 @@ fn findings(tree: &Tree, shape: &Shape, error: &ValidationError<'_>) -> Result<V
                 .map(String::as_str)
                 .collect();
             let each = unexpected.iter().map(|key| {
-                let near = nearest(key, known.iter().copied()).map(|near| format!("did you mean `{near}`?"));
+                let close = nearest(key, known.iter().copied());
+                let near = close.map(|near| format!("did you mean `{near}`?"));
                 let mut finding = make(format!("the key `{}` is not allowed here", shorten(key)), near);
                 finding.path.push(key.clone());
+                finding.remedy = close.map(|near| Remedy::Rename(near.to_owned()));
                 finding.place = value.get(key).map(Value::key_place).or(finding.place);
                 finding
             });
@@ -434,7 +450,10 @@ fn findings(tree: &Tree, shape: &Shape, error: &ValidationError<'_>) -> Result<V
         }
         ValidationErrorKind::Required { property } => {
             let key = property.as_str().unwrap_or_default();
-            one(format!("the key `{key}` is missing"), None)
+            let mut finding = make(format!("the key `{key}` is missing"), None);
+            let default = shape.walk(&path).and_then(|shape| shape.fields.get(key)?.default.clone());
+            finding.remedy = default.map(|default| Remedy::Add(key.to_owned(), default));
+            Ok(vec![finding])
         }
         ValidationErrorKind::Type { kind } => {
             let expected = match kind {
@@ -444,7 +463,10 @@ fn findings(tree: &Tree, shape: &Shape, error: &ValidationError<'_>) -> Result<V
                 }
             };
             let message = format!("expected {expected}, found {}", value.kind().article());
-            one(message, retyped(value, &expected))
+            let (suggestion, new) = retyped(value, &expected).unzip();
+            let mut finding = make(message, suggestion);
+            finding.remedy = new.map(Remedy::Replace);
+            Ok(vec![finding])
         }
         ValidationErrorKind::Enum { options } => {
             let options = options.as_array().cloned().unwrap_or_default();
@@ -453,10 +475,16 @@ fn findings(tree: &Tree, shape: &Shape, error: &ValidationError<'_>) -> Result<V
             let shown: Vec<String> =
                 options.iter().take(12).map(|option| shorten(&option.to_string())).collect();
             let more = if options.len() > shown.len() { ", …" } else { "" };
-            one(
-                format!("{} is not one of {}{more}", shown_value(value), shown.join(", ")),
-                near.map(|near| format!("did you mean `{near}`?")),
-            )
+            let message = format!("{} is not one of {}{more}", shown_value(value), shown.join(", "));
+            let mut finding = make(message, near.map(|near| format!("did you mean `{near}`?")));
+            // Only the case may be guessed at: another spelling may be another thing.
+            let mut same = options
+                .iter()
+                .filter_map(Json::as_str)
+                .filter(|option| text.is_some_and(|text| option.to_lowercase() == text.to_lowercase()));
+            finding.remedy =
+                same.next().filter(|_| same.next().is_none()).map(|text| Remedy::Replace(text.into()));
+            Ok(vec![finding])
         }
         ValidationErrorKind::Pattern { pattern } => {
             one(format!("{} does not match the pattern {}", shown_value(value), shorten(pattern)), None)
@@ -501,18 +529,23 @@ fn shown_value(value: Value<'_>) -> String {
     }
 }
 
-/// What to do about a text that stands where another kind belongs.
-fn retyped(value: Value<'_>, expected: &str) -> Option<String> {
+/// What to do about a text that stands where another kind belongs: in words, and the value to write.
+fn retyped(value: Value<'_>, expected: &str) -> Option<(String, Json)> {
     let text = value.as_str().filter(|_| !value.is_secret())?;
-    let number = text.parse::<f64>().is_ok_and(f64::is_finite);
+    let number = || serde_json::from_str::<Json>(text).ok().filter(Json::is_number);
     match expected {
-        "a number" | "an integer" if number => Some("remove the quotes".into()),
-        "a boolean" => match text.to_ascii_lowercase().as_str() {
-            "true" | "false" => Some(format!("write {}, without quotes", text.to_ascii_lowercase())),
-            "yes" | "on" | "y" => Some("write true: this is a text since YAML 1.2".into()),
-            "no" | "off" | "n" => Some("write false: this is a text since YAML 1.2".into()),
-            _ => None,
-        },
+        "a number" => Some(("remove the quotes".into(), number()?)),
+        "an integer" => Some(("remove the quotes".into(), number().filter(|number| !number.is_f64())?)),
+        "a boolean" => {
+            let written = match text.to_ascii_lowercase().as_str() {
+                "true" => (true, "without quotes"),
+                "false" => (false, "without quotes"),
+                "yes" | "on" | "y" => (true, "this is a text since YAML 1.2"),
+                "no" | "off" | "n" => (false, "this is a text since YAML 1.2"),
+                _ => return None,
+            };
+            Some((format!("write {}: {}", written.0, written.1), written.0.into()))
+        }
         _ => None,
     }
 }

@@ -1,0 +1,109 @@
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use swarm_config::{ConfigValidator, Format, Limits, Tree};
+
+fn validator() -> ConfigValidator {
+    ConfigValidator::new(json!({
+        "properties": {
+            "port": {"type": "integer"},
+            "debug": {"type": "boolean"},
+            "level": {"enum": ["INFO", "WARNING"]},
+            "retries": {"type": "integer", "default": 3},
+            "old_name": {"deprecated": true, "x-renamed-to": "new_name"},
+            "new_name": {"type": "string"},
+            "db": {
+                "properties": {"pool_size": {"type": "integer"}, "ratio": {"type": "number", "default": 0.5}},
+                "required": ["ratio"],
+                "additionalProperties": false,
+            },
+        },
+        "required": ["retries"],
+        "additionalProperties": false,
+    }))
+    .unwrap()
+}
+
+#[test]
+fn toml_is_mended_in_place_with_its_comments() {
+    let text = "# the service\nprot = \"8080\"   # listens here\ndebug = 'yes'\nlevel = \"warning\"\nold_name = 'x'\n\n[db] # the pool\npool_sise = \"5\"\n";
+    let fixed = validator().autofix(Format::Toml, text).unwrap();
+    assert_eq!(
+        fixed.text(),
+        "# the service\nport = 8080   # listens here\ndebug = true\nlevel = \"WARNING\"\nnew_name = 'x'\nretries = 3\n\n[db] # the pool\nratio = 0.5\npool_size = 5\n"
+    );
+    assert!(fixed.report().is_ok(), "{}", fixed.report());
+    assert_eq!(fixed.fixes().len(), 9, "{:?}", fixed.fixes());
+    insta::assert_snapshot!(fixed.diff(), @r#"
+    -prot = "8080"   # listens here
+    +port = 8080   # listens here
+    -debug = 'yes'
+    +debug = true
+    -level = "warning"
+    +level = "WARNING"
+    -old_name = 'x'
+    +new_name = 'x'
+    +retries = 3
+    -pool_sise = "5"
+    +ratio = 0.5
+    +pool_size = 5
+    "#);
+}
+
+#[test]
+fn json_and_yaml_are_mended_too() {
+    let fixed = validator().autofix(Format::Json, r#"{ "prot": "80", "db": {} }"#).unwrap();
+    assert_eq!(fixed.text(), r#"{ "retries": 3, "port": 80, "db": {"ratio": 0.5} }"#);
+    let fixed = validator().autofix(Format::Yaml, "debug: yes # on\nprot: '80'\nlevel: info\n").unwrap();
+    assert_eq!(fixed.text(), "debug: true # on\nport: 80\nlevel: INFO\n");
+    assert_eq!(fixed.report().findings().len(), 1);
+}
+
+#[test]
+fn what_is_not_sure_is_left_alone() {
+    for text in [
+        // The right key is there already.
+        "retries = 1\nport = 1\nprot = 2\n",
+        // Nothing is near.
+        "retries = 1\nsomething = 2\n",
+        // A name that may be right, for a value that cannot be.
+        "retries = 1\nprot = 'http'\n",
+        // Not a number, not an integer.
+        "retries = 1\nport = 'http'\n",
+        "retries = 1\nport = '1.5'\n",
+        // Another word, not another case.
+        "retries = 1\nlevel = 'INF'\n",
+    ] {
+        let fixed = validator().autofix(Format::Toml, text).unwrap();
+        assert_eq!(fixed.text(), text);
+        assert!(fixed.fixes().is_empty() && !fixed.report().is_ok(), "{text}");
+    }
+}
+
+proptest! {
+    /// Whatever was mended, no error is new and what was right is as it was.
+    #[test]
+    fn a_fix_is_never_wrong(
+        keys in prop::collection::btree_map("(port|prot|debug|debgu|level|retries|old_name|[a-z]{1,4})", "([0-9]{1,3}|true|yes|info|[a-z]{0,4})", 0..6),
+        quoted in any::<bool>(),
+    ) {
+        let line = |(key, value): (&String, &String)| match quoted {
+            false if value.parse::<u32>().is_ok_and(|number| number.to_string() == *value) => format!("{key} = {value}\n"),
+            _ => format!("{key} = \"{value}\" # note\n"),
+        };
+        let text: String = keys.iter().map(line).collect();
+        let read = |text: &str| Tree::parse("t", Format::Toml, text, &Limits::default()).unwrap();
+        let before = validator().validate(&read(&text)).unwrap().findings().len();
+        let fixed = validator().autofix(Format::Toml, &text).unwrap();
+        let after = validator().validate(&read(fixed.text())).unwrap();
+        prop_assert_eq!(after.findings().len(), fixed.report().findings().len());
+        prop_assert!(after.findings().len() <= before);
+        let (old, new): (Value, Value) = (read(&text).to_json(), read(fixed.text()).to_json());
+        let wrong: Vec<String> = validator().validate(&read(&text)).unwrap().findings().iter().map(|finding| finding.path()).collect();
+        for (key, value) in old.as_object().unwrap() {
+            if !wrong.contains(key) && key != "old_name" {
+                prop_assert_eq!(new.get(key), Some(value));
+            }
+        }
+        prop_assert_eq!(fixed.text().matches("# note").count(), text.matches("# note").count());
+    }
+}
