@@ -154,11 +154,14 @@ impl Loaded {
         let mut decided = false;
         for root in self.layers.iter().rev() {
             let Some((found, effect)) = self.in_layer(self.tree.value(*root), path) else { continue };
-            // A table over a table adds to it; anything else hides what is below.
-            let open = effect == Effect::Sets
-                && found.kind() == Kind::Object
-                && value.is_some_and(|value| value.kind() == Kind::Object)
-                && *self.strategies.at(path) == MergeStrategy::Deep;
+            // What adds to the layers below leaves them their say; anything else hides them.
+            let adds = matches!(
+                (value.map(Value::kind), self.strategies.at(path)),
+                (Some(Kind::Object), MergeStrategy::Deep)
+                    | (Some(Kind::Array), MergeStrategy::Append | MergeStrategy::ByKey(_))
+            );
+            let open =
+                adds && effect == Effect::Sets && value.is_some_and(|value| value.kind() == found.kind());
             layers.push(Contribution {
                 location: found.location(),
                 effect,

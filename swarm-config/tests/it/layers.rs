@@ -256,6 +256,26 @@ fn every_key_is_explained_with_the_layer_that_wins() {
 }
 
 #[test]
+fn every_layer_of_what_is_appended_has_a_say() {
+    let layer =
+        |text: &str| (format!("{text}.json"), format!("{{\"list\": [\"{text}\"], \"plain\": [\"{text}\"]}}"));
+    let config = ["a", "b"]
+        .iter()
+        .map(|text| layer(text))
+        .fold(ConfigLoader::new(), |loader, (name, text)| loader.text(name, Format::Json, text))
+        .merge("list", swarm_config::MergeStrategy::Append)
+        .load::<serde_json::Value>()
+        .unwrap();
+    let wins = |path: &str| -> Vec<bool> {
+        config.explain(path).unwrap().layers().iter().map(|layer| layer.wins()).collect()
+    };
+    assert_eq!(wins("list"), [true, true]);
+    assert_eq!(wins("plain"), [true, false]);
+    assert_eq!(config.explain("list.0").unwrap().layers()[0].location().source(), "a.json");
+    assert_eq!(config.explain("list.1").unwrap().layers()[0].location().source(), "b.json");
+}
+
+#[test]
 fn a_secret_is_shown_nowhere() {
     let canary = "hunter2-canary";
     let loader = ConfigLoader::new()
