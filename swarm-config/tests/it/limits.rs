@@ -39,8 +39,8 @@ fn bombs_are_limit_errors_and_soon() {
         let took = start.elapsed();
         let head: String = text.chars().take(20).collect();
         assert_eq!(error.kind(), ErrorKind::Limit, "{format:?} {head}: {error}");
-        // Generous, for builds without optimisation on busy machines; what it would be without limits is minutes.
-        assert!(took < Duration::from_secs(5), "{format:?} {head}: {took:?}");
+        // Generous, for builds without optimisation on busy machines; without limits it would be minutes, or no end.
+        assert!(took < Duration::from_secs(60), "{format:?} {head}: {took:?}");
         assert!(error.to_string().len() < 200, "{error}");
     }
 }
