@@ -10,7 +10,21 @@ use swarm_config::{
 use crate::suites::suite;
 
 fn tree(value: &Value) -> Tree {
-    Tree::parse("a.json", Format::Json, value.to_string(), &Limits::default()).unwrap()
+    Tree::parse("a.json", Format::Json, text(value), &Limits::default()).unwrap()
+}
+
+/// With the members in the order of their names: what else is built decides on the order that `serde_json` keeps.
+fn text(value: &Value) -> String {
+    match value {
+        Value::Object(members) => {
+            let sorted = std::collections::BTreeMap::from_iter(members);
+            let members: Vec<String> =
+                sorted.into_iter().map(|(name, value)| format!("{}:{}", json!(name), text(value))).collect();
+            format!("{{{}}}", members.join(","))
+        }
+        Value::Array(items) => format!("[{}]", Vec::from_iter(items.iter().map(text)).join(",")),
+        other => other.to_string(),
+    }
 }
 
 fn messages(schema: Value, value: Value) -> Vec<String> {
