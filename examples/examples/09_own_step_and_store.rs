@@ -127,7 +127,7 @@ impl Kept {
             Line::Blob { key, bytes } => drop(self.blobs.insert(key, bytes)),
             Line::Deleted { run } => {
                 self.runs.remove(&run);
-                self.blobs.retain(|key, _| !key.starts_with(&format!("artifact/{run}/")));
+                self.blobs.retain(|key, _| !key.starts_with(&format!("artifacts/{run}/")));
             }
         }
     }
