@@ -24,8 +24,8 @@ pub(crate) struct Node {
 pub(crate) struct StepDef {
     pub(crate) body: Body,
     pub(crate) when: Option<Box<dyn Fn(View<'_>) -> Result<bool, StepError> + Send + Sync>>,
-    /// Of each gate, whether it only warns and whether its refusal may be retried.
-    pub(crate) gates: Vec<(bool, bool)>,
+    /// Of each gate, whether its refusal may be retried.
+    pub(crate) gates: Vec<bool>,
     pub(crate) judge: Box<dyn Fn(&Output) -> Vec<GateResult> + Send + Sync>,
     /// Reads the output of one task: the step's own, or an item's.
     pub(crate) decode_item: fn(&str) -> serde_json::Result<Output>,

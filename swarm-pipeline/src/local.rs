@@ -161,10 +161,7 @@ impl LocalEngine {
         run: impl TryInto<RunId, Error: Into<Error>>,
     ) -> Result<RunReport> {
         let run = run.try_into().map_err(Into::into)?;
-        let records = self.0.store.read(&run).await?;
-        if records.is_empty() {
-            return Err(Error::new(ErrorKind::NotFound, format!("there is no run {run}")).in_run(&run));
-        }
+        let records = self.records(&run).await?;
         let entries = parse(&run, &records)?;
         let past = Past::fold(&run, &entries)?;
         check_same(&run, &past, pipeline, None)?;
@@ -231,8 +228,9 @@ impl LocalEngine {
                 "there is no tokio runtime here; await the run inside one that has its timer enabled";
             return Err(Error::new(ErrorKind::InvalidState, message).in_run(&run));
         }
-        if input.is_none() && self.0.store.read(&run).await?.is_empty() {
-            return Err(Error::new(ErrorKind::NotFound, format!("there is no run {run}")).in_run(&run));
+        if input.is_none() {
+            // Taking the place of a run makes its log.
+            self.records(&run).await?;
         }
         let place = self.0.live.enter(&run).await?;
         let log = match self.0.logging {
@@ -320,9 +318,7 @@ impl LocalEngine {
         run: &RunId,
         entry: impl FnOnce(i64) -> Result<crate::wire::Entry<'e>>,
     ) -> Result<()> {
-        if !self.0.logging || self.0.store.read(run).await?.is_empty() {
-            return Err(Error::new(ErrorKind::NotFound, format!("there is no run {run}")).in_run(run));
-        }
+        self.records(run).await?;
         let mut log = self.0.store.acquire(run).await?;
         let records = log.take_records();
         let entry = entry(Clock::start().now())?;
@@ -359,10 +355,7 @@ impl LocalEngine {
     /// [`ErrorKind::NotFound`], and what the store answers.
     pub async fn history(&self, run: impl TryInto<RunId, Error: Into<Error>>) -> Result<Vec<RunEvent>> {
         let run = run.try_into().map_err(Into::into)?;
-        let records = self.0.store.read(&run).await?;
-        if records.is_empty() {
-            return Err(Error::new(ErrorKind::NotFound, format!("there is no run {run}")).in_run(&run));
-        }
+        let records = self.records(&run).await?;
         history::events(&run, &records)
     }
 
@@ -397,6 +390,18 @@ impl LocalEngine {
     /// A stream of everything that happens in runs of this engine from now on.
     pub fn events(&self) -> EventStream {
         self.0.bus.stream()
+    }
+
+    /// The log of a run that is there.
+    async fn records(&self, run: &RunId) -> Result<Vec<crate::store::Record>> {
+        let records = match self.0.logging {
+            true => self.0.store.read(run).await?,
+            false => Vec::new(),
+        };
+        match records.is_empty() {
+            true => Err(Error::new(ErrorKind::NotFound, format!("there is no run {run}")).in_run(run)),
+            false => Ok(records),
+        }
     }
 
     fn share(&self, pipeline: &Pipeline, run: RunId, input: String) -> Arc<RunShared> {
@@ -460,10 +465,7 @@ fn durations_key(pipeline: &Pipeline) -> BlobKey {
 
 fn find(pipeline: &Pipeline, step: &str) -> Result<u32> {
     pipeline.graph().find(step).ok_or_else(|| {
-        let names = (0..pipeline.len() as u32).map(|step| pipeline.graph().name(step));
-        let hint = crate::graph::nearest(step, names).map(|name| format!("; did you mean {name:?}?"));
-        let message =
-            format!("pipeline {:?} has no step {step:?}{}", pipeline.name(), hint.unwrap_or_default());
+        let message = format!("pipeline {:?} has no step {step:?}{}", pipeline.name(), pipeline.hint(step));
         Error::new(ErrorKind::NotFound, message).in_step(step)
     })
 }

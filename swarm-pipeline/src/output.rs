@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::scheduler::Task;
 use crate::step_error::{StepError, StepErrorKind};
 
 /// What a step may return: anything that can be written as JSON and read back. Implemented for all such types.
@@ -56,6 +57,17 @@ pub(crate) fn typed<T: StepOutput>(output: &Output) -> Result<Arc<T>, StepError>
 pub(crate) struct Outputs {
     pub(crate) steps: Vec<Option<Output>>,
     pub(crate) items: HashMap<u32, Vec<Option<Output>>>,
+}
+
+impl Outputs {
+    /// Keeps the output of an item, of which the step has so many.
+    pub(crate) fn put_item(&mut self, task: Task, count: Option<u32>, output: Output) {
+        let Some(count) = count else { return };
+        let items = self.items.entry(task.step).or_insert_with(|| vec![None; count as usize]);
+        if let Some(slot) = items.get_mut(task.item as usize) {
+            *slot = Some(output);
+        }
+    }
 }
 
 /// The outputs as a step sees them that was numbered in a pipeline of its own: from `base` on.

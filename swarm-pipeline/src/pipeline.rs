@@ -99,6 +99,13 @@ impl Pipeline {
         )
     }
 
+    /// What to say of a name that no step has: the nearest one, if one is near.
+    pub(crate) fn hint(&self, step: &str) -> String {
+        let names = (0..self.len() as u32).map(|step| self.graph().name(step));
+        let near = crate::graph::nearest(step, names);
+        near.map_or_else(String::new, |name| format!("; did you mean {name:?}?"))
+    }
+
     pub(crate) fn id(&self) -> u64 {
         self.0.id
     }

@@ -167,9 +167,7 @@ impl RunReport {
 
     fn find(&self, step: &str) -> Result<u32> {
         self.pipeline.graph().find(step).ok_or_else(|| {
-            let names = (0..self.pipeline.len() as u32).map(|step| self.pipeline.graph().name(step));
-            let hint = crate::graph::nearest(step, names).map(|name| format!("; did you mean {name:?}?"));
-            let message = format!("there is no step {step:?}{}", hint.unwrap_or_default());
+            let message = format!("there is no step {step:?}{}", self.pipeline.hint(step));
             Error::new(ErrorKind::NotFound, message).in_run(&self.run).in_step(step)
         })
     }

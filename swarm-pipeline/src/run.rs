@@ -17,8 +17,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::RunEventKind;
 use crate::gate::{GateResult, Verdict};
 use crate::output::{Output, Outputs, View};
-use crate::report::{Moment, Note, RunReport, RunStatus};
-use crate::scheduler::{Event, Kind, NONE, Outcome, Scheduler, Task};
+use crate::report::{Moment, RunReport, RunStatus};
+use crate::scheduler::{Event, Kind, NONE, Outcome, Scheduler, Status, Task};
 use crate::shared::RunShared;
 use crate::step::StepContext;
 use crate::step_error::{StepError, StepErrorKind};
@@ -70,11 +70,10 @@ pub(crate) struct Ended {
 }
 
 impl Run {
-    fn new(shared: Arc<RunShared>, logging: bool) -> Self {
-        let plan = shared.pipeline.plan();
-        let count = plan.steps.len();
+    fn new(shared: Arc<RunShared>, scheduler: Scheduler, logging: bool) -> Self {
+        let count = shared.pipeline.len();
         Run {
-            scheduler: Scheduler::new(Arc::clone(plan), seed(shared.run.as_str()), &[]),
+            scheduler,
             outputs: Outputs { steps: vec![None; count], items: HashMap::new() },
             history: Vec::with_capacity(count * 2 + 2),
             notes: Notes::default(),
@@ -95,11 +94,9 @@ impl Run {
 
     /// A run that begins now.
     pub(crate) fn begin(shared: Arc<RunShared>, durations: Vec<u64>, logging: bool, at: i64) -> Result<Self> {
-        let mut run = Run::new(shared, logging);
-        if !durations.is_empty() {
-            let plan = Arc::clone(run.shared.pipeline.plan());
-            run.scheduler = Scheduler::new(plan, seed(run.shared.run.as_str()), &durations);
-        }
+        let plan = Arc::clone(shared.pipeline.plan());
+        let scheduler = Scheduler::new(plan, seed(shared.run.as_str()), &durations);
+        let mut run = Run::new(shared, scheduler, logging);
         if logging {
             let pipeline = run.shared.pipeline.clone();
             let input = RawValue::from_string(run.shared.input.clone())
@@ -149,25 +146,11 @@ impl Run {
         if self.logging {
             let pipeline = self.shared.pipeline.clone();
             let name = |step: u32| Cow::Borrowed(pipeline.graph().name(step));
+            let of = |task: Task, number| Attempt::new(at, pipeline.graph().name(task.step), task, number);
             let entry = match event {
-                Event::Started { task, attempt, .. } => Some(Entry::StepStarted(Attempt::new(
-                    at,
-                    pipeline.graph().name(task.step),
-                    task,
-                    attempt,
-                ))),
-                Event::UndoStarted { task, attempt } => Some(Entry::UndoStarted(Attempt::new(
-                    at,
-                    pipeline.graph().name(task.step),
-                    task,
-                    attempt,
-                ))),
-                Event::UndoSucceeded { task, attempt } => Some(Entry::UndoSucceeded(Attempt::new(
-                    at,
-                    pipeline.graph().name(task.step),
-                    task,
-                    attempt,
-                ))),
+                Event::Started { task, attempt, .. } => Some(Entry::StepStarted(of(task, attempt))),
+                Event::UndoStarted { task, attempt } => Some(Entry::UndoStarted(of(task, attempt))),
+                Event::UndoSucceeded { task, attempt } => Some(Entry::UndoSucceeded(of(task, attempt))),
                 Event::Prepared { step } => Some(Entry::StepPrepared { at, step: name(step) }),
                 Event::Skipped { step } => Some(Entry::StepSkipped { at, step: name(step) }),
                 Event::FannedOut { step, items } => Some(Entry::FannedOut { at, step: name(step), items }),
@@ -269,9 +252,8 @@ impl Run {
                         let why = gate.message.as_deref().unwrap_or("refused");
                         let message = format!("gate {:?} refused the output: {why}", gate.gate);
                         let error = StepError::of(StepErrorKind::GateRefused, message);
-                        let asked = |(gate, (_, retry)): (&GateResult, &(bool, bool))| {
-                            gate.verdict != Verdict::Refused || *retry
-                        };
+                        let asked =
+                            |(gate, retry): (&GateResult, &bool)| gate.verdict != Verdict::Refused || *retry;
                         let retry = gates.iter().zip(&node.def.gates).all(asked);
                         return Ended {
                             result: Err(error),
@@ -324,8 +306,7 @@ impl Run {
                 self.succeeded(task, attempt, output, at)
             }
             Err(error) => {
-                let note = Note { error: Some(error), gates };
-                self.notes.attempts.insert((task, attempt, false), note);
+                self.notes.failed((task, attempt, false), error, gates);
                 self.note(Event::Failed { task, attempt, again }, at)
             }
         }
@@ -333,25 +314,17 @@ impl Run {
 
     /// The part of [`Run::ended`] that is left where there is neither a log nor a gate.
     pub(crate) fn succeeded(&mut self, task: Task, attempt: u32, output: Output, at: i64) -> Result<()> {
-        self.keep(task, output)?;
-        self.note(Event::Succeeded { task, attempt }, at)
-    }
-
-    /// Keeps the output of a task; the last item of a fan-out completes the output of the step.
-    fn keep(&mut self, task: Task, output: Output) -> Result<()> {
         if task.item == NONE {
             self.outputs.steps[task.step as usize] = Some(output);
-            return Ok(());
+            return self.note(Event::Succeeded { task, attempt }, at);
         }
-        let count = self.scheduler.item_count(task.step).unwrap_or(0) as usize;
-        let items = self.outputs.items.entry(task.step).or_insert_with(|| vec![None; count]);
-        if let Some(slot) = items.get_mut(task.item as usize) {
-            *slot = Some(output);
+        self.outputs.put_item(task, self.scheduler.item_count(task.step), output);
+        self.note(Event::Succeeded { task, attempt }, at)?;
+        // The last item completes the step.
+        match self.scheduler.status(Task::of(task.step)) {
+            Status::Succeeded => self.collect(task.step),
+            _ => Ok(()),
         }
-        if items.iter().all(Option::is_some) {
-            self.collect(task.step)?;
-        }
-        Ok(())
     }
 
     /// Makes the output of a fan-out step from those of its items.
@@ -382,8 +355,7 @@ impl Run {
                 let again = self.scheduler.undo_retry_at(task, at, retry);
                 let entry = Attempt::new(at, pipeline.graph().name(task.step), task, attempt);
                 self.write(&Entry::UndoFailed { attempt: entry, error: error.clone(), again })?;
-                let note = Note { error: Some(error), gates: Vec::new() };
-                self.notes.attempts.insert((task, attempt, true), note);
+                self.notes.failed((task, attempt, true), error, Vec::new());
                 self.note(Event::UndoFailed { task, attempt, again }, at)
             }
         }

@@ -503,12 +503,18 @@ impl Scheduler {
     }
 }
 
-/// A number that looks random and depends on nothing but its arguments (splitmix64, Steele et al. 2014).
+/// A number that looks random and depends on nothing but its arguments.
 fn chance(seed: u64, task: Task, attempt: u32) -> u64 {
-    let mut z =
-        seed ^ (u64::from(task.step) << 32 | u64::from(task.item)) ^ u64::from(attempt).rotate_right(24);
-    z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let task = u64::from(task.step) << 32 | u64::from(task.item);
+    splitmix(seed ^ task ^ u64::from(attempt).rotate_right(24))
+}
+
+/// One step of splitmix64 (Steele, Lea, Flood 2014) from `state`; the next state is `state` and [`GOLDEN`] more.
+pub(crate) fn splitmix(state: u64) -> u64 {
+    let mut z = state.wrapping_add(GOLDEN);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
 }
+
+pub(crate) const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;

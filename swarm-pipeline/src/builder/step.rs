@@ -283,7 +283,7 @@ impl<S: Source, O: StepOutput> StepBuilder<'_, S, O> {
         let def = StepDef {
             body,
             when: self.when,
-            gates: gates.iter().map(|gate| (gate.warn_only, gate.retry)).collect(),
+            gates: gates.iter().map(|gate| gate.retry).collect(),
             judge: Box::new(move |output| match typed::<O>(output) {
                 Ok(output) => gates.iter().map(|gate| gate.judge(&output)).collect(),
                 Err(_) => Vec::new(),

@@ -10,7 +10,7 @@ use super::Notes;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Graph, Names};
 use crate::pipeline::Pipeline;
-use crate::report::{Moment, Note, RunStatus};
+use crate::report::{Moment, RunStatus};
 use crate::retry::Retry;
 use crate::scheduler::{Event, Kind, NONE, Plan, Ranks, Scheduler, StepPlan, Task};
 use crate::store::{Record, RunId};
@@ -171,8 +171,7 @@ impl<'e> Past<'e> {
                     self.refused.insert(task, output);
                 }
                 self.signals.remove(&task.step);
-                let note = Note { error: Some(error.clone()), gates: gates.clone() };
-                self.notes.attempts.insert((task, attempt.attempt, false), note);
+                self.notes.failed((task, attempt.attempt, false), error.clone(), gates.clone());
                 let (attempt, again, at) = (attempt.attempt, *again, attempt.at);
                 self.note(Event::Failed { task, attempt, again }, at)
             }
@@ -215,8 +214,7 @@ impl<'e> Past<'e> {
             }
             Entry::UndoFailed { attempt, error, again } => {
                 let task = self.task(attempt)?;
-                let note = Note { error: Some(error.clone()), gates: Vec::new() };
-                self.notes.attempts.insert((task, attempt.attempt, true), note);
+                self.notes.failed((task, attempt.attempt, true), error.clone(), Vec::new());
                 let (attempt, again, at) = (attempt.attempt, *again, attempt.at);
                 self.note(Event::UndoFailed { task, attempt, again }, at)
             }

@@ -19,9 +19,9 @@ impl Run {
     /// [`ErrorKind::Codec`] for a recorded output that is not of the type it has now, and what the store answers.
     pub(crate) async fn resume(shared: Arc<RunShared>, mut past: Past<'_>, records: usize) -> Result<Self> {
         past.move_to(shared.pipeline.plan());
-        let mut run = Run::new(shared, true);
-        run.next_seq = records as u64;
         let lenient = !past.scheduler.goes_forward();
+        let mut run = Run::new(shared, past.scheduler, true);
+        run.next_seq = records as u64;
         let mut outputs: Vec<(Task, &Stored)> = past.outputs.into_iter().collect();
         outputs.sort_unstable_by_key(|(task, _)| *task);
         for (task, stored) in outputs {
@@ -30,18 +30,12 @@ impl Run {
                 run.outputs.steps[task.step as usize] = Some(output);
                 continue;
             }
-            let Some(count) = past.scheduler.item_count(task.step) else { continue };
-            let items = run.outputs.items.entry(task.step);
-            let items = items.or_insert_with(|| vec![None; count as usize]);
-            if let Some(slot) = items.get_mut(task.item as usize) {
-                *slot = Some(output);
-            }
+            run.outputs.put_item(task, run.scheduler.item_count(task.step), output);
         }
         for (task, stored) in past.refused {
             // For the undo, which can do without.
             run.refused.extend(run.load(task, stored, true).await?.map(|output| (task, output)));
         }
-        run.scheduler = past.scheduler;
         for step in 0..run.shared.pipeline.len() as u32 {
             let is_done = run.scheduler.status(Task::of(step)) == Status::Succeeded;
             match run.shared.pipeline.step_plan(step).kind {

@@ -28,6 +28,11 @@ impl Notes {
         }
     }
 
+    /// Keeps why an attempt, or an attempt to undo, failed.
+    pub(super) fn failed(&mut self, of: (Task, u32, bool), error: StepError, gates: Vec<GateResult>) {
+        self.attempts.insert(of, Note { error: Some(error), gates });
+    }
+
     pub(super) fn renumber(&mut self, numbers: &[Option<u32>]) {
         let old = std::mem::take(&mut self.attempts);
         let moved = old.into_iter().filter_map(|((task, attempt, undo), note)| {

@@ -14,7 +14,7 @@ use crate::output::Output;
 use crate::pipeline::Pipeline;
 use crate::report::RunReport;
 use crate::run::{Past, Run, parse};
-use crate::scheduler::{Command, Event, Kind, Status, Task};
+use crate::scheduler::{Command, Event, GOLDEN, Kind, Status, Task, splitmix};
 use crate::shared::{Clock, RunShared};
 use crate::step_error::StepError;
 use crate::store::{MemoryStore, Record, RunId};
@@ -513,11 +513,9 @@ struct Chance(u64);
 
 impl Chance {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        let next = splitmix(self.0);
+        self.0 = self.0.wrapping_add(GOLDEN);
+        next
     }
 
     fn unit(&mut self) -> f64 {

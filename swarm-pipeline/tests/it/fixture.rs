@@ -255,6 +255,15 @@ fn copy_dir(from: &Path, to: &Path) {
     }
 }
 
+/// An engine over a copy of the fixtures, with a witness and the pipeline they were written with, unless they are being written.
+fn taken_up() -> Option<(tempfile::TempDir, LocalEngine, Witness, Pipeline)> {
+    let dir = are_there().then(copy)?;
+    let engine = LocalEngine::open(dir.path()).unwrap();
+    let w = Witness::in_memory();
+    let plain = pipeline(&w, Twist::default());
+    Some((dir, engine, w, plain))
+}
+
 /// Whether the fixtures are there to be read; when they are written, the readers come the next time.
 fn are_there() -> bool {
     if is_writing() {
@@ -315,13 +324,7 @@ fn output(report: &RunReport, step: &str) -> String {
 
 #[tokio::test]
 async fn runs_of_format_1_are_carried_on_from_where_they_were() {
-    if !are_there() {
-        return;
-    }
-    let dir = copy();
-    let engine = LocalEngine::open(dir.path()).unwrap();
-    let w = Witness::in_memory();
-    let plain = pipeline(&w, Twist::default());
+    let Some((_dir, engine, w, plain)) = taken_up() else { return };
 
     engine.signal("suspended", "approve", false).await.unwrap();
     let report = engine.run(&plain, "suspended", ()).await.unwrap();
@@ -365,13 +368,7 @@ async fn runs_of_format_1_are_carried_on_from_where_they_were() {
 
 #[tokio::test]
 async fn runs_of_format_1_that_are_over_are_answered_without_running_anything() {
-    if !are_there() {
-        return;
-    }
-    let dir = copy();
-    let engine = LocalEngine::open(dir.path()).unwrap();
-    let w = Witness::in_memory();
-    let plain = pipeline(&w, Twist::default());
+    let Some((_dir, engine, w, plain)) = taken_up() else { return };
     for (run, status) in [
         ("succeeded", RunStatus::Succeeded),
         ("undone", RunStatus::RolledBack),

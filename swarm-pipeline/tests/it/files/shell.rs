@@ -1,4 +1,4 @@
-use std::io::Read;
+use std::io::{BufRead, Read};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -115,19 +115,27 @@ async fn a_program_knows_its_run_and_its_inputs() {
     assert_eq!(value("each")[1]["stdout"], "1 {\"n\":1}\n{\"n\":1}");
 }
 
-/// A pipe that every process of the group holds open: reading it ends when the last of them has.
-fn pipe(dir: &Path) -> (std::path::PathBuf, std::thread::JoinHandle<String>) {
+/// A pipe that every process of the group holds open: reading it ends when the last of them has. The receiver hears
+/// of the first line.
+fn pipe(
+    dir: &Path,
+) -> (std::path::PathBuf, tokio::sync::oneshot::Receiver<()>, std::thread::JoinHandle<String>) {
     let path = dir.join("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let (up, is_up) = tokio::sync::oneshot::channel();
     let reader = std::thread::spawn({
         let path = path.clone();
         move || {
             let mut said = String::new();
-            std::fs::File::open(path).unwrap().read_to_string(&mut said).unwrap();
+            let mut pipe = std::io::BufReader::new(std::fs::File::open(path).unwrap());
+            pipe.read_line(&mut said).unwrap();
+            // Most do not wait for it.
+            let _ = up.send(());
+            pipe.read_to_string(&mut said).unwrap();
             said
         }
     });
-    (path, reader)
+    (path, is_up, reader)
 }
 
 /// Two processes that hold the pipe, the second of which is no child that anybody waits for.
@@ -140,7 +148,7 @@ fn family(pipe: &Path, trap: &str) -> Shell {
 async fn a_timeout_ends_the_whole_group() {
     for trap in ["", "trap '' TERM;"] {
         let dir = tempfile::tempdir().unwrap();
-        let (path, reader) = pipe(dir.path());
+        let (path, _, reader) = pipe(dir.path());
         let mut p = Pipeline::builder("p");
         p.step("s").timeout(Duration::from_millis(300)).run_step(family(&path, trap));
         let engine = LocalEngine::with_store(MemoryStore::default());
@@ -157,7 +165,7 @@ async fn a_timeout_ends_the_whole_group() {
 async fn a_cancelled_run_ends_the_whole_group_and_waits_for_it() {
     for trap in ["", "trap '' TERM;", "trap 'echo bye >&3; exit 0' TERM;"] {
         let dir = tempfile::tempdir().unwrap();
-        let (path, reader) = pipe(dir.path());
+        let (path, is_up, reader) = pipe(dir.path());
         let mut p = Pipeline::builder("p");
         p.step("s").run_step(family(&path, trap));
         let pipeline = p.build().unwrap();
@@ -168,7 +176,7 @@ async fn a_cancelled_run_ends_the_whole_group_and_waits_for_it() {
             async move { engine.run(&pipeline, "r", ()).await }
         });
         assert!(marker.exists());
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        is_up.await.unwrap();
         engine.cancel("r").await.unwrap();
         let report = running.await.unwrap().unwrap();
         assert_eq!(report.status(), RunStatus::Cancelled, "{report}");
@@ -181,7 +189,7 @@ async fn a_cancelled_run_ends_the_whole_group_and_waits_for_it() {
 #[tokio::test]
 async fn what_a_program_leaves_behind_ends_with_it() {
     let dir = tempfile::tempdir().unwrap();
-    let (path, reader) = pipe(dir.path());
+    let (path, _, reader) = pipe(dir.path());
     let script = format!("exec 3>{}; sleep 1000 & echo done", path.display());
     let value = run(Shell::script(script)).await.unwrap();
     assert_eq!(value["stdout"], "done\n");
