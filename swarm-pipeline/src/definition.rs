@@ -13,13 +13,19 @@ use crate::output::{Output, View};
 use crate::step::StepContext;
 use crate::step_error::StepError;
 
-/// A step of a pipeline. Nesting shares the definition and moves `base`.
+/// A step of a pipeline: what every attempt needs, close together, and the rest. Nesting shares both and moves `base`.
 #[derive(Clone)]
 pub(crate) struct Node {
+    /// Begins an attempt. Absent in steps that only wait.
+    pub(crate) start: Option<StartFn>,
     pub(crate) def: Arc<StepDef>,
     /// What must be added to the step numbers that the definition knows.
     pub(crate) base: u32,
+    /// Whether `def` has nothing to say to an attempt: no gate, no timeout, no breaker.
+    pub(crate) plain: bool,
 }
+
+pub(crate) type StartFn = Arc<dyn Fn(StepContext, View<'_>) -> Work + Send + Sync>;
 
 pub(crate) struct StepDef {
     pub(crate) body: Body,
@@ -46,8 +52,6 @@ pub(crate) struct Undo {
 }
 
 pub(crate) struct Body {
-    /// Absent in steps that only wait.
-    pub(crate) start: Option<Box<dyn Fn(StepContext, View<'_>) -> Work + Send + Sync>>,
     /// Reads the output of the whole step.
     pub(crate) decode: fn(&str) -> serde_json::Result<Output>,
     pub(crate) fan_out: Option<FanOut>,

@@ -269,7 +269,7 @@ impl Run {
             Err(error) => {
                 // Another value may be right.
                 let plan = self.shared.pipeline.step_plan(task.step);
-                let retry = plan.kind == Kind::Signal || plan.retry.allows(&error);
+                let retry = plan.kind == Kind::Signal || plan.retries.step().allows(&error);
                 (Err(error), Vec::new(), retry)
             }
         };
@@ -350,7 +350,7 @@ impl Run {
         match result {
             Ok(()) => self.record(Event::UndoSucceeded { task, attempt }, at),
             Err(error) => {
-                let retry = self.shared.pipeline.step_plan(task.step).undo_retry.allows(&error);
+                let retry = self.shared.pipeline.step_plan(task.step).retries.undo().allows(&error);
                 let pipeline = self.shared.pipeline.clone();
                 let again = self.scheduler.undo_retry_at(task, at, retry);
                 let entry = Attempt::new(at, pipeline.graph().name(task.step), task, attempt);

@@ -15,7 +15,7 @@ mod rollback;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 
-pub(crate) use plan::{Kind, NONE, Plan, Ranks, StepPlan};
+pub(crate) use plan::{Kind, NONE, Plan, Ranks, Retries, StepPlan};
 pub(crate) use protocol::{Command, Event, Outcome, Task};
 use ready::ReadySet;
 use rollback::Rollback;

@@ -12,8 +12,7 @@ use crate::step::{PipelineStep, StepContext};
 #[cfg(feature = "files")]
 use {
     super::PipelineBuilder,
-    super::step::StartFn,
-    crate::definition::{Body, FanOut},
+    crate::definition::{Body, FanOut, StartFn},
     crate::handle::{Edge, One},
     crate::output::{Items, List, StepOutput, decode},
     crate::scheduler::{Kind, NONE},
@@ -69,7 +68,7 @@ impl<L: List> StepBuilder<'_, One<L>, Value> {
         self.take_from(&step);
         self.ends_itself = step.ends_itself();
         let (source, list) = (self.source.clone(), self.source.clone());
-        let start: StartFn = Box::new(move |mut cx, view| match source.take(view) {
+        let start: StartFn = Arc::new(move |mut cx, view| match source.take(view) {
             Ok(list) => {
                 let step = Arc::clone(&step);
                 let item = share(list.item(cx.item as usize)) as Output;
@@ -87,9 +86,8 @@ impl<L: List> StepBuilder<'_, One<L>, Value> {
                 items.map(|items| Arc::new(items) as Output)
             },
         };
-        let body =
-            Body { start: Some(start), decode: decode::<Items<Value>>, fan_out: Some(fan_out), wake: None };
-        self.add(Kind::ForEach, body)
+        let body = Body { decode: decode::<Items<Value>>, fan_out: Some(fan_out), wake: None };
+        self.add(Kind::ForEach, Some(start), body)
     }
 }
 
@@ -97,7 +95,7 @@ impl<S: Source> StepBuilder<'_, S, Value> {
     pub(crate) fn run_shared_step(mut self, step: Arc<dyn PipelineStep>) -> Handle<Value> {
         self.take_from(&step);
         self.ends_itself = step.ends_itself();
-        self.add_task(Box::new(move |mut cx, view| {
+        self.add_task(Arc::new(move |mut cx, view| {
             let step = Arc::clone(&step);
             cx.inputs = Some(inputs(&cx, view).collect());
             Work::Async(Box::pin(

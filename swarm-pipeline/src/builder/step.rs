@@ -10,12 +10,12 @@ use serde_json::Value;
 use super::{Draft, PipelineBuilder};
 use crate::breaker::CircuitBreaker;
 use crate::build_error::Problem;
-use crate::definition::{Body, FanOut, Node, StepDef, Undo, Wake, Work};
+use crate::definition::{Body, FanOut, Node, StartFn, StepDef, Undo, Wake, Work};
 use crate::gate::Gate;
 use crate::handle::{Edge, Handle, Inputs, One, Source};
 use crate::output::{Items, List, Output, StepOutput, View, decode, typed};
 use crate::retry::Retry;
-use crate::scheduler::{Kind, NONE, StepPlan};
+use crate::scheduler::{Kind, NONE, Retries, StepPlan};
 use crate::step::{PipelineStep, StepContext};
 use crate::step_error::StepError;
 
@@ -192,7 +192,7 @@ impl<S: Source, O: StepOutput> StepBuilder<'_, S, O> {
         Fut: Future<Output = Result<O, StepError>> + Send + 'static,
     {
         let source = self.source.clone();
-        self.add_task(Box::new(move |cx, view| match source.take(view) {
+        self.add_task(Arc::new(move |cx, view| match source.take(view) {
             Ok(inputs) => Work::Async(erase(step(cx, inputs))),
             Err(error) => Work::Ready(Err(error)),
         }))
@@ -205,7 +205,7 @@ impl<S: Source, O: StepOutput> StepBuilder<'_, S, O> {
     {
         let source = self.source.clone();
         let step = Arc::new(step);
-        self.add_task(Box::new(move |cx, view| match source.take(view) {
+        self.add_task(Arc::new(move |cx, view| match source.take(view) {
             Ok(inputs) => {
                 let step = Arc::clone(&step);
                 Work::Blocking(Box::new(move || step(cx, inputs).map(|output| Arc::new(output) as Output)))
@@ -216,23 +216,22 @@ impl<S: Source, O: StepOutput> StepBuilder<'_, S, O> {
 
     /// Adds a step that is done when [`LocalEngine::signal`](crate::LocalEngine::signal) brings its output: an approval, say.
     pub fn wait_for_signal(self) -> Handle<O> {
-        self.add(Kind::Signal, Body { start: None, decode: decode::<O>, fan_out: None, wake: None })
+        self.add(Kind::Signal, None, Body { decode: decode::<O>, fan_out: None, wake: None })
     }
 
     pub(super) fn add_task(self, start: StartFn) -> Handle<O> {
-        self.add(Kind::Task, Body { start: Some(start), decode: decode::<O>, fan_out: None, wake: None })
+        self.add(Kind::Task, Some(start), Body { decode: decode::<O>, fan_out: None, wake: None })
     }
 
-    pub(super) fn add<R>(self, kind: Kind, body: Body) -> Handle<R> {
+    pub(super) fn add<R>(self, kind: Kind, start: Option<StartFn>, body: Body) -> Handle<R> {
         let pipeline = self.pipeline;
         let mut complain = |message: String| {
             pipeline.problems.push(Problem::Invalid { step: self.name.clone(), message });
         };
         let policy = self.policy;
         let has_retry = policy.retry.is_some();
-        let retry = policy.retry.unwrap_or(Retry::none());
-        let undo_retry = policy.undo_retry.unwrap_or(Retry::exponential(5));
-        retry.problem().into_iter().chain(undo_retry.problem()).for_each(&mut complain);
+        let retries = [&policy.retry, &policy.undo_retry].into_iter().flatten();
+        retries.filter_map(Retry::problem).for_each(&mut complain);
         let zero =
             [policy.timeout, policy.total_timeout, policy.undo_timeout].contains(&Some(Duration::ZERO));
         if zero {
@@ -274,12 +273,15 @@ impl<S: Source, O: StepOutput> StepBuilder<'_, S, O> {
             undo: self.undo.is_some(),
             group,
             priority: policy.priority,
-            retry,
-            undo_retry,
+            retries: Retries::of(policy.retry, policy.undo_retry),
             total_timeout: policy.total_timeout.map(|limit| limit.as_micros().min(i64::MAX as u128) as i64),
             estimate: policy.expected.map_or(0, |expected| expected.as_micros().min(u64::MAX as u128) as u64),
         };
         let gates = self.gates;
+        let plain = gates.is_empty()
+            && policy.timeout.is_none()
+            && policy.total_timeout.is_none()
+            && policy.breaker.is_none();
         let def = StepDef {
             body,
             when: self.when,
@@ -298,13 +300,11 @@ impl<S: Source, O: StepOutput> StepBuilder<'_, S, O> {
         };
         let step = pipeline.drafts.len() as u32;
         pipeline.names.push(&self.name);
-        let node = Node { def: Arc::new(def), base: 0 };
+        let node = Node { start, def: Arc::new(def), base: 0, plain };
         pipeline.drafts.push(Draft { node, plan, edges: self.edges, after: self.after });
         Handle::new(pipeline.id, step)
     }
 }
-
-pub(super) type StartFn = Box<dyn Fn(StepContext, View<'_>) -> Work + Send + Sync>;
 
 impl<L: List, O: StepOutput> StepBuilder<'_, One<L>, O> {
     /// Adds the step once for each item of the list that its input brings; the outputs come in the list's order.
@@ -317,7 +317,7 @@ impl<L: List, O: StepOutput> StepBuilder<'_, One<L>, O> {
         Fut: Future<Output = Result<O, StepError>> + Send + 'static,
     {
         let (source, list) = (self.source.clone(), self.source.clone());
-        let start: StartFn = Box::new(move |cx, view| match source.take(view) {
+        let start: StartFn = Arc::new(move |cx, view| match source.take(view) {
             Ok(list) => Work::Async(erase(step(cx.clone(), list.item(cx.item as usize)))),
             Err(error) => Work::Ready(Err(error)),
         });
@@ -328,9 +328,8 @@ impl<L: List, O: StepOutput> StepBuilder<'_, One<L>, O> {
                 items.map(|items| Arc::new(items) as Output)
             },
         };
-        let body =
-            Body { start: Some(start), decode: decode::<Items<O>>, fan_out: Some(fan_out), wake: None };
-        self.add(Kind::ForEach, body)
+        let body = Body { decode: decode::<Items<O>>, fan_out: Some(fan_out), wake: None };
+        self.add(Kind::ForEach, Some(start), body)
     }
 }
 
@@ -354,8 +353,8 @@ impl<S: Source> StepBuilder<'_, S, DateTime<Utc>> {
     }
 
     fn sleep_with(self, wake: Wake) -> Handle<DateTime<Utc>> {
-        let body = Body { start: None, decode: decode::<DateTime<Utc>>, fan_out: None, wake: Some(wake) };
-        self.add(Kind::Sleep, body)
+        let body = Body { decode: decode::<DateTime<Utc>>, fan_out: None, wake: Some(wake) };
+        self.add(Kind::Sleep, None, body)
     }
 }
 

@@ -55,8 +55,9 @@ pub(super) struct Driver {
     pub(super) now: i64,
 }
 
-/// Attempts made in place before the runtime gets a turn.
-const TURN: u32 = 128;
+/// Attempts made in place before the runtime gets a turn, and microseconds: a turn costs as much as some of them.
+const TURN: u32 = 1024;
+const TURN_TIME: i64 = 200;
 
 impl Driver {
     pub(super) async fn open(
@@ -112,7 +113,7 @@ impl Driver {
 
     pub(super) async fn drive(&mut self) -> Result<()> {
         let mut wave = Vec::with_capacity(self.batch);
-        let mut turn = 0;
+        let (mut turn, mut turn_began) = (0, self.now);
         loop {
             while wave.len() < self.batch {
                 match self.run.scheduler.poll() {
@@ -154,10 +155,10 @@ impl Driver {
                     Some(done) => self.settle_logged(done).await?,
                 }
             }
-            if turn >= TURN {
-                turn = 0;
+            if turn >= TURN || self.now - turn_began >= TURN_TIME {
                 tokio::task::yield_now().await;
                 self.now = self.run.shared.clock.now();
+                (turn, turn_began) = (0, self.now);
                 self.take_in().await?;
             }
         }
@@ -264,7 +265,9 @@ impl Driver {
             let work = || node.def.undo.as_ref().map_or_else(nothing, |undo| (undo.start)(cx, output));
             span.in_scope(|| attempt::begin(shared, work))
         } else {
-            if let Some(breaker) = &node.def.breaker {
+            if !node.plain
+                && let Some(breaker) = &node.def.breaker
+            {
                 attempt.permit = breaker.admit(self.now);
                 if attempt.permit.is_none() {
                     let message = format!("circuit breaker {:?} is open", breaker.name());
@@ -273,7 +276,7 @@ impl Driver {
                 }
             }
             let view = self.run.view(task.step);
-            let work = || node.def.body.start.as_ref().map_or_else(nothing, |start| start(cx, view));
+            let work = || node.start.as_ref().map_or_else(nothing, |start| start(cx, view));
             span.in_scope(|| attempt::begin(shared, work))
         };
         // One reading serves as the end of this attempt and the beginning of the next.
@@ -302,15 +305,15 @@ impl Driver {
     /// When an attempt that begins now has to end.
     fn deadline(&self, attempt: &Attempt) -> Option<Deadline> {
         let shared = &self.run.shared;
-        let def = &shared.pipeline.node(attempt.task.step).def;
+        let node = shared.pipeline.node(attempt.task.step);
         if attempt.undo {
-            return def.undo.as_ref()?.timeout.and_then(Deadline::after);
+            return node.def.undo.as_ref()?.timeout.and_then(Deadline::after);
         }
-        let total = shared.pipeline.step_plan(attempt.task.step).total_timeout;
-        if def.timeout.is_none() && total.is_none() {
+        if node.plain {
             return None;
         }
-        let own = def.timeout.and_then(Deadline::after);
+        let total = shared.pipeline.step_plan(attempt.task.step).total_timeout;
+        let own = node.def.timeout.and_then(Deadline::after);
         let total = total.zip(self.run.scheduler.deadline(attempt.task)).map(|(allowed, at)| Deadline {
             at: shared.clock.instant(at),
             allowed: Duration::from_micros(allowed.unsigned_abs()),
@@ -329,7 +332,7 @@ impl Driver {
         tell_breaker(permit, &outcome, at);
         match outcome {
             // Nobody has a say in it.
-            Ok(output) if self.run.shared.pipeline.node(task.step).def.gates.is_empty() => {
+            Ok(output) if self.run.shared.pipeline.node(task.step).plain => {
                 self.run.succeeded(task, number, output, at)
             }
             outcome => {

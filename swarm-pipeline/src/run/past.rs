@@ -11,8 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Graph, Names};
 use crate::pipeline::Pipeline;
 use crate::report::{Moment, RunStatus};
-use crate::retry::Retry;
-use crate::scheduler::{Event, Kind, NONE, Plan, Ranks, Scheduler, StepPlan, Task};
+use crate::scheduler::{Event, Kind, NONE, Plan, Ranks, Retries, Scheduler, StepPlan, Task};
 use crate::store::{Record, RunId};
 use crate::wire::{Attempt, Definition, Entry, FORMAT, Step, Stored};
 
@@ -394,8 +393,7 @@ fn plan_of(id: &RunId, definition: &Definition<'_>) -> Result<Arc<Plan>> {
             undo: step.undo,
             group: NONE,
             priority: 0,
-            retry: Retry::none(),
-            undo_retry: Retry::none(),
+            retries: Retries::default(),
             total_timeout: None,
             estimate: 0,
         });

@@ -61,10 +61,10 @@ impl Scheduler {
         if step.kind == Kind::Signal {
             return Some(at);
         }
-        let delay = step.retry.delay(state.tries, chance(self.seed, task, state.attempt));
+        let delay = step.retries.step().delay(state.tries, chance(self.seed, task, state.attempt));
         let again = at.saturating_add(delay);
         let deadline = self.deadline(task).unwrap_or(i64::MAX);
-        (state.tries < step.retry.attempts() && again < deadline).then_some(again)
+        (state.tries < step.retries.step().attempts() && again < deadline).then_some(again)
     }
 
     pub(super) fn failed(&mut self, task: Task, again: Option<i64>) {

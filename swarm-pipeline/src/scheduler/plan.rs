@@ -40,12 +40,35 @@ pub(crate) struct StepPlan {
     pub(crate) undo: bool,
     pub(crate) group: u32,
     pub(crate) priority: i32,
-    pub(crate) retry: Retry,
-    pub(crate) undo_retry: Retry,
+    pub(crate) retries: Retries,
     /// Microseconds from the first start, over all attempts.
     pub(crate) total_timeout: Option<i64>,
     /// Microseconds, as far as known.
     pub(crate) estimate: u64,
+}
+
+/// How often attempts and undos are made again. Few steps say, and only failures ask.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Retries(Option<Arc<(Retry, Retry)>>);
+
+static UNSAID: (Retry, Retry) = (Retry::none(), Retry::exponential(5));
+
+impl Retries {
+    pub(crate) fn of(step: Option<Retry>, undo: Option<Retry>) -> Self {
+        if step.is_none() && undo.is_none() {
+            return Retries(None);
+        }
+        let (unsaid, unsaid_undo) = UNSAID.clone();
+        Retries(Some(Arc::new((step.unwrap_or(unsaid), undo.unwrap_or(unsaid_undo)))))
+    }
+
+    pub(crate) fn step(&self) -> &Retry {
+        &self.0.as_deref().unwrap_or(&UNSAID).0
+    }
+
+    pub(crate) fn undo(&self) -> &Retry {
+        &self.0.as_deref().unwrap_or(&UNSAID).1
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,16 +163,13 @@ mod tests {
     use super::*;
 
     fn step(estimate: u64) -> StepPlan {
-        let kind = Kind::Task;
-        let (retry, undo_retry) = (Retry::none(), Retry::none());
         StepPlan {
-            kind,
+            kind: Kind::Task,
             prepare: false,
             undo: false,
             group: NONE,
             priority: 0,
-            retry,
-            undo_retry,
+            retries: Retries::default(),
             total_timeout: None,
             estimate,
         }

@@ -90,8 +90,8 @@ impl Scheduler {
     pub(crate) fn longest_delay(&self, task: Task) -> Option<i64> {
         let step = &self.plan.steps[task.step as usize];
         match self.undo_status(task) {
-            Some(UndoStatus::BackingOff) => Some(step.undo_retry.delay(u32::MAX, 0)),
-            _ if self.status(task) == Status::BackingOff => Some(step.retry.delay(u32::MAX, 0)),
+            Some(UndoStatus::BackingOff) => Some(step.retries.undo().delay(u32::MAX, 0)),
+            _ if self.status(task) == Status::BackingOff => Some(step.retries.step().delay(u32::MAX, 0)),
             _ => None,
         }
     }

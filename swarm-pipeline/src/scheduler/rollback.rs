@@ -209,7 +209,7 @@ impl Scheduler {
 
     /// When the undo may be tried again after an attempt that fails at `at`; `retry` says whether its error allows that.
     pub(crate) fn undo_retry_at(&self, task: Task, at: i64, retry: bool) -> Option<i64> {
-        let policy = &self.plan.steps[task.step as usize].undo_retry;
+        let policy = self.plan.steps[task.step as usize].retries.undo();
         let undo = self.rollback.as_ref()?.undos.get(&task)?;
         let delay = policy.delay(undo.tries, !chance(self.seed, task, undo.attempt));
         (retry && undo.tries < policy.attempts()).then(|| at.saturating_add(delay))

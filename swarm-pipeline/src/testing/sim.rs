@@ -345,8 +345,8 @@ impl<'a> Simulation<'a> {
 
     fn call(&self, task: Task, attempt: u32, undo: bool) -> Result<Output, StepError> {
         let cx = self.run.context(task, attempt);
-        let def = &self.pipeline.node(task.step).def;
-        let work = match (&def.undo, &def.body.start) {
+        let node = self.pipeline.node(task.step);
+        let work = match (&node.def.undo, &node.start) {
             (Some(of), _) if undo => (of.start)(cx, self.run.to_undo(task)),
             (_, Some(start)) => start(cx, self.run.view(task.step)),
             _ => return Err(StepError::permanent("the step does nothing")),
