@@ -247,13 +247,7 @@ impl Driver {
         let shared = &self.run.shared;
         let Attempt { task, number, undo, .. } = attempt;
         let node = shared.pipeline.node(task.step);
-        let span = tracing::info_span!(
-            "step",
-            run = shared.run.as_str(),
-            step = shared.pipeline.graph().name(task.step),
-            attempt = number,
-            undo
-        );
+        let span = self.span(&attempt);
         let mut deadline = self.deadline(&attempt);
         let mut cx = self.run.context(task, number);
         cx.deadline = deadline.map(|deadline| deadline.at);
@@ -300,6 +294,21 @@ impl Driver {
             }
         }
         None
+    }
+
+    /// The span of an attempt. Where nobody collects spans, not even its fields are looked up.
+    fn span(&self, attempt: &Attempt) -> tracing::Span {
+        if !tracing::span_enabled!(tracing::Level::INFO) {
+            return tracing::Span::none();
+        }
+        let (shared, Attempt { task, number, undo, .. }) = (&self.run.shared, attempt);
+        tracing::info_span!(
+            "step",
+            run = shared.run.as_str(),
+            step = shared.pipeline.graph().name(task.step),
+            attempt = number,
+            undo
+        )
     }
 
     /// When an attempt that begins now has to end.

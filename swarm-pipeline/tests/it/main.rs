@@ -24,6 +24,7 @@ mod resume;
 mod retention;
 mod reuse;
 mod simulation;
+mod spans;
 mod store;
 mod timeouts;
 mod victim;
