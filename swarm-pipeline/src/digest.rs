@@ -1,15 +1,10 @@
-use std::fmt::Write;
-
 use sha2::{Digest, Sha256};
 
 /// SHA-256 in lower-case hex.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(64);
-    for byte in Sha256::digest(bytes) {
-        // Writing to a string cannot fail.
-        let _ = write!(out, "{byte:02x}");
-    }
-    out
+    let digits = b"0123456789abcdef";
+    let halves = Sha256::digest(bytes).into_iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    halves.map(|half| char::from(digits[usize::from(half)])).collect()
 }
 
 /// SHA-256 over parts, each with its length, so that moving a boundary changes the digest.
