@@ -1,6 +1,6 @@
 //! `${a.b}` and `${env:NAME:-default}` in texts.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::doc::{DocBuilder, Kind, NO_KEY, Payload};
@@ -80,7 +80,7 @@ pub(crate) fn resolve(tree: &mut Tree, shape: &Shape, variable: Lookup<'_>, limi
     if templates.is_empty() {
         return Ok(());
     }
-    let mut resolver = Resolver { tree, variable, limits, done: HashMap::new(), chain: Vec::new() };
+    let mut resolver = Resolver { tree, variable, limits, done: HashMap::new(), chain: Vec::new(), bytes: 0 };
     for (path, _) in &templates {
         resolver.template(path)?;
     }
@@ -128,27 +128,65 @@ pub(crate) fn resolve(tree: &mut Tree, shape: &Shape, variable: Lookup<'_>, limi
     }
     replace(tree, &new)?;
     // What stands for a table or a list sees the texts in place, but not another of its kind.
-    let mut later = HashMap::new();
+    let later = |path: &Vec<String>| match done.get(path) {
+        Some(Resolved { made: Made::Later(target), .. }) => Some(target),
+        _ => None,
+    };
+    let paths: BTreeSet<&Vec<String>> =
+        templates.iter().map(|(path, _)| path).filter(|path| later(path).is_some()).collect();
+    let mut sizes: HashMap<Ref, Size> = HashMap::new();
+    let mut values = 0usize;
+    let mut places = HashMap::new();
     for (path, at) in &templates {
-        if let Some(Resolved { made: Made::Later(target), .. }) = done.get(path) {
-            let Some(value) = tree.walk(target) else { continue };
-            let inside = templates.iter().find(|(inner, _)| {
-                inner.starts_with(target)
-                    && matches!(done.get(inner), Some(Resolved { made: Made::Later(_), .. }))
-            });
-            if let Some((inner, _)) = inside {
-                let message =
-                    format!("`{}` holds `{}`, which stands for a table too", Dotted(target), Dotted(inner));
-                return Err(wrong(tree.value(*at), path, message));
-            }
-            let content = value.at;
-            later.insert(*at, tree.add_same(*at, content));
+        let Some(target) = later(path) else { continue };
+        let Some(value) = tree.walk(target) else { continue };
+        if let Some(inner) =
+            paths.range::<Vec<String>, _>(target..).next().filter(|inner| inner.starts_with(target))
+        {
+            let message =
+                format!("`{}` holds `{}`, which stands for a table too", Dotted(target), Dotted(inner));
+            return Err(wrong(tree.value(*at), path, message));
         }
+        let size = *sizes.entry(value.at).or_insert_with(|| Size::of(value));
+        values = values.saturating_add(size.values);
+        let reached = match () {
+            () if values > limits.nodes => Some((limits.nodes, "values")),
+            () if path.len() + size.height > limits.max_depth() => {
+                Some((limits.max_depth(), "levels of nesting"))
+            }
+            () => None,
+        };
+        if let Some((limit, what)) = reached {
+            let message = format!("what references stand for takes more than {limit} {what}");
+            return Err(Error::new(ErrorKind::Limit, message).in_path(Dotted(path)));
+        }
+        let content = value.at;
+        places.insert(*at, tree.add_same(*at, content));
     }
-    for (old, new) in &later {
+    for (old, new) in &places {
         tree.templates.insert(*new, *old);
     }
-    replace(tree, &later)
+    replace(tree, &places)
+}
+
+/// What a value amounts to where it is used once more.
+#[derive(Clone, Copy)]
+struct Size {
+    values: usize,
+    /// Containers within each other.
+    height: usize,
+}
+
+impl Size {
+    fn of(value: Value<'_>) -> Size {
+        let mut size =
+            Size { values: 1, height: usize::from(matches!(value.kind(), Kind::Array | Kind::Object)) };
+        value.children().map(Size::of).for_each(|child| {
+            size.values += child.values;
+            size.height = size.height.max(child.height + 1);
+        });
+        size
+    }
 }
 
 fn replace(tree: &mut Tree, new: &HashMap<Ref, Ref>) -> Result<()> {
@@ -189,6 +227,8 @@ struct Resolver<'t> {
     limits: &'t Limits,
     done: HashMap<Vec<String>, Resolved>,
     chain: Vec<Vec<String>>,
+    /// All texts that were made.
+    bytes: usize,
 }
 
 impl Resolver<'_> {
@@ -257,6 +297,12 @@ impl Resolver<'_> {
                 let message = format!("more than {} bytes in a string", self.limits.string);
                 return Err(Error::new(ErrorKind::Limit, message).in_path(Dotted(path)));
             }
+        }
+        self.bytes += text.len();
+        if self.bytes > self.limits.max_bytes() {
+            let message =
+                format!("what references stand for takes more than {} bytes", self.limits.max_bytes());
+            return Err(Error::new(ErrorKind::Limit, message).in_path(Dotted(path)));
         }
         Ok(Resolved { made: Made::Text(text), secret })
     }

@@ -16,6 +16,10 @@ use crate::shape::Shape;
 use crate::source::{Format, Origin, Source};
 use crate::tree::Tree;
 
+mod finite;
+
+pub(crate) use finite::to_json;
+
 #[derive(Clone)]
 pub(crate) enum Layer {
     File {

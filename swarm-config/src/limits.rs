@@ -24,7 +24,7 @@ pub struct Limits {
     pub findings: usize,
     /// Subschemas that a schema may apply to one value, references followed. Default: 10,000.
     pub subschemas: usize,
-    /// Looks at values that one validation may take, beyond 64 for each value there is. Default: 200,000.
+    /// Looks at values that one validation may take, beyond 64 for each value there is. Default: 50,000.
     pub steps: u64,
 }
 
@@ -38,7 +38,7 @@ impl Default for Limits {
             string: 1 << 20,
             findings: 100,
             subschemas: 10_000,
-            steps: 200_000,
+            steps: 50_000,
         }
     }
 }

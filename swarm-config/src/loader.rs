@@ -125,7 +125,7 @@ impl ConfigLoader {
     /// Adds values made in code, such as the defaults of a struct. `name` stands in locations.
     #[must_use]
     pub fn values(self, name: impl Into<String>, values: &impl Serialize) -> ConfigLoader {
-        let values = serde_json::to_value(values).map(Arc::new).map_err(|error| error.to_string());
+        let values = layer::to_json(values).map(Arc::new);
         self.layer(Layer::Values { name: name.into(), values })
     }
 
@@ -231,17 +231,18 @@ impl ConfigLoader {
     ///
     /// As [`load`](ConfigLoader::load), but for the type.
     pub fn tree(&self) -> Result<Tree> {
-        self.read(Shape::default()).map(|loaded| loaded.tree)
+        self.read(&Shape::default).map(|loaded| loaded.tree)
     }
 
     pub(crate) fn typed<T: DeserializeOwned>(&self) -> Result<(T, Loaded)> {
-        let needs_shape =
-            !self.literal || self.layers.iter().any(|layer| matches!(layer, Layer::Environment { .. }));
-        let shape = if needs_shape { Shape::of_type::<T>() } else { Shape::default() };
-        let mut loaded = self.read(shape)?;
+        let mut loaded = self.read(&Shape::of_type::<T>)?;
         let (value, unknown) = extract::<T>(loaded.tree.root())?;
         for unknown in unknown {
-            loaded.report.findings.push(self.unknown(unknown));
+            // Each has a suggestion, which takes time to find.
+            match loaded.report.findings.len() < self.limits.findings {
+                true => loaded.report.findings.push(self.unknown(unknown)),
+                false => loaded.report.unlisted += usize::from(self.strict),
+            }
         }
         match loaded.report.is_ok() {
             true => Ok((value, loaded)),
@@ -316,7 +317,8 @@ impl ConfigLoader {
         Ok((strategies, secrets))
     }
 
-    pub(crate) fn read(&self, mut shape: Shape) -> Result<Loaded> {
+    /// Loads and validates. `typed` is asked for the shape of the type, if it is needed.
+    pub(crate) fn read(&self, typed: &dyn Fn() -> Shape) -> Result<Loaded> {
         let (strategies, mut secrets) = self.patterns()?;
         let mut validators = Vec::new();
         for validation in &self.validators {
@@ -326,10 +328,8 @@ impl ConfigLoader {
             });
         }
         for validator in &validators {
-            let mut known = validator.shape();
-            known.learn(std::mem::take(&mut shape));
-            shape = known;
-            secrets.extend(validator.secrets());
+            validator.within(&self.limits)?;
+            secrets.extend_from_slice(validator.secrets());
         }
         let mut docs: Vec<Option<Arc<Doc>>> = Vec::new();
         let mut late = Vec::new();
@@ -343,6 +343,13 @@ impl ConfigLoader {
             }
         }
         let mut strange = Vec::new();
+        let mut shape = Shape::default();
+        if !late.is_empty() || !self.literal && docs.iter().flatten().any(|doc| doc.mentions("${")) {
+            for validator in validators.iter().rev() {
+                shape.learn(validator.shape().clone());
+            }
+            shape.learn(typed());
+        }
         if !late.is_empty() {
             for doc in docs.iter().flatten() {
                 shape.learn(Shape::of_value(Tree::of(doc.clone()).root()));
@@ -379,7 +386,7 @@ impl ConfigLoader {
             loaded.report.findings.push(self.strange(strange));
         }
         for validator in &validators {
-            loaded.defaults = validator.fill_defaults(&mut loaded.tree)?.or(loaded.defaults);
+            loaded.defaults = validator.fill_defaults(&mut loaded.tree, &self.limits)?.or(loaded.defaults);
         }
         loaded.tree.mark_secrets(&loaded.secrets);
         if !self.literal {
@@ -505,7 +512,11 @@ impl ConfigLoader {
 
 /// The one of `known` that a misspelt key may stand for.
 pub(crate) fn nearest<'k>(key: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
-    let distance = |known: &str| strsim::damerau_levenshtein(&key.to_lowercase(), &known.to_lowercase());
+    let letters = key.chars().count();
+    let most = 2.min(letters / 3).max(1);
+    let key = key.to_lowercase();
+    let known = known.filter(|known| known.chars().count().abs_diff(letters) <= most);
+    let distance = |known: &str| strsim::damerau_levenshtein(&key, &known.to_lowercase());
     let (distance, near) = known.map(|known| (distance(known), known)).min()?;
-    (distance <= 2.min(key.chars().count() / 3).max(1)).then_some(near)
+    (distance <= most).then_some(near)
 }

@@ -31,7 +31,7 @@ impl<P: Provider + Send + Sync> Supply for P {
         let mut docs = Vec::new();
         for profile in [Profile::Default, chosen, Profile::Global] {
             if let Some(values) = data.remove(&profile) {
-                let values: Json = serde_json::to_value(values).map_err(|error| failed(&error))?;
+                let values: Json = layer::to_json(&values).map_err(|error| failed(&error))?;
                 docs.push(layer::values(&name, &values, limits)?);
             }
         }

@@ -1,6 +1,7 @@
 //! Which keys there can be and of what kind, from a schema, from the type that is loaded, or from the layers.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Visitor};
@@ -19,10 +20,15 @@ pub(crate) struct Shape {
     pub(crate) renamed: Option<String>,
 }
 
-/// Types may hold themselves; no configuration goes deeper than this by hand.
+/// Types and schemas may hold themselves; no configuration goes deeper than this by hand.
 const DEPTH: usize = 8;
+/// Where what holds itself branches, fewer levels are looked at instead of more keys than this.
+const KEYS: usize = 10_000;
 
 impl Shape {
+    pub(crate) const NOTHING: Shape =
+        Shape { kind: None, fields: BTreeMap::new(), items: None, default: None, renamed: None };
+
     /// Adds what another one knows. What is there already stays.
     pub(crate) fn learn(&mut self, other: Shape) {
         self.kind = self.kind.or(other.kind);
@@ -31,8 +37,15 @@ impl Shape {
         if self.items.is_none() {
             self.items = other.items;
         }
+        if self.fields.is_empty() {
+            self.fields = other.fields;
+            return;
+        }
         for (key, shape) in other.fields {
-            self.fields.entry(key).or_default().learn(shape);
+            match self.fields.entry(key) {
+                Entry::Vacant(new) => drop(new.insert(shape)),
+                Entry::Occupied(mut known) => known.get_mut().learn(shape),
+            }
         }
     }
 
@@ -44,15 +57,18 @@ impl Shape {
 
     /// What a schema says of the keys that it names.
     pub(crate) fn of_schema(schema: &serde_json::Value) -> Shape {
-        of_schema(schema, schema, 0)
+        let within = |depth: usize| of_schema(schema, schema, depth, &mut { KEYS });
+        (1..=DEPTH + 1).rev().find_map(within).unwrap_or_default()
     }
 
     /// What a type says of itself when it is asked to read nothing.
     pub(crate) fn of_type<T: for<'de> Deserialize<'de>>() -> Shape {
         let mut shape = Shape::default();
-        let mut open = vec![Vec::new()];
-        // Each type is asked once for a struct at each path, so this ends; the bound is for types that hold themselves.
-        while let Some(path) = open.pop() {
+        let mut open = VecDeque::from([Vec::new()]);
+        // Each type is asked once for a struct at each path, so this ends; the bounds are for types that hold
+        // themselves. The shallow paths come first, so that those are the ones to be known.
+        for _ in 0..KEYS {
+            let Some(path) = open.pop_front() else { break };
             let mut found = Found::default();
             let _ = T::deserialize(Probe { way: &path, found: &mut found });
             let place = path.iter().fold(&mut shape, |shape, key: &&'static str| {
@@ -65,7 +81,7 @@ impl Shape {
             for field in found.fields {
                 place.fields.entry((*field).to_owned()).or_default();
                 if path.len() < DEPTH {
-                    open.push(path.iter().copied().chain([*field]).collect());
+                    open.push_back(path.iter().copied().chain([*field]).collect());
                 }
             }
         }
@@ -87,46 +103,58 @@ impl Shape {
     }
 }
 
-fn of_schema(root: &serde_json::Value, schema: &serde_json::Value, depth: usize) -> Shape {
+/// Nothing if there are more than `keys` within `depth` levels.
+fn of_schema(
+    root: &serde_json::Value,
+    schema: &serde_json::Value,
+    depth: usize,
+    keys: &mut usize,
+) -> Option<Shape> {
     let mut shape = Shape::default();
-    if depth > DEPTH {
-        return shape;
-    }
-    shape.kind = match schema["type"].as_str() {
-        Some("string") => Some(Kind::String),
-        Some("integer") => Some(Kind::Integer),
-        Some("number") => Some(Kind::Float),
-        Some("boolean") => Some(Kind::Bool),
-        Some("array") => Some(Kind::Array),
-        Some("object") => Some(Kind::Object),
-        _ => schema["type"].as_array().and_then(|kinds| {
-            let kinds: Vec<_> = kinds.iter().filter(|kind| *kind != "null").cloned().collect();
-            let only = (kinds.len() == 1).then(|| kinds[0].clone())?;
-            of_schema(root, &serde_json::json!({ "type": only }), depth + 1).kind
-        }),
+    let Some(depth) = depth.checked_sub(1) else { return Some(shape) };
+    *keys = keys.checked_sub(1)?;
+    shape.kind = match &schema["type"] {
+        serde_json::Value::String(name) => kind_of(name),
+        serde_json::Value::Array(names) => {
+            let mut names = names.iter().filter_map(|name| name.as_str()).filter(|name| *name != "null");
+            names.next().filter(|_| names.next().is_none()).and_then(kind_of)
+        }
+        _ => None,
     };
     shape.default = schema.get("default").cloned();
     shape.renamed =
         schema["x-renamed-to"].as_str().filter(|_| schema["deprecated"] == true).map(str::to_owned);
     if let Some(fields) = schema["properties"].as_object() {
         for (key, field) in fields {
-            shape.fields.insert(key.clone(), of_schema(root, field, depth + 1));
+            shape.fields.insert(key.clone(), of_schema(root, field, depth, keys)?);
         }
     }
     if schema["items"].is_object() {
-        shape.items = Some(Box::new(of_schema(root, &schema["items"], depth + 1)));
+        shape.items = Some(Box::new(of_schema(root, &schema["items"], depth, keys)?));
     }
     if let Some(pointer) = schema["$ref"].as_str().and_then(|reference| reference.strip_prefix('#'))
         && let Some(target) = root.pointer(pointer)
     {
-        shape.learn(of_schema(root, target, depth + 1));
+        shape.learn(of_schema(root, target, depth, keys)?);
     }
     for group in ["allOf", "anyOf", "oneOf"] {
         for part in schema[group].as_array().into_iter().flatten() {
-            shape.learn(of_schema(root, part, depth + 1));
+            shape.learn(of_schema(root, part, depth, keys)?);
         }
     }
-    shape
+    Some(shape)
+}
+
+fn kind_of(name: &str) -> Option<Kind> {
+    Some(match name {
+        "string" => Kind::String,
+        "integer" => Kind::Integer,
+        "number" => Kind::Float,
+        "boolean" => Kind::Bool,
+        "array" => Kind::Array,
+        "object" => Kind::Object,
+        _ => return None,
+    })
 }
 
 #[derive(Default)]

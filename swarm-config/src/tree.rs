@@ -388,7 +388,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    fn children(self) -> impl ExactSizeIterator<Item = Value<'a>> + Clone {
+    pub(crate) fn children(self) -> impl ExactSizeIterator<Item = Value<'a>> + Clone {
         let children = match self.payload() {
             Payload::Object(children) | Payload::Array(children) => children,
             _ => Children { first: 0, count: 0 },

@@ -70,13 +70,13 @@ impl<'s> Refs<'s> {
 
 /// Refuses references that lead back to themselves without going into a value, and schemas that apply too many
 /// subschemas to one value.
-pub(super) fn check(schema: &Json, limits: &Limits) -> Result<()> {
-    deep(schema, 0, limits)?;
+pub(super) fn check(schema: &Json, limits: &Limits) -> Result<Cost> {
+    let mut cost = Cost { subschemas: 0, depth: deep(schema, 0, limits)? };
     let refs = Refs::new(schema);
     let mut counted: HashMap<*const Json, Option<usize>> = HashMap::new();
     let mut open = vec![schema];
     while let Some(part) = open.pop() {
-        count(&refs, part, &mut counted, limits, 0)?;
+        cost.subschemas = cost.subschemas.max(count(&refs, part, &mut counted, limits, 0)?);
         match part {
             Json::Object(entries) => {
                 // What an instance may be is no schema.
@@ -91,7 +91,36 @@ pub(super) fn check(schema: &Json, limits: &Limits) -> Result<()> {
             _ => {}
         }
     }
-    Ok(())
+    Ok(cost)
+}
+
+/// What a schema was found to take.
+pub(super) struct Cost {
+    /// Applied to one value, at most.
+    subschemas: usize,
+    depth: usize,
+}
+
+impl Cost {
+    pub(super) fn within(&self, limits: &Limits) -> Result<()> {
+        if self.depth > limits.max_depth() {
+            return Err(too_deep(limits));
+        }
+        if self.subschemas > limits.subschemas {
+            return Err(too_many(limits));
+        }
+        Ok(())
+    }
+}
+
+fn too_deep(limits: &Limits) -> Error {
+    let message = format!("the schema has more than {} levels of nesting", limits.max_depth());
+    Error::new(ErrorKind::Limit, message)
+}
+
+fn too_many(limits: &Limits) -> Error {
+    let message = format!("the schema applies more than {} subschemas to one value", limits.subschemas);
+    Error::new(ErrorKind::Limit, message)
 }
 
 fn count<'s>(
@@ -122,22 +151,21 @@ fn count<'s>(
         total = total.saturating_add(count(refs, part, counted, limits, depth + 1)?);
     }
     if total > limits.subschemas {
-        let message = format!("the schema applies more than {} subschemas to one value", limits.subschemas);
-        return wrong(ErrorKind::Limit, message);
+        return Err(too_many(limits));
     }
     counted.insert(schema, Some(total));
     Ok(total)
 }
 
-/// A schema given as a value may be nested deeper than any reader lets through.
-fn deep(schema: &Json, depth: usize, limits: &Limits) -> Result<()> {
+/// How deep a schema is. One given as a value may be nested deeper than any reader lets through.
+pub(super) fn deep(schema: &Json, depth: usize, limits: &Limits) -> Result<usize> {
     if depth > limits.max_depth() {
-        let message = format!("the schema has more than {} levels of nesting", limits.max_depth());
-        return Err(Error::new(ErrorKind::Limit, message));
+        return Err(too_deep(limits));
     }
+    let most = |most: usize, part: &Json| deep(part, depth + 1, limits).map(|found| most.max(found));
     match schema {
-        Json::Object(entries) => entries.values().try_for_each(|part| deep(part, depth + 1, limits)),
-        Json::Array(items) => items.iter().try_for_each(|part| deep(part, depth + 1, limits)),
-        _ => Ok(()),
+        Json::Object(entries) => entries.values().try_fold(depth, most),
+        Json::Array(items) => items.iter().try_fold(depth, most),
+        _ => Ok(depth),
     }
 }

@@ -11,29 +11,26 @@ use crate::doc::Payload;
 use crate::tree::Value;
 
 thread_local! {
+    /// Looks that are left. Nought once one was wanted that was not to be had.
     static STEPS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Unwound with when the budget is spent. Not a panic: no hook hears of it.
-struct Spent;
-
 /// Runs a validation that looks at values at most `steps` times. `None` if that is not enough.
+///
+/// A validation cannot be stopped from within, so once the steps are spent every value looks like a `null` with nothing
+/// below it: what is under way then ends soon, and whatever it says is thrown away.
 pub(super) fn within<T>(steps: u64, work: impl FnOnce() -> T) -> Option<T> {
-    STEPS.set(steps);
-    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
-        Ok(done) => Some(done),
-        Err(unwound) if unwound.is::<Spent>() => None,
-        Err(panic) => std::panic::resume_unwind(panic),
-    }
+    STEPS.set(steps.saturating_add(1));
+    let done = work();
+    (STEPS.get() > 0).then_some(done)
 }
 
+/// Whether there is a step left, which is then taken.
 #[inline]
-fn step() {
-    let left = STEPS.get();
-    if left == 0 {
-        std::panic::resume_unwind(Box::new(Spent));
-    }
-    STEPS.set(left - 1);
+fn step() -> bool {
+    let left = STEPS.get().saturating_sub(1);
+    STEPS.set(left);
+    left > 0
 }
 
 pub(super) struct TreeJson;
@@ -47,8 +44,8 @@ pub(super) enum View<'a> {
 
 impl View<'_> {
     fn payload(&self) -> Option<Payload> {
-        step();
         match self {
+            _ if !step() => Some(Payload::Null),
             View::Value(value) => Some(value.payload()),
             View::Name(_) => None,
         }
@@ -74,6 +71,7 @@ impl Json for TreeJson {
 /// The value as JSON, secrets as they are: for comparisons, never for messages.
 fn raw(value: Value<'_>) -> Json_ {
     match value.payload() {
+        _ if !step() => Json_::Null,
         Payload::Null => Json_::Null,
         Payload::Bool(value) => Json_::Bool(value),
         Payload::Text(_) => Json_::from(value.as_str().unwrap_or_default()),
@@ -95,8 +93,8 @@ fn number(payload: Payload) -> Option<Number> {
 }
 
 fn equals(value: Value<'_>, expected: &Json_) -> bool {
-    step();
     match (value.payload(), expected) {
+        _ if !step() => false,
         (Payload::Null, Json_::Null) => true,
         (Payload::Bool(value), Json_::Bool(expected)) => value == *expected,
         (Payload::Text(_), Json_::String(expected)) => value.as_str() == Some(expected),
@@ -137,8 +135,8 @@ impl<'a> Node<'a, TreeJson> for View<'a> {
     }
 
     fn as_string(&self) -> Option<Cow<'a, str>> {
-        step();
         match self {
+            _ if !step() => None,
             View::Value(value) => value.as_str().map(Cow::Borrowed),
             View::Name(name) => Some(Cow::Borrowed(name)),
         }
@@ -214,15 +212,11 @@ impl<'a> Object<'a, TreeJson> for Value<'a> {
     }
 
     fn get(&self, key: &Box<str>) -> Option<View<'a>> {
-        step();
-        Value::get(*self, key).map(View::Value)
+        step().then(|| Value::get(*self, key))?.map(View::Value)
     }
 
     fn members(&self) -> Self::MembersIter {
-        Box::new(self.entries().map(|(key, value)| {
-            step();
-            (key, View::Value(value))
-        }))
+        Box::new(self.entries().map_while(|(key, value)| step().then_some((key, View::Value(value)))))
     }
 }
 
@@ -235,10 +229,7 @@ impl<'a> Array<'a, TreeJson> for Value<'a> {
     }
 
     fn elements(&self) -> Self::ElementsIter {
-        Box::new(self.items().map(|item| {
-            step();
-            View::Value(item)
-        }))
+        Box::new(self.items().map_while(|item| step().then_some(View::Value(item))))
     }
 
     fn is_unique(&self) -> bool {

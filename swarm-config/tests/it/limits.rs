@@ -101,3 +101,47 @@ fn what_yaml_1_1_had_otherwise_is_read_as_1_2() {
         assert!(parse(Format::Yaml, wrong).is_err(), "{wrong}");
     }
 }
+
+#[test]
+fn numbers_in_code_that_are_not_finite_are_errors() {
+    #[derive(serde::Serialize)]
+    struct Defaults {
+        retry: std::collections::BTreeMap<&'static str, Vec<f64>>,
+    }
+    let load = |value: f64| {
+        let defaults = Defaults { retry: [("after", vec![1.0, value])].into() };
+        swarm_config::ConfigLoader::new().values("defaults", &defaults).tree()
+    };
+    assert_eq!(load(2.0).unwrap().get("retry.after.1").unwrap().as_f64(), Some(2.0));
+    for wrong in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        let error = load(wrong).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("retry.after.1: infinity and NaN have no place"), "{error}");
+    }
+}
+
+#[test]
+fn a_loaders_limits_hold_for_validators_that_it_is_given() {
+    use serde_json::json;
+    use swarm_config::{ConfigLoader, ConfigValidator};
+    let schema =
+        json!({"allOf": [{"type": "object"}, {"properties": {"a": {"enum": ["x"]}, "b": {"enum": ["x"]}}}]});
+    let validator = ConfigValidator::new(schema.clone()).unwrap();
+    let load = |change: fn(&mut Limits)| {
+        let mut limits = Limits::default();
+        change(&mut limits);
+        let loader = ConfigLoader::new().text("a.toml", Format::Toml, "a = 1\nb = 2").limits(limits);
+        loader.validator(validator.clone()).tree().unwrap_err()
+    };
+    assert_eq!(load(|limits| limits.subschemas = 2).kind(), ErrorKind::Limit);
+    assert_eq!(load(|limits| limits.depth = 3).kind(), ErrorKind::Limit);
+    assert_eq!(load(|limits| limits.findings = 1).report().unwrap().unlisted(), 1);
+    let error = load(|limits| limits.steps = 0);
+    assert_eq!(error.report().unwrap().findings().len(), 2, "64 steps a value suffice");
+    // Without a loader the validator's own hold.
+    let mut limits = Limits::default();
+    limits.findings = 1;
+    let own = ConfigValidator::builder().schema(schema).limits(limits).build().unwrap();
+    let tree = parse(Format::Toml, "a = 1\nb = 2").unwrap();
+    assert_eq!(own.validate(&tree).unwrap().findings().len(), 1);
+}

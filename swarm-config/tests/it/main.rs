@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, reason = "tests")]
 
 mod autofix;
+mod bombs;
 mod features;
 mod layers;
 mod limits;

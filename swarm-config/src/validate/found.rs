@@ -1,0 +1,206 @@
+//! What an error of the schema's compiler and validator says, in words for people.
+
+use std::sync::Arc;
+
+use jsonschema::ValidationError;
+use jsonschema::error::{TypeKind, ValidationErrorKind};
+use serde_json::Value as Json;
+
+use crate::autofix::Remedy;
+use crate::doc::{Kind, shorten};
+use crate::error::{Error, ErrorKind, Result};
+use crate::loader::nearest;
+use crate::path;
+use crate::report::{Finding, Severity};
+use crate::shape::Shape;
+use crate::tree::{Tree, Value};
+
+/// The value at a path, or what is there on the way to it.
+pub(super) fn nearest_value<'t>(tree: &'t Tree, path: &[String]) -> Value<'t> {
+    let mut value = tree.root();
+    for part in path {
+        match value.child(part) {
+            Some(child) => value = child,
+            None => break,
+        }
+    }
+    value
+}
+
+/// What the errors of a schema say, up to a number of findings.
+pub(super) struct Found<'t> {
+    tree: &'t Tree,
+    shape: &'t Shape,
+    most: usize,
+    pub(super) findings: Vec<Finding>,
+    /// How many were left out.
+    pub(super) more: usize,
+}
+
+impl<'t> Found<'t> {
+    pub(super) fn new(tree: &'t Tree, shape: &'t Shape, most: usize) -> Found<'t> {
+        Found { tree, shape, most, findings: Vec::new(), more: 0 }
+    }
+
+    pub(super) fn add(&mut self, error: &ValidationError<'_>) -> Result<()> {
+        let room = self.most - self.findings.len();
+        let (new, more) = findings(self.tree, self.shape, error, room)?;
+        self.findings.extend(new);
+        self.more += more;
+        Ok(())
+    }
+}
+
+/// What one error says, which is several findings where it names several keys, and how many there was no room for.
+fn findings(
+    tree: &Tree,
+    shape: &Shape,
+    error: &ValidationError<'_>,
+    room: usize,
+) -> Result<(Vec<Finding>, usize)> {
+    if room == 0 {
+        return Ok((Vec::new(), 1));
+    }
+    let path = path::parse_pointer(error.instance_path().as_str());
+    let value = nearest_value(tree, &path);
+    let keyword = error.kind().keyword().to_owned();
+    let make = |message: String, suggestion: Option<String>| Finding {
+        severity: Severity::Error,
+        rule: keyword.clone(),
+        path: path.clone(),
+        message,
+        suggestion,
+        place: Some(value.place()),
+        remedy: None,
+        masked: Arc::new([]),
+    };
+    let one = |message: String, suggestion| Ok((vec![make(message, suggestion)], 0));
+    match error.kind() {
+        ValidationErrorKind::BacktrackLimitExceeded { .. }
+        | ValidationErrorKind::RegexEngineFailure { .. } => {
+            Err(Error::new(ErrorKind::Limit, "a pattern of the schema takes too long to match")
+                .in_path(path::Dotted(&path)))
+        }
+        ValidationErrorKind::Referencing(_) => {
+            Err(Error::new(ErrorKind::Schema, "a reference of the schema cannot be resolved"))
+        }
+        ValidationErrorKind::AdditionalProperties { unexpected }
+        | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
+            let known: Vec<&str> = shape
+                .walk(&path)
+                .into_iter()
+                .flat_map(|shape| shape.fields.keys())
+                .map(String::as_str)
+                .collect();
+            let each = unexpected.iter().take(room).map(|key| {
+                let close = nearest(key, known.iter().copied());
+                let near = close.map(|near| format!("did you mean `{near}`?"));
+                let mut finding = make(format!("the key `{}` is not allowed here", shorten(key)), near);
+                finding.path.push(key.clone());
+                finding.remedy = close.map(|near| Remedy::Rename(near.to_owned()));
+                finding.place = value.get(key).map(Value::key_place).or(finding.place);
+                finding
+            });
+            Ok((each.collect(), unexpected.len().saturating_sub(room)))
+        }
+        ValidationErrorKind::Required { property } => {
+            let key = property.as_str().unwrap_or_default();
+            let mut finding = make(format!("the key `{key}` is missing"), None);
+            let default = shape.walk(&path).and_then(|shape| shape.fields.get(key)?.default.clone());
+            finding.remedy = default.map(|default| Remedy::Add(key.to_owned(), default));
+            Ok((vec![finding], 0))
+        }
+        ValidationErrorKind::Type { kind } => {
+            let expected = match kind {
+                TypeKind::Single(kind) => named(&kind.to_string()),
+                TypeKind::Multiple(kinds) => {
+                    kinds.iter().map(|kind| named(&kind.to_string())).collect::<Vec<_>>().join(" or ")
+                }
+            };
+            let message = format!("expected {expected}, found {}", value.kind().article());
+            let (suggestion, new) = retyped(value, &expected).unzip();
+            let mut finding = make(message, suggestion);
+            finding.remedy = new.map(Remedy::Replace);
+            Ok((vec![finding], 0))
+        }
+        ValidationErrorKind::Enum { options } => {
+            let options = options.as_array().cloned().unwrap_or_default();
+            let text = value.as_str().filter(|_| !value.is_secret());
+            let near = text.and_then(|text| nearest(text, options.iter().filter_map(Json::as_str)));
+            let shown: Vec<String> =
+                options.iter().take(12).map(|option| shorten(&option.to_string())).collect();
+            let more = if options.len() > shown.len() { ", …" } else { "" };
+            let message = format!("{} is not one of {}{more}", shown_value(value), shown.join(", "));
+            let mut finding = make(message, near.map(|near| format!("did you mean `{near}`?")));
+            // Only the case may be guessed at: another spelling may be another thing.
+            let mut same = options
+                .iter()
+                .filter_map(Json::as_str)
+                .filter(|option| text.is_some_and(|text| option.to_lowercase() == text.to_lowercase()));
+            finding.remedy =
+                same.next().filter(|_| same.next().is_none()).map(|text| Remedy::Replace(text.into()));
+            Ok((vec![finding], 0))
+        }
+        ValidationErrorKind::Pattern { pattern } => {
+            one(format!("{} does not match the pattern {}", shown_value(value), shorten(pattern)), None)
+        }
+        ValidationErrorKind::Format { format } => {
+            one(format!("{} is not a valid {format}", shown_value(value)), None)
+        }
+        ValidationErrorKind::FalseSchema => one("nothing is allowed here".into(), None),
+        ValidationErrorKind::PropertyNames { error } => {
+            let key = error.instance().as_str().unwrap_or_default().to_owned();
+            let mut finding =
+                make(format!("the key `{}` is not a name that is allowed here", shorten(&key)), None);
+            finding.place = value.get(&key).map(Value::key_place).or(finding.place);
+            Ok((vec![finding], 0))
+        }
+        _ => {
+            let shown = shown_value(value);
+            one(error.masked_with(shown.as_str()).to_string(), None)
+        }
+    }
+}
+
+fn named(kind: &str) -> String {
+    match kind.trim_matches('"') {
+        "null" => "null".into(),
+        "boolean" => "a boolean".into(),
+        "integer" => "an integer".into(),
+        "number" => "a number".into(),
+        "string" => "a string".into(),
+        "array" => "an array".into(),
+        "object" => "a table".into(),
+        other => other.to_owned(),
+    }
+}
+
+/// A value for a message: its text if it is short and no secret.
+fn shown_value(value: Value<'_>) -> String {
+    match value.kind() {
+        _ if value.is_secret() => "the value".into(),
+        Kind::Array | Kind::Object => "the value".into(),
+        _ => shorten(&value.to_json().to_string()),
+    }
+}
+
+/// What to do about a text that stands where another kind belongs: in words, and the value to write.
+fn retyped(value: Value<'_>, expected: &str) -> Option<(String, Json)> {
+    let text = value.as_str().filter(|_| !value.is_secret())?;
+    let number = || serde_json::from_str::<Json>(text).ok().filter(Json::is_number);
+    match expected {
+        "a number" => Some(("remove the quotes".into(), number()?)),
+        "an integer" => Some(("remove the quotes".into(), number().filter(|number| !number.is_f64())?)),
+        "a boolean" => {
+            let written = match text.to_ascii_lowercase().as_str() {
+                "true" => (true, "without quotes"),
+                "false" => (false, "without quotes"),
+                "yes" | "on" | "y" => (true, "this is a text since YAML 1.2"),
+                "no" | "off" | "n" => (false, "this is a text since YAML 1.2"),
+                _ => return None,
+            };
+            Some((format!("write {}: {}", written.0, written.1), written.0.into()))
+        }
+        _ => None,
+    }
+}

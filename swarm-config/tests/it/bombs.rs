@@ -1,0 +1,470 @@
+//! Configurations and schemas made to exhaust whoever reads them. Each goes off in a process of its own, which has 1 GiB
+//! of address space and 2 MiB of stack: it ends with a typed error, and soon, or the test fails.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use swarm_config::{ConfigLoader, ConfigValidator, Error, ErrorKind, Format, Limits, References, Tree};
+
+struct Bomb {
+    name: &'static str,
+    /// What it must end with.
+    kinds: &'static [ErrorKind],
+    /// What it may take in a build with optimisation, in milliseconds. More than 100 for what grows only as the text does.
+    most: u64,
+    /// Makes it, untimed, and says how to set it off.
+    make: fn() -> Box<dyn FnOnce() -> Result<(), Error>>,
+}
+
+const LIMIT: &[ErrorKind] = &[ErrorKind::Limit];
+const INVALID: &[ErrorKind] = &[ErrorKind::Invalid];
+
+fn parse(format: Format, text: String) -> Box<dyn FnOnce() -> Result<(), Error>> {
+    Box::new(move || Tree::parse("bomb", format, &text, &Limits::default()).map(drop))
+}
+
+fn load(text: String) -> Box<dyn FnOnce() -> Result<(), Error>> {
+    Box::new(move || ConfigLoader::new().text("bomb", Format::Yaml, text).tree().map(drop))
+}
+
+fn compile(schema: Value) -> Box<dyn FnOnce() -> Result<(), Error>> {
+    Box::new(move || ConfigValidator::new(schema).map(drop))
+}
+
+fn validate(schema: Value, text: String) -> Box<dyn FnOnce() -> Result<(), Error>> {
+    let validator = ConfigValidator::new(schema).unwrap();
+    let loader = ConfigLoader::new().text("bomb", Format::Json, text).validator(validator);
+    Box::new(move || loader.tree().map(drop))
+}
+
+/// Levels of nine references each to the level before.
+fn levels(first: &str, line: impl Fn(usize, &dyn Fn(&str) -> String) -> String) -> String {
+    let mut text = format!("{first}\n");
+    for at in 1..10 {
+        text += &line(at, &|reference| vec![reference.replace('#', &(at - 1).to_string()); 9].join(", "));
+    }
+    text
+}
+
+fn each(count: usize, line: impl Fn(usize) -> String) -> String {
+    (0..count).map(line).collect()
+}
+
+/// A schema whose every level applies the one below twice.
+fn doubling(keyword: &str) -> Value {
+    let below = |at: usize| json!({keyword: [{"$ref": format!("#/$defs/d{}", at + 1)}, {"$ref": format!("#/$defs/d{}", at + 1)}]});
+    let mut defs: serde_json::Map<String, Value> = (0..40).map(|at| (format!("d{at}"), below(at))).collect();
+    defs.insert("d40".into(), json!({"type": "object"}));
+    json!({"$ref": "#/$defs/d0", "$defs": defs})
+}
+
+/// A schema that goes two ways into each level of a deep value, and finds fault with the last level only.
+fn twice(keyword: &str) -> Box<dyn FnOnce() -> Result<(), Error>> {
+    let below = json!({"properties": {"a": {"$ref": "#"}}});
+    let deep = format!("{}{{}}{}", "{\"a\":".repeat(100), "}".repeat(100));
+    validate(json!({"minProperties": 1, keyword: [below, below]}), deep)
+}
+
+/// A schema with keys that all hold itself, the last of them a secret.
+fn branching(keys: usize) -> Value {
+    let mut fields: serde_json::Map<String, Value> =
+        (0..keys).map(|at| (format!("k{at}"), json!({"$ref": "#"}))).collect();
+    fields.insert("secret".into(), json!({"type": "string", "writeOnly": true}));
+    json!({"properties": fields})
+}
+
+#[derive(Debug, Deserialize)]
+struct Narrow {
+    #[allow(dead_code, reason = "read by serde")]
+    known: Option<u8>,
+}
+
+const BOMBS: &[Bomb] = &[
+    Bomb {
+        name: "9^9 YAML aliases",
+        kinds: LIMIT,
+        most: 1000,
+        make: || {
+            parse(
+                Format::Yaml,
+                levels("a0: &a0 [x, x, x, x, x, x, x, x, x]", |at, nine| {
+                    format!("a{at}: &a{at} [{}]\n", nine("*a#"))
+                }),
+            )
+        },
+    },
+    Bomb {
+        name: "9^9 YAML merges",
+        kinds: LIMIT,
+        most: 1000,
+        make: || {
+            parse(
+                Format::Yaml,
+                levels("a0: &a0 {k: {k: {k: x}}}", |at, nine| {
+                    let keys = each(9, |key| format!("k{key}: {{<<: [{}]}}, ", nine("*a#")));
+                    format!("a{at}: &a{at} {{{keys}}}\n")
+                }),
+            )
+        },
+    },
+    Bomb {
+        name: "a long text, aliased often",
+        kinds: LIMIT,
+        most: 100,
+        make: || parse(Format::Yaml, format!("a: &a {}\nb: [{}]", "x".repeat(100_000), "*a, ".repeat(9_000))),
+    },
+    Bomb {
+        name: "1 MB of [ in JSON",
+        kinds: LIMIT,
+        most: 100,
+        make: || parse(Format::Json, "[".repeat(1 << 20)),
+    },
+    Bomb {
+        name: "1 MB of [ in YAML",
+        kinds: LIMIT,
+        most: 100,
+        make: || parse(Format::Yaml, "[".repeat(1 << 20)),
+    },
+    Bomb {
+        name: "1 MB of { in YAML",
+        kinds: LIMIT,
+        most: 100,
+        make: || parse(Format::Yaml, "{".repeat(1 << 20)),
+    },
+    Bomb {
+        name: "1 MB of - in YAML",
+        kinds: LIMIT,
+        most: 100,
+        make: || parse(Format::Yaml, "- ".repeat(1 << 19)),
+    },
+    Bomb {
+        name: "1 MB of ? in YAML",
+        kinds: &[ErrorKind::Syntax],
+        most: 100,
+        make: || parse(Format::Yaml, "? ".repeat(1 << 19)),
+    },
+    Bomb {
+        name: "1 MB of [ in TOML",
+        kinds: LIMIT,
+        most: 100,
+        make: || parse(Format::Toml, format!("a = {}", "[".repeat(1 << 20))),
+    },
+    Bomb {
+        name: "a table 1e5 deep in JSON",
+        kinds: LIMIT,
+        most: 100,
+        make: || parse(Format::Json, format!("{}1{}", "{\"a\": ".repeat(100_000), "}".repeat(100_000))),
+    },
+    Bomb {
+        name: "a table 1e5 deep in YAML's flow",
+        kinds: LIMIT,
+        most: 100,
+        make: || parse(Format::Yaml, format!("{}1{}", "{a: ".repeat(100_000), "}".repeat(100_000))),
+    },
+    Bomb {
+        name: "a table 2000 deep in YAML's blocks",
+        kinds: LIMIT,
+        most: 100,
+        make: || parse(Format::Yaml, each(2000, |at| format!("{}a:\n", " ".repeat(at)))),
+    },
+    Bomb {
+        name: "a table 1e5 deep in TOML's header",
+        kinds: LIMIT,
+        most: 100,
+        make: || parse(Format::Toml, format!("[{}a]", "a.".repeat(100_000))),
+    },
+    Bomb {
+        name: "a table 1e5 deep in TOML's keys",
+        kinds: LIMIT,
+        most: 100,
+        make: || parse(Format::Toml, format!("{}a = 1", "a.".repeat(100_000))),
+    },
+    Bomb {
+        name: "a table 1e5 deep in TOML's inline tables",
+        kinds: LIMIT,
+        most: 100,
+        make: || parse(Format::Toml, format!("a = {}", "{a = ".repeat(100_000))),
+    },
+    Bomb {
+        name: "a value 300 deep in code",
+        kinds: LIMIT,
+        most: 100,
+        make: || {
+            let value = (0..300).fold(json!(1), |value, _| json!([value]));
+            Box::new(move || ConfigLoader::new().values("deep", &json!({"a": value})).tree().map(drop))
+        },
+    },
+    Bomb {
+        name: "a file of 100 MB",
+        kinds: LIMIT,
+        most: 100,
+        make: || {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("bomb.json");
+            std::fs::File::create(&path).unwrap().set_len(100 << 20).unwrap();
+            Box::new(move || {
+                let _folder = folder;
+                ConfigLoader::new().file(path).tree().map(drop)
+            })
+        },
+    },
+    Bomb {
+        name: "a text of 100 MB",
+        kinds: LIMIT,
+        most: 100,
+        make: || parse(Format::Toml, " ".repeat(100 << 20)),
+    },
+    Bomb {
+        name: "a device without an end",
+        kinds: LIMIT,
+        most: 100,
+        make: || {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("zero.json");
+            std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+            Box::new(move || {
+                let _folder = folder;
+                ConfigLoader::new().file(path).tree().map(drop)
+            })
+        },
+    },
+    Bomb {
+        name: "3 million values",
+        kinds: LIMIT,
+        most: 500,
+        make: || parse(Format::Json, format!("[{}1]", "1,".repeat(3_000_000))),
+    },
+    Bomb {
+        name: "a string of 2 MB",
+        kinds: LIMIT,
+        most: 100,
+        make: || parse(Format::Json, format!("\"{}\"", "x".repeat(2 << 20))),
+    },
+    Bomb {
+        name: "texts that double",
+        kinds: LIMIT,
+        most: 100,
+        make: || load(levels("a0: xxxxxxxxx", |at, nine| format!("a{at}: \"{}\"\n", nine("${a#}")))),
+    },
+    Bomb {
+        name: "a long text, referred to often",
+        kinds: LIMIT,
+        most: 100,
+        make: || {
+            load(format!("a: {}\n{}", "x".repeat(900_000), each(1000, |at| format!("b{at}: \"${{a}}!\"\n"))))
+        },
+    },
+    Bomb {
+        name: "a large table, referred to often",
+        kinds: LIMIT,
+        most: 100,
+        make: || {
+            let table = each(5000, |at| format!("  k{at}: 1\n"));
+            load(format!("a:\n{table}{}", each(5000, |at| format!("b{at}: ${{a}}\n"))))
+        },
+    },
+    Bomb {
+        name: "tables referred to in tables",
+        kinds: LIMIT,
+        most: 100,
+        make: || {
+            let deep =
+                |name: &str, inner: &str| format!("{name}: {}{inner}{}\n", "[".repeat(100), "]".repeat(100));
+            load(deep("a", "1") + &deep("b", "\"${a}\""))
+        },
+    },
+    Bomb {
+        name: "references in a ring",
+        kinds: &[ErrorKind::Interpolation],
+        most: 100,
+        make: || load("a: ${b}\nb: ${c}\nc: ${a}\n".into()),
+    },
+    Bomb {
+        name: "references in a row of 10,000",
+        kinds: LIMIT,
+        most: 100,
+        make: || load(each(10_000, |at| format!("a{at}: ${{a{}}}\n", at + 1)) + "a10000: x"),
+    },
+    Bomb { name: "allOf that doubles", kinds: LIMIT, most: 100, make: || compile(doubling("allOf")) },
+    Bomb { name: "anyOf that doubles", kinds: LIMIT, most: 100, make: || compile(doubling("anyOf")) },
+    Bomb {
+        name: "a schema that refers to itself",
+        kinds: &[ErrorKind::Schema],
+        most: 100,
+        make: || {
+            compile(
+                json!({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}}),
+            )
+        },
+    },
+    Bomb { name: "all of itself, twice a level", kinds: LIMIT, most: 100, make: || twice("allOf") },
+    Bomb { name: "any of itself, twice a level", kinds: LIMIT, most: 100, make: || twice("anyOf") },
+    Bomb {
+        name: "a schema with secrets in very many places",
+        kinds: LIMIT,
+        most: 100,
+        make: || compile(branching(50)),
+    },
+    Bomb {
+        name: "a schema with very many keys",
+        kinds: INVALID,
+        most: 100,
+        make: || {
+            let mut schema = branching(50);
+            schema["properties"]["secret"] = json!(false);
+            schema["required"] = json!(["nothing"]);
+            validate(schema, "{\"k1\": {\"nothing\": 1}}".into())
+        },
+    },
+    Bomb {
+        name: "a pattern that is large once compiled",
+        kinds: &[ErrorKind::Schema],
+        most: 100,
+        make: || compile(json!({"pattern": "((((a{99}){99}){99}){99}){99}"})),
+    },
+    Bomb {
+        name: "a pattern that backtracks",
+        kinds: INVALID,
+        most: 100,
+        make: || {
+            validate(
+                json!({"properties": {"a": {"pattern": "^(a+)+$"}}}),
+                format!("{{\"a\":\"{}!\"}}", "a".repeat(100_000)),
+            )
+        },
+    },
+    Bomb {
+        name: "a pattern that looks around",
+        kinds: &[ErrorKind::Schema],
+        most: 100,
+        make: || compile(json!({"pattern": "^(?=(a+)+$)"})),
+    },
+    Bomb {
+        name: "a file wrong in 200,000 places",
+        kinds: INVALID,
+        most: 500,
+        make: || {
+            validate(
+                json!({"additionalProperties": {"type": "string"}}),
+                format!("{{{}\"z\":0}}", each(200_000, |at| format!("\"k{at}\":0,"))),
+            )
+        },
+    },
+    Bomb {
+        name: "100,000 keys that are not allowed",
+        kinds: INVALID,
+        most: 100,
+        make: || {
+            validate(
+                json!({"properties": {"key-a": {}, "key-b": {}}, "additionalProperties": false}),
+                format!("{{{}\"z\":0}}", each(100_000, |at| format!("\"k{at}\":0,"))),
+            )
+        },
+    },
+    Bomb {
+        name: "100,000 keys that the type does not have",
+        kinds: INVALID,
+        most: 100,
+        make: || {
+            let text = format!("{{{}\"z\":0}}", each(100_000, |at| format!("\"k{at}\":0,")));
+            Box::new(move || {
+                ConfigLoader::new()
+                    .text("bomb", Format::Json, text)
+                    .deny_unknown_keys()
+                    .load::<Narrow>()
+                    .map(drop)
+            })
+        },
+    },
+    Bomb {
+        name: "20,000 names that dangle",
+        kinds: INVALID,
+        most: 100,
+        make: || {
+            let validator =
+                ConfigValidator::builder().rule(References::new("tasks.*", "names")).build().unwrap();
+            let tasks = each(20_000, |at| format!("\"t{at}\":\"dangling-{at}\","));
+            let names = each(20_000, |at| format!("\"name-{at}-x\":0,"));
+            let text = format!("{{\"tasks\":{{{tasks}\"z\":\"z\"}},\"names\":{{{names}\"y\":0}}}}");
+            let loader = ConfigLoader::new().text("bomb", Format::Json, text).validator(validator);
+            Box::new(move || loader.tree().map(drop))
+        },
+    },
+    Bomb {
+        name: "a list within lists, unique at each level",
+        kinds: LIMIT,
+        most: 1000,
+        make: || {
+            let inner = format!("[{}0]", each(20_000, |at| format!("1{at},")));
+            let text = format!("{{\"a\":{}{inner}{}}}", "[".repeat(100), "]".repeat(100));
+            let list = json!({"type": "array", "uniqueItems": true, "items": {"anyOf": [{"$ref": "#/$defs/list"}, {"type": "number"}]}});
+            validate(json!({"properties": {"a": {"$ref": "#/$defs/list"}}, "$defs": {"list": list}}), text)
+        },
+    },
+];
+
+const CHILD: &str = "SWARM_CONFIG_BOMB";
+
+/// Set off in a process of its own by the test below.
+#[test]
+fn one_bomb() {
+    let Ok(name) = std::env::var(CHILD) else { return };
+    let bomb = BOMBS.iter().find(|bomb| bomb.name == name).unwrap();
+    let set_off = || {
+        let go = (bomb.make)();
+        let start = Instant::now();
+        let error = go().unwrap_err();
+        (start.elapsed(), error)
+    };
+    let thread = std::thread::Builder::new().stack_size(2 << 20).spawn(set_off).unwrap();
+    let (took, error) = thread.join().unwrap();
+    let text = error.to_string();
+    eprintln!("went off: {} {:?} {}", took.as_micros(), error.kind(), text.lines().next().unwrap());
+    assert!(text.len() < 32 << 10, "{} bytes of message", text.len());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn bombs_end_in_typed_errors_within_memory_stack_and_time() {
+    let own = std::env::current_exe().unwrap();
+    let mut wrong = Vec::new();
+    for bomb in BOMBS {
+        // The best of three in a build with optimisation, where the time is what is tested.
+        let times = if cfg!(debug_assertions) { 1 } else { 3 };
+        let mut best = Duration::MAX;
+        let mut said = String::new();
+        for _ in 0..times {
+            let output = Command::new("sh")
+                .args([
+                    "-c",
+                    "ulimit -v 1048576 && ulimit -s 2048 && exec \"$0\" bombs::one_bomb --exact --nocapture",
+                ])
+                .arg(&own)
+                .env(CHILD, bomb.name)
+                .output()
+                .unwrap();
+            said = String::from_utf8_lossy(&output.stderr).into_owned();
+            let line = said.lines().find_map(|line| line.strip_prefix("went off: ")).map(str::to_owned);
+            let Some(line) = line.filter(|_| output.status.success()) else {
+                wrong.push(format!("{}: {} {said}", bomb.name, output.status));
+                break;
+            };
+            let mut words = line.split(' ');
+            best = best.min(Duration::from_micros(words.next().unwrap().parse().unwrap()));
+            let kind = words.next().unwrap();
+            if !bomb.kinds.iter().any(|expected| format!("{expected:?}") == kind) {
+                wrong.push(format!("{}: {line}", bomb.name));
+                break;
+            }
+        }
+        // Without optimisation, on a busy machine; without limits it would be hours.
+        let most = if cfg!(debug_assertions) { 60_000 } else { bomb.most };
+        if best != Duration::MAX && best > Duration::from_millis(most) {
+            wrong.push(format!("{}: took {best:?}: {said}", bomb.name));
+        }
+        eprintln!("{:>9.1?} {}", best, bomb.name);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
