@@ -224,6 +224,15 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Live<T> {
         Live { shared: Arc::downgrade(&config.shared), settle, seen: 0 }
     }
 
+    /// Looks at the files more often from now on, and says so.
+    pub(crate) fn poll(&mut self, reason: String) {
+        self.settle.every = POLL;
+        if let Some(shared) = self.shared.upgrade() {
+            tracing::warn!(%reason, "configuration files are polled");
+            shared.audience.tell(&ConfigEvent::Polling { reason });
+        }
+    }
+
     /// Looks if it is time to. Answers with `false` once the configuration is gone.
     pub(crate) fn tick(&mut self, now: Duration) -> bool {
         let Some(shared) = self.shared.upgrade() else { return false };

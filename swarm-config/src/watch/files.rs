@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use serde::de::DeserializeOwned;
 
-use super::{ConfigEvent, Live, POLL, REASSURE, Settle, Signal};
+use super::{ConfigEvent, Live, POLL, REASSURE, Settle, Signal, lock};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::loader::ConfigLoader;
@@ -77,72 +78,88 @@ fn run<T: DeserializeOwned + Send + Sync + 'static>(
             Ok(Heard::Signal(signal)) => live.settle.hear(signal, start.elapsed()),
             Ok(Heard::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {
+                // A link may lead elsewhere now, and a folder may have been made anew. Before the files are read, so
+                // that whatever is written after they were is heard.
+                if let Some(reason) = folders.as_mut().and_then(|folders| folders.follow(loader).err()) {
+                    folders = None;
+                    live.poll(reason);
+                }
                 if !live.tick(start.elapsed()) {
                     return;
-                }
-                // A link may lead elsewhere now, and a folder may have been made anew.
-                if let Some(folders) = &mut folders {
-                    folders.follow(loader);
                 }
             }
         }
     }
 }
 
-/// The folders of all files, and of what links among them lead to.
+/// The folders of all files and of what links among them lead to, and the folder above each.
 struct Folders {
     watcher: RecommendedWatcher,
     watched: BTreeSet<PathBuf>,
+    wanted: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 impl Folders {
     fn watch(loader: &ConfigLoader, heard: Sender<Heard>) -> Result<Folders, String> {
+        let wanted = Arc::new(Mutex::new(BTreeSet::new()));
+        let ours = wanted.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            for signal in signals(event) {
+            let wanted = lock(&ours);
+            for signal in signals(event, &wanted) {
                 let _ = heard.send(Heard::Signal(signal));
             }
         })
         .map_err(|error| error.to_string())?;
-        let mut folders = Folders { watcher, watched: BTreeSet::new() };
-        for folder in wanted(loader) {
-            folders.watcher.watch(&folder, RecursiveMode::NonRecursive).map_err(|error| error.to_string())?;
-            folders.watched.insert(folder);
-        }
+        let mut folders = Folders { watcher, watched: BTreeSet::new(), wanted };
+        folders.follow(loader)?;
         Ok(folders)
     }
 
-    fn follow(&mut self, loader: &ConfigLoader) {
+    /// Watches what is to be watched by now. Fails if the system refuses to watch a folder of ours.
+    fn follow(&mut self, loader: &ConfigLoader) -> Result<(), String> {
         let wanted = wanted(loader);
-        for gone in self.watched.difference(&wanted) {
+        lock(&self.wanted).clone_from(&wanted);
+        // A folder that is removed and made anew is heard of by the one above it.
+        let above =
+            wanted.iter().filter_map(|folder| folder.ancestors().skip(1).find(|above| above.is_dir()));
+        let all: BTreeSet<PathBuf> =
+            wanted.iter().map(|folder| &**folder).chain(above).map(Path::to_owned).collect();
+        for gone in self.watched.difference(&all) {
             let _ = self.watcher.unwatch(gone);
         }
-        // Watching again what is watched already is how a folder that was made anew is taken up.
-        self.watched = wanted
-            .into_iter()
-            .filter(|folder| self.watcher.watch(folder, RecursiveMode::NonRecursive).is_ok())
-            .collect();
+        self.watched.clear();
+        for folder in all {
+            // Watching again what is watched already is how a folder that was made anew is taken up.
+            match self.watcher.watch(&folder, RecursiveMode::NonRecursive) {
+                Ok(()) => drop(self.watched.insert(folder)),
+                Err(error) if wanted.contains(&folder) && folder.is_dir() => return Err(error.to_string()),
+                Err(_) => {}
+            }
+        }
+        Ok(())
     }
 }
 
+/// The folders whose every change is of interest, whether they are there or not.
 fn wanted(loader: &ConfigLoader) -> BTreeSet<PathBuf> {
     let (files, mut folders) = loader.watched();
     for file in files {
-        let parent = |path: &Path| match path.parent() {
-            Some(parent) if parent.as_os_str().is_empty() => Some(PathBuf::from(".")),
-            parent => parent.map(Path::to_owned),
-        };
-        folders.extend(parent(&file));
-        if let Ok(real) = file.canonicalize() {
-            folders.extend(parent(&real));
-        }
+        folders.extend(std::path::absolute(&file).ok().and_then(|file| file.parent().map(Path::to_owned)));
+        folders.extend(file.canonicalize().ok().and_then(|real| real.parent().map(Path::to_owned)));
     }
-    folders.into_iter().filter(|folder| folder.is_dir()).collect()
+    folders.into_iter().filter_map(|folder| std::path::absolute(folder).ok()).collect()
+}
+
+/// Whether something that happened to a path can matter: it is in one of the folders, or above one.
+fn matters(path: &Path, wanted: &BTreeSet<PathBuf>) -> bool {
+    path.parent().is_some_and(|folder| wanted.contains(folder))
+        || wanted.iter().any(|folder| folder.starts_with(path))
 }
 
 /// Systems that tell when a file that was written to is closed.
 const TELLS_CLOSE: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
-fn signals(event: notify::Result<notify::Event>) -> Vec<Signal> {
+fn signals(event: notify::Result<notify::Event>, wanted: &BTreeSet<PathBuf>) -> Vec<Signal> {
     let Ok(event) = event else {
         // An error means that something was missed.
         return vec![Signal::Touched(PathBuf::new())];
@@ -156,6 +173,6 @@ fn signals(event: notify::Result<notify::Event>) -> Vec<Signal> {
     };
     match event.paths.is_empty() {
         true => vec![make(PathBuf::new())],
-        false => event.paths.into_iter().map(make).collect(),
+        false => event.paths.into_iter().filter(|path| matters(path, wanted)).map(make).collect(),
     }
 }

@@ -167,9 +167,19 @@ fn wait_for(config: &Config<Pair>, value: u64, heard: &Receiver<ConfigEvent>) ->
     start.elapsed()
 }
 
-fn edits(name: &str, mut edit: impl FnMut(&Path, u64), prepare: impl FnOnce(&Path)) {
+fn edits(name: &str, edit: impl FnMut(&Path, u64), prepare: impl FnOnce(&Path)) -> Duration {
+    edits_of("app.toml", name, edit, prepare)
+}
+
+/// Edits a file time and again. Answers with the median of how long each took to be seen.
+fn edits_of(
+    file: &str,
+    name: &str,
+    mut edit: impl FnMut(&Path, u64),
+    prepare: impl FnOnce(&Path),
+) -> Duration {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("app.toml");
+    let path = folder.path().join(file);
     fs::write(folder.path().join("seed"), text(0)).unwrap();
     prepare(folder.path());
     let config = open(&path);
@@ -194,6 +204,7 @@ fn edits(name: &str, mut edit: impl FnMut(&Path, u64), prepare: impl FnOnce(&Pat
         times[times.len() / 2],
         times[times.len() * 99 / 100]
     );
+    times[times.len() / 2]
 }
 
 fn plain(folder: &Path) {
@@ -225,6 +236,76 @@ fn files_removed_and_made_anew_are_seen() {
         fs::write(folder.join("app.toml"), text(value)).unwrap();
     };
     edits("removed and made anew", edit, plain);
+}
+
+#[test]
+fn folders_removed_and_made_anew_are_seen_at_once() {
+    let edit = |folder: &Path, value| {
+        fs::remove_dir_all(folder.join("a")).unwrap();
+        fs::create_dir_all(folder.join("a/b")).unwrap();
+        fs::write(folder.join("a/b/app.toml"), text(value)).unwrap();
+    };
+    let median = edits_of("a/b/app.toml", "in folders made anew", edit, |folder| {
+        fs::create_dir_all(folder.join("a/b")).unwrap();
+        fs::write(folder.join("a/b/app.toml"), text(0)).unwrap();
+    });
+    // Where nothing is heard, files are looked at every 5 seconds.
+    assert!(median < Duration::from_secs(4), "{median:?}");
+}
+
+#[cfg(target_os = "linux")]
+const LIMITED: &str = "SWARM_CONFIG_LIMITED";
+
+/// Run by the test below in a process of its own.
+#[cfg(target_os = "linux")]
+#[test]
+fn one_process_that_may_not_watch() {
+    if std::env::var_os(LIMITED).is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.toml");
+    plain(folder.path());
+    let config = open(&path);
+    let (sender, heard) = channel();
+    config.on_change(move |event| drop(sender.send(event.clone()))).unwrap();
+    let event = heard.recv_timeout(Duration::from_secs(60)).unwrap();
+    let ConfigEvent::Polling { reason } = event else { panic!("{event:?}") };
+    assert!(!reason.is_empty());
+    for value in 1..4 {
+        fs::write(&path, text(value)).unwrap();
+        while config.get().first != value {
+            let event = heard.recv_timeout(Duration::from_secs(60)).unwrap();
+            assert!(matches!(event, ConfigEvent::Changed { .. }), "{event:?}");
+        }
+    }
+    eprintln!("polled: {reason}");
+}
+
+/// The limits are a user's, and another user namespace has its own.
+#[cfg(target_os = "linux")]
+#[test]
+fn where_a_limit_on_watches_is_reached_files_are_polled() {
+    use std::process::Command;
+    for limit in ["max_inotify_instances", "max_inotify_watches"] {
+        let lower = format!("echo 0 > /proc/sys/user/{limit}");
+        let unshare = |command: &str| {
+            let mut unshare = Command::new("unshare");
+            unshare.args(["--user", "--map-root-user", "sh", "-c", &format!("{lower} && {command}")]);
+            unshare.arg(std::env::current_exe().unwrap());
+            unshare
+        };
+        if !unshare("true").output().is_ok_and(|output| output.status.success()) {
+            eprintln!("left out: {limit} reached, for this user may not make a namespace to lower it in");
+            continue;
+        }
+        let output = unshare("exec \"$0\" live::one_process_that_may_not_watch --exact --nocapture")
+            .env(LIMITED, "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.contains("polled: "), "{limit}: {said}");
+    }
 }
 
 #[test]
