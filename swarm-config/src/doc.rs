@@ -143,6 +143,7 @@ impl Node {
         }
     }
 
+    #[inline]
     pub(crate) fn payload(&self) -> Payload {
         let wide = u64::from(self.payload[0]) | u64::from(self.payload[1]) << 32;
         let children = Children { first: self.payload[0], count: self.payload[1] };
@@ -162,6 +163,7 @@ impl Node {
         }
     }
 
+    #[inline]
     pub(crate) fn key(&self) -> Text {
         Text { start: self.key[0], len: self.key[1], decoded: self.flags & KEY_DECODED != 0 }
     }
@@ -222,15 +224,18 @@ impl Doc {
         self.nodes.len() as u32 - 1
     }
 
+    #[inline]
     pub(crate) fn node(&self, node: u32) -> &Node {
         &self.nodes[node as usize]
     }
 
+    #[inline]
     pub(crate) fn text(&self, text: Text) -> &str {
         let range = text.start as usize..text.start as usize + text.len as usize;
         if text.decoded { &self.decoded[range] } else { &self.source.text[range] }
     }
 
+    #[inline]
     pub(crate) fn key(&self, node: u32) -> &str {
         self.text(self.node(node).key())
     }

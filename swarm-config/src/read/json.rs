@@ -189,11 +189,17 @@ impl Reader<'_> {
 
     /// Goes to the next byte that is not plain text.
     fn plain(&mut self) {
-        while let Some(byte) = self.bytes.get(self.at)
-            && !matches!(byte, b'"' | b'\\' | 0..0x20)
-        {
-            self.at += 1;
-        }
+        let rest = &self.bytes[self.at..];
+        let special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
+        // Most strings are short, and calling something that is fast on long ones takes longer than they do.
+        let near = &rest[..rest.len().min(32)];
+        self.at += near.iter().position(special).unwrap_or_else(|| {
+            let end = memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
+            match rest[..end].iter().fold(u8::MAX, |least, byte| least.min(*byte)) {
+                0..0x20 => rest[..end].iter().position(special).unwrap_or(end),
+                _ => end,
+            }
+        });
     }
 
     fn bad_string(&self, out: &DocBuilder<'_>, start: usize, control: bool) -> Error {
