@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::explain::Explanation;
 use crate::loader::{ConfigLoader, Loaded};
 use crate::report::Report;
+use crate::section::Sections;
 use crate::tree::Tree;
 use crate::watch::{Audience, Changes, ConfigEvent, Watching};
 
@@ -32,8 +33,11 @@ pub(crate) struct Shared<T> {
 }
 
 pub(crate) struct State<T> {
-    value: T,
-    loaded: Loaded,
+    pub(crate) value: T,
+    pub(crate) loaded: Arc<Loaded>,
+    /// Warnings.
+    pub(crate) report: Report,
+    pub(crate) sections: Arc<Sections>,
 }
 
 /// The configuration at one moment. Dereferences to `T`.
@@ -58,8 +62,7 @@ impl<T> Handle<T> {
 
 impl<T: DeserializeOwned + Send + Sync + 'static> Config<T> {
     pub(crate) fn open(loader: ConfigLoader) -> Result<Config<T>> {
-        let (value, loaded) = loader.typed::<T>()?;
-        let current = Arc::new(ArcSwap::from_pointee(State { value, loaded }));
+        let current = Arc::new(ArcSwap::from_pointee(loader.typed::<T>(None)?));
         let audience = Audience::default();
         let (reloading, watching) = (Mutex::new(()), Mutex::new(None));
         Ok(Config { shared: Arc::new(Shared { watching, current, loader, reloading, audience }) })
@@ -107,7 +110,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Config<T> {
 
 impl<T: DeserializeOwned> Shared<T> {
     pub(crate) fn load_again(&self) -> Result<State<T>> {
-        self.loader.typed::<T>().map(|(value, loaded)| State { value, loaded })
+        self.loader.typed::<T>(Some(self.current.load().sections.clone()))
     }
 
     /// Puts a new configuration in place, whole.
@@ -166,7 +169,7 @@ impl<T> Snapshot<T> {
 
     /// What was noticed while loading and is no error.
     pub fn warnings(&self) -> &Report {
-        &self.0.loaded.report
+        &self.0.report
     }
 
     /// The same, to keep.

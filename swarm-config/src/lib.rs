@@ -21,6 +21,7 @@ mod path;
 mod provider;
 mod read;
 mod report;
+mod section;
 mod shape;
 mod source;
 #[cfg(feature = "testing")]
@@ -41,6 +42,7 @@ pub use limits::Limits;
 pub use loader::ConfigLoader;
 pub use merge::MergeStrategy;
 pub use report::{Finding, Report, Severity};
+pub use section::Section;
 pub use source::{Format, Location};
 pub use tree::{Tree, Value};
 pub use validate::{ConfigValidator, ConfigValidatorBuilder, References, Rule};

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::config::Config;
+use crate::config::{Config, State};
 use crate::doc::Doc;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hierarchy::ConfigHierarchy;
@@ -15,6 +15,7 @@ use crate::merge::{self, MergeStrategy, Strategies};
 use crate::path::Pattern;
 use crate::read;
 use crate::report::{Finding, Report, Severity};
+use crate::section::{self, Sections};
 use crate::shape::Shape;
 use crate::source::{Format, Origin, Source};
 use crate::tree::{Ref, Tree, Unknown, extract};
@@ -234,19 +235,23 @@ impl ConfigLoader {
         self.read(&Shape::default).map(|loaded| loaded.tree)
     }
 
-    pub(crate) fn typed<T: DeserializeOwned>(&self) -> Result<(T, Loaded)> {
+    /// Loads and makes a `T`. Sections that are the same as `before` stay what they are.
+    pub(crate) fn typed<T: DeserializeOwned>(&self, before: Option<Arc<Sections>>) -> Result<State<T>> {
         let mut loaded = self.read(&Shape::of_type::<T>)?;
-        let (value, unknown) = extract::<T>(loaded.tree.root())?;
+        let mut report = std::mem::take(&mut loaded.report);
+        let loaded = Arc::new(loaded);
+        let (made, sections) = section::on(&loaded, before, || extract::<T>(loaded.tree.root()));
+        let (value, unknown) = made?;
         for unknown in unknown {
             // Each has a suggestion, which takes time to find.
-            match loaded.report.findings.len() < self.limits.findings {
-                true => loaded.report.findings.push(self.unknown(unknown)),
-                false => loaded.report.unlisted += usize::from(self.strict),
+            match report.findings.len() < self.limits.findings {
+                true => report.findings.push(self.unknown(unknown)),
+                false => report.unlisted += usize::from(self.strict),
             }
         }
-        match loaded.report.is_ok() {
-            true => Ok((value, loaded)),
-            false => Err(Error::invalid(loaded.report)),
+        match report.is_ok() {
+            true => Ok(State { value, loaded, report, sections: Arc::new(sections) }),
+            false => Err(Error::invalid(report)),
         }
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::doc::{Children, Doc, Kind, Node, Payload};
+use crate::doc::{Children, Doc, Kind, Node, Payload, Text};
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::Index;
 use crate::limits::Limits;
@@ -15,7 +15,7 @@ use crate::source::{Format, Location, Source};
 mod de;
 mod ser;
 
-pub(crate) use de::{Unknown, extract};
+pub(crate) use de::{Unknown, extract, extract_below};
 pub(crate) use ser::MASK;
 
 /// A configuration as a tree, in which each value knows where it was written.
@@ -158,7 +158,15 @@ impl Tree {
             + self.refs.capacity() * size_of::<Ref>()
     }
 
+    #[inline]
     pub(crate) fn value(&self, at: Ref) -> Value<'_> {
+        match at.doc {
+            JOINED => self.joined_value(at),
+            _ => Value { tree: self, named: at, at },
+        }
+    }
+
+    fn joined_value(&self, at: Ref) -> Value<'_> {
         let mut value = at;
         while let Some(join) = value.as_join()
             && let Shape::Same(other) = self.joins[join].shape
@@ -176,23 +184,33 @@ impl Tree {
         (&self.docs[at.doc()], at.node)
     }
 
+    #[inline]
     pub(crate) fn key(&self, at: Ref) -> &str {
+        if at.doc != JOINED {
+            return self.docs[at.doc()].key(at.node);
+        }
         let (doc, node) = self.like(at);
         doc.key(node)
     }
 
+    #[inline]
     pub(crate) fn payload(&self, at: Ref) -> Payload {
-        match at.as_join() {
-            None => self.docs[at.doc()].node(at.node).payload(),
-            Some(join) => match self.joins[join].shape {
-                Shape::Object(children) => Payload::Object(children),
-                Shape::Array(children) => Payload::Array(children),
-                Shape::Same(other) => self.payload(other),
-            },
+        match at.doc {
+            JOINED => self.joined_payload(at.node as usize),
+            _ => self.docs[at.doc()].node(at.node).payload(),
+        }
+    }
+
+    fn joined_payload(&self, join: usize) -> Payload {
+        match self.joins[join].shape {
+            Shape::Object(children) => Payload::Object(children),
+            Shape::Array(children) => Payload::Array(children),
+            Shape::Same(other) => self.payload(other),
         }
     }
 
     /// The children of a container, `children` being its own.
+    #[inline]
     pub(crate) fn child(&self, parent: Ref, children: Children, at: u32) -> Ref {
         match parent.as_join() {
             None => Ref { doc: parent.doc, node: children.first + at },
@@ -315,6 +333,7 @@ impl<'a> Value<'a> {
         self.payload().kind()
     }
 
+    #[inline]
     pub(crate) fn payload(self) -> Payload {
         self.tree.payload(self.at)
     }
@@ -358,10 +377,14 @@ impl<'a> Value<'a> {
         }
     }
 
+    pub(crate) fn text(self, text: Text) -> &'a str {
+        self.tree.docs[self.at.doc()].text(text)
+    }
+
     /// The text it is.
     pub fn as_str(self) -> Option<&'a str> {
         match self.payload() {
-            Payload::Text(text) => Some(self.tree.docs[self.at.doc()].text(text)),
+            Payload::Text(text) => Some(self.text(text)),
             _ => None,
         }
     }
@@ -436,6 +459,24 @@ impl<'a> Value<'a> {
             && other.at.as_join().is_none()
             && self.at.node == other.at.node
             && Arc::ptr_eq(&self.tree.docs[self.at.doc()], &other.tree.docs[other.at.doc()])
+    }
+
+    /// Whether both read the same, whatever the type that reads them.
+    pub(crate) fn is_same(self, other: Value<'_>) -> bool {
+        if self.shares(other) {
+            return true;
+        }
+        let loose = |value: Value<'_>| value.node().is_some_and(Node::is_loose);
+        let entry = |(one, two): (Value<'_>, Value<'_>)| one.key() == two.key() && one.is_same(two);
+        match (self.payload(), other.payload()) {
+            (Payload::Object(one), Payload::Object(two)) | (Payload::Array(one), Payload::Array(two)) => {
+                one.count == two.count && self.children().zip(other.children()).all(entry)
+            }
+            (Payload::Text(one), Payload::Text(two)) => {
+                self.text(one) == other.text(two) && loose(self) == loose(other)
+            }
+            (one, two) => one == two,
+        }
     }
 
     pub(crate) fn key(self) -> &'a str {

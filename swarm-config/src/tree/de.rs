@@ -10,9 +10,10 @@ use serde::de::value::{BorrowedStrDeserializer, StrDeserializer};
 use serde::de::{self, DeserializeSeed, IntoDeserializer as _, Unexpected, Visitor};
 
 use super::{Ref, Value};
-use crate::doc::{Kind, Node, Payload};
+use crate::doc::{Children, Kind, Node, Payload};
 use crate::error::{Error, ErrorKind, Result};
 use crate::path::Dotted;
+use crate::section;
 use crate::source::Source;
 
 /// A key that the type which was read does not have.
@@ -26,22 +27,34 @@ pub(crate) struct Unknown {
 /// Makes a `T`, and lists the keys that `T` passed over.
 pub(crate) fn extract<'a, T: Deserialize<'a>>(value: Value<'a>) -> Result<(T, Vec<Unknown>)> {
     let unknown = RefCell::new(Vec::new());
-    let reader = De { value, way: &Way::Root, known: &[], unknown: &unknown };
-    match T::deserialize(reader) {
-        Ok(typed) => Ok((typed, unknown.into_inner())),
-        Err(Wrong { mut path, message, at }) => {
-            path.reverse();
-            let found = at.map_or(value, |at| value.tree.value(at));
-            let (source, span) = found.place();
-            let secret = found.is_secret();
-            let message = if secret { "not of the type that is read".to_owned() } else { message };
-            let mut error = Error::new(ErrorKind::Type, message).at(&source, span);
-            if secret {
-                error = error.without_frame();
-            }
-            Err(if path.is_empty() { error } else { error.in_path(Dotted(&path)) })
+    let typed = read(value, &[], &unknown)?;
+    Ok((typed, unknown.into_inner()))
+}
+
+/// Makes a `T` of a value at a path.
+pub(crate) fn extract_below<'a, T: Deserialize<'a>>(value: Value<'a>, path: &[String]) -> Result<T> {
+    read(value, path, &RefCell::default())
+}
+
+fn read<'a, T: Deserialize<'a>>(
+    value: Value<'a>,
+    above: &[String],
+    unknown: &RefCell<Vec<Unknown>>,
+) -> Result<T> {
+    let reader = De { value, way: &Way::Root, known: &[], unknown };
+    T::deserialize(reader).map_err(|Wrong { mut path, message, at }| {
+        path.extend(above.iter().rev().cloned());
+        path.reverse();
+        let found = at.map_or(value, |at| value.tree.value(at));
+        let (source, span) = found.place();
+        let secret = found.is_secret();
+        let message = if secret { "not of the type that is read".to_owned() } else { message };
+        let mut error = Error::new(ErrorKind::Type, message).at(&source, span);
+        if secret {
+            error = error.without_frame();
         }
-    }
+        if path.is_empty() { error } else { error.in_path(Dotted(&path)) }
+    })
 }
 
 /// The way from the root to a value, on the stack: it costs nothing until someone asks.
@@ -112,6 +125,22 @@ impl<'a> De<'a, '_> {
         self.value.node().is_some_and(Node::is_loose).then(|| self.value.as_str())?.map(str::trim)
     }
 
+    /// A number that may be written as a text.
+    fn number<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Wrong> {
+        if let Some(text) = self.loose() {
+            if let Ok(value) = text.parse::<i64>() {
+                return visitor.visit_i64(value);
+            }
+            if let Ok(value) = text.parse::<u64>() {
+                return visitor.visit_u64(value);
+            }
+            if let Some(value) = text.parse::<f64>().ok().filter(|value| value.is_finite()) {
+                return visitor.visit_f64(value);
+            }
+        }
+        de::Deserializer::deserialize_any(self, visitor)
+    }
+
     fn unexpected(&self) -> Unexpected<'a> {
         match self.value.payload() {
             Payload::Null => Unexpected::Other("null"),
@@ -129,18 +158,13 @@ impl<'a> De<'a, '_> {
 macro_rules! numbers {
     ($($method:ident)*) => {$(
         fn $method<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Wrong> {
-            if let Some(text) = self.loose() {
-                if let Ok(value) = text.parse::<i64>() {
-                    return visitor.visit_i64(value);
-                }
-                if let Ok(value) = text.parse::<u64>() {
-                    return visitor.visit_u64(value);
-                }
-                if let Some(value) = text.parse::<f64>().ok().filter(|value| value.is_finite()) {
-                    return visitor.visit_f64(value);
-                }
+            match self.value.payload() {
+                Payload::Int(value) => visitor.visit_i64(value),
+                Payload::Uint(value) => visitor.visit_u64(value),
+                Payload::Float(value) => visitor.visit_f64(value),
+                Payload::Text(_) => self.number(visitor),
+                _ => self.deserialize_any(visitor),
             }
-            self.deserialize_any(visitor)
         }
     )*};
 }
@@ -155,20 +179,25 @@ impl<'a> de::Deserializer<'a> for De<'a, '_> {
             Payload::Int(value) => visitor.visit_i64(value),
             Payload::Uint(value) => visitor.visit_u64(value),
             Payload::Float(value) => visitor.visit_f64(value),
-            Payload::Text(_) => visitor.visit_borrowed_str(self.value.as_str().unwrap_or_default()),
-            Payload::Array(_) => {
-                let mut items = Items { of: self, next: 0, count: self.value.len() };
+            Payload::Text(text) => visitor.visit_borrowed_str(self.value.text(text)),
+            Payload::Array(children) => {
+                let mut items = Items { of: self, next: 0, children };
                 let made = visitor.visit_seq(&mut items)?;
-                if items.next < items.count {
-                    return Err(de::Error::invalid_length(items.count, &"fewer items"));
+                if items.next < children.count {
+                    return Err(de::Error::invalid_length(children.count as usize, &"fewer items"));
                 }
                 Ok(made)
             }
-            Payload::Object(_) => visitor.visit_map(Entries { of: self, next: 0, current: None, known: &[] }),
+            Payload::Object(children) => {
+                visitor.visit_map(Entries { of: self, children, next: 0, current: None, known: &[] })
+            }
         }
     }
 
     fn deserialize_bool<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Wrong> {
+        if let Payload::Bool(value) = self.value.payload() {
+            return visitor.visit_bool(value);
+        }
         match self.loose().map(str::to_ascii_lowercase).as_deref() {
             Some("true") => visitor.visit_bool(true),
             Some("false") => visitor.visit_bool(false),
@@ -191,9 +220,15 @@ impl<'a> de::Deserializer<'a> for De<'a, '_> {
 
     fn deserialize_newtype_struct<V: Visitor<'a>>(
         self,
-        _: &'static str,
+        name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Wrong> {
+        if name == section::NAME && section::may_wait() {
+            let mut path = Vec::new();
+            self.way.collect(&mut path);
+            section::hand_over(self.value.named, path);
+            return visitor.visit_unit();
+        }
         visitor.visit_newtype_struct(self)
     }
 
@@ -204,8 +239,8 @@ impl<'a> de::Deserializer<'a> for De<'a, '_> {
         visitor: V,
     ) -> Result<V::Value, Wrong> {
         match self.value.payload() {
-            Payload::Object(_) => {
-                visitor.visit_map(Entries { of: self, next: 0, current: None, known: fields })
+            Payload::Object(children) => {
+                visitor.visit_map(Entries { of: self, children, next: 0, current: None, known: fields })
             }
             _ => self.deserialize_any(visitor),
         }
@@ -250,16 +285,19 @@ impl<'a> de::Deserializer<'a> for De<'a, '_> {
 
 struct Items<'a, 'w> {
     of: De<'a, 'w>,
-    next: usize,
-    count: usize,
+    children: Children,
+    next: u32,
 }
 
 impl<'a> de::SeqAccess<'a> for &mut Items<'a, '_> {
     type Error = Wrong;
 
     fn next_element_seed<S: DeserializeSeed<'a>>(&mut self, seed: S) -> Result<Option<S::Value>, Wrong> {
-        let Some(value) = self.of.value.item(self.next) else { return Ok(None) };
-        let position = self.next;
+        if self.next == self.children.count {
+            return Ok(None);
+        }
+        let (tree, position) = (self.of.value.tree, self.next as usize);
+        let value = tree.value(tree.child(self.of.value.at, self.children, self.next));
         self.next += 1;
         let way = Way::Item(self.of.way, position);
         let reader = De { value, way: &way, known: &[], unknown: self.of.unknown };
@@ -267,14 +305,15 @@ impl<'a> de::SeqAccess<'a> for &mut Items<'a, '_> {
     }
 
     fn size_hint(&self) -> Option<usize> {
-        Some(self.count - self.next)
+        Some((self.children.count - self.next) as usize)
     }
 }
 
 struct Entries<'a, 'w> {
     of: De<'a, 'w>,
+    children: Children,
     next: u32,
-    current: Option<Value<'a>>,
+    current: Option<(&'a str, Value<'a>)>,
     known: &'static [&'static str],
 }
 
@@ -282,30 +321,28 @@ impl<'a> de::MapAccess<'a> for Entries<'a, '_> {
     type Error = Wrong;
 
     fn next_key_seed<S: DeserializeSeed<'a>>(&mut self, seed: S) -> Result<Option<S::Value>, Wrong> {
-        let value = self.of.value;
-        let Payload::Object(children) = value.payload() else { return Ok(None) };
-        if self.next == children.count {
+        if self.next == self.children.count {
             return Ok(None);
         }
-        let entry = value.tree.value(value.tree.child(value.at, children, self.next));
+        let tree = self.of.value.tree;
+        let entry = tree.value(tree.child(self.of.value.at, self.children, self.next));
         self.next += 1;
-        self.current = Some(entry);
         let key = entry.key();
+        self.current = Some((key, entry));
         seed.deserialize(Key(key)).map(Some).map_err(|wrong| wrong.through(entry.named, key))
     }
 
     fn next_value_seed<S: DeserializeSeed<'a>>(&mut self, seed: S) -> Result<S::Value, Wrong> {
-        let Some(value) = self.current.take() else {
+        let Some((key, value)) = self.current.take() else {
             return Err(de::Error::custom("a value before its key"));
         };
-        let key = value.key();
         let way = Way::Key(self.of.way, key);
         let reader = De { value, way: &way, known: self.known, unknown: self.of.unknown };
         seed.deserialize(reader).map_err(|wrong| wrong.through(value.named, key))
     }
 
     fn size_hint(&self) -> Option<usize> {
-        Some(self.of.value.len() - self.next as usize)
+        Some((self.children.count - self.next) as usize)
     }
 }
 

@@ -8,6 +8,7 @@ mod layers;
 mod limits;
 mod live;
 mod merge;
+mod sections;
 mod suites;
 mod validation;
 

@@ -1,0 +1,100 @@
+use std::collections::BTreeMap;
+use std::fs;
+
+use serde::Deserialize;
+use serde_json::json;
+use swarm_config::{ConfigLoader, ConfigValidator, ErrorKind, Format, Section};
+
+#[derive(Deserialize)]
+struct Settings {
+    name: String,
+    agents: Section<BTreeMap<String, Agent>>,
+    #[serde(default)]
+    tools: Section<BTreeMap<String, String>>,
+}
+
+#[derive(Debug, Deserialize, PartialEq)]
+struct Agent {
+    retries: u32,
+}
+
+#[test]
+fn a_section_is_made_when_it_is_first_read() {
+    let text = "name = 'x'\n[agents.one]\nretries = 3";
+    let config = ConfigLoader::new().text("a.toml", Format::Toml, text).load::<Settings>().unwrap();
+    let settings = config.get();
+    assert_eq!(settings.name, "x");
+    assert!(!settings.agents.is_made());
+    assert_eq!(settings.agents.get().unwrap()["one"].retries, 3);
+    assert!(settings.agents.is_made());
+    assert!(settings.tools.get().unwrap().is_empty());
+}
+
+#[test]
+fn what_is_not_of_the_type_is_told_at_its_place_and_each_time() {
+    let text = "name = 'x'\n[agents.one]\nretries = 'three'";
+    let config = ConfigLoader::new().text("a.toml", Format::Toml, text).load::<Settings>().unwrap();
+    for _ in 0..2 {
+        let error = config.get().agents.get().unwrap_err();
+        assert_eq!((error.kind(), error.path()), (ErrorKind::Type, Some("agents.one.retries")));
+        assert_eq!(error.location().unwrap().to_string(), "a.toml:3:11");
+    }
+}
+
+#[test]
+fn the_schema_does_not_wait_for_sections() {
+    let schema = json!({"properties": {"agents": {"additionalProperties": {"required": ["retries"]}}}});
+    let loader = ConfigLoader::new()
+        .text("a.toml", Format::Toml, "name = 'x'\n[agents.one]")
+        .validator(ConfigValidator::new(schema).unwrap());
+    assert_eq!(loader.load::<Settings>().err().unwrap().kind(), ErrorKind::Invalid);
+}
+
+#[test]
+fn environment_variables_find_keys_in_sections() {
+    #[derive(Deserialize)]
+    struct Outer {
+        agent: Section<Agent>,
+    }
+    let config = ConfigLoader::new().env_from("APP", [("APP_AGENT_RETRIES", "7")]).load::<Outer>().unwrap();
+    assert_eq!(config.get().agent.get().unwrap().retries, 7);
+}
+
+#[test]
+fn a_section_that_a_reload_does_not_change_stays_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.toml");
+    let write = |tools: &str, retries: u32| {
+        let text = format!("name = 'x'\n[tools]\na = '{tools}'\n[agents.one]\nretries = {retries}");
+        fs::write(&path, text).unwrap();
+    };
+    write("old", 3);
+    let config = ConfigLoader::new().file(&path).load::<Settings>().unwrap();
+    let before = config.get().to_arc();
+    assert_eq!(before.agents.get().unwrap()["one"].retries, 3);
+    assert_eq!(before.tools.get().unwrap()["a"], "old");
+
+    write("new, and longer", 3);
+    config.reload().unwrap();
+    assert!(config.get().agents.is_made());
+    assert!(std::ptr::eq(before.agents.get().unwrap(), config.get().agents.get().unwrap()));
+    assert!(!config.get().tools.is_made());
+    assert_eq!(config.get().tools.get().unwrap()["a"], "new, and longer");
+    assert_eq!(before.tools.get().unwrap()["a"], "old");
+
+    // The same length, so that nothing but the content tells.
+    write("new, and longer", 4);
+    config.reload().unwrap();
+    assert!(!config.get().agents.is_made());
+    assert_eq!(config.get().agents.get().unwrap()["one"].retries, 4);
+    assert!(config.get().tools.is_made());
+}
+
+#[test]
+fn a_section_read_from_elsewhere_is_read_at_once() {
+    let settings: Settings =
+        serde_json::from_value(json!({"name": "x", "agents": {"one": {"retries": 1}}})).unwrap();
+    assert!(settings.agents.is_made());
+    assert_eq!(settings.agents.get().unwrap()["one"], Agent { retries: 1 });
+    assert!(serde_json::from_value::<Settings>(json!({"name": "x", "agents": 1})).is_err());
+}
