@@ -43,6 +43,8 @@ pub(crate) enum Layer {
     },
     /// `path=value`.
     Override(String),
+    #[cfg(feature = "testing")]
+    Fake(crate::testing::FakeSource),
     #[cfg(feature = "figment")]
     Provider(Arc<dyn crate::provider::Supply>),
 }

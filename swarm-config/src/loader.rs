@@ -166,6 +166,14 @@ impl ConfigLoader {
         self.layer(Layer::Provider(Arc::new(provider)))
     }
 
+    /// Adds a source that a test changes.
+    #[cfg(feature = "testing")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+    #[must_use]
+    pub fn fake(self, source: &crate::testing::FakeSource) -> ConfigLoader {
+        self.layer(Layer::Fake(source.clone()))
+    }
+
     /// Gives the key at a path a strategy for merging. `*` stands for any one key.
     #[must_use]
     pub fn merge(mut self, path: impl Into<String>, strategy: MergeStrategy) -> ConfigLoader {
@@ -308,6 +316,12 @@ impl ConfigLoader {
             match read::bytes_of(&path, &self.limits) {
                 Ok(bytes) => bytes.hash(&mut hasher),
                 Err(error) => error.kind().hash(&mut hasher),
+            }
+        }
+        #[cfg(feature = "testing")]
+        for layer in &self.layers {
+            if let Layer::Fake(source) = layer {
+                source.read().map_err(|error| error.kind()).hash(&mut hasher);
             }
         }
         hasher.finish().max(1)
@@ -482,6 +496,13 @@ impl ConfigLoader {
                     ));
                 }
             },
+            #[cfg(feature = "testing")]
+            Layer::Fake(source) => {
+                let text = source.read()?;
+                vec![Arc::new(
+                    read::text(&source.name, source.format, text.as_bytes(), limits).map_err(hide)?,
+                )]
+            }
             #[cfg(feature = "figment")]
             Layer::Provider(provider) => provider.supply(limits)?.into_iter().map(Arc::new).collect(),
             Layer::Environment { .. } | Layer::Override(_) => Vec::new(),

@@ -1,4 +1,4 @@
-//! A watcher and a clock that tests move by hand.
+//! A source, a watcher and a clock that tests move by hand, and instances of schemas.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,6 +7,12 @@ use serde::de::DeserializeOwned;
 
 use crate::config::Config;
 use crate::watch::{Changes, Live, REASSURE, Settle, Signal};
+
+mod instances;
+mod source;
+
+pub use instances::Instances;
+pub use source::FakeSource;
 
 /// Watches a configuration in virtual time: nothing happens but what a test says, and no test sleeps.
 ///

@@ -27,6 +27,8 @@ pub use rule::{References, Rule};
 use defaults::Defaults;
 use found::{Found, nearest_value};
 use guard::Cost;
+#[cfg(feature = "testing")]
+pub(crate) use guard::Refs;
 use view::{TreeJson, View};
 
 /// Checks configurations against a JSON Schema and rules, and says everything that is wrong at once.

@@ -8,14 +8,14 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 
 /// A schema with what its references name.
-pub(super) struct Refs<'s> {
+pub(crate) struct Refs<'s> {
     root: &'s Json,
     /// By `$id`, and by anchor.
     names: HashMap<String, &'s Json>,
 }
 
 impl<'s> Refs<'s> {
-    pub(super) fn new(root: &'s Json) -> Refs<'s> {
+    pub(crate) fn new(root: &'s Json) -> Refs<'s> {
         let mut names = HashMap::new();
         let mut open = vec![root];
         while let Some(schema) = open.pop() {
@@ -47,7 +47,7 @@ impl<'s> Refs<'s> {
     }
 
     /// The subschemas that apply to the same value as this one.
-    pub(super) fn in_place(&self, schema: &'s Json, alternatives: bool) -> Vec<&'s Json> {
+    pub(crate) fn in_place(&self, schema: &'s Json, alternatives: bool) -> Vec<&'s Json> {
         let mut found = Vec::new();
         for keyword in ["$ref", "$dynamicRef", "$recursiveRef"] {
             found.extend(schema[keyword].as_str().and_then(|reference| self.target(reference)));

@@ -4,10 +4,12 @@
 mod autofix;
 mod bombs;
 mod features;
+mod instances;
 mod layers;
 mod limits;
 mod live;
 mod merge;
+mod real;
 mod sections;
 mod suites;
 mod validation;
