@@ -2,130 +2,13 @@
 //! and the same by hand with serde_json. 1,000 agents, 1,000 tools and 200 workflows at the largest size.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a bench")]
 
-use std::collections::BTreeMap;
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
+use swarm_benches::large::{Settings, merge_by_hand, overlay, schema, settings};
 use swarm_benches::measure::test_mode;
 use swarm_config::{ConfigLoader, ConfigValidator, Format, Limits, Tree};
-
-#[derive(Serialize, Deserialize)]
-struct Settings {
-    agents: BTreeMap<String, Agent>,
-    tools: BTreeMap<String, Tool>,
-    workflows: BTreeMap<String, Workflow>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Agent {
-    role: String,
-    max_retries: u32,
-    timeout: f64,
-    enabled: bool,
-    tags: Vec<String>,
-    limits: BTreeMap<String, u64>,
-    prompt: String,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Tool {
-    command: String,
-    arguments: Vec<String>,
-    environment: BTreeMap<String, String>,
-    description: String,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Workflow {
-    agent: String,
-    steps: Vec<Step>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Step {
-    name: String,
-    tool: String,
-    retries: u32,
-    after: Vec<String>,
-}
-
-fn settings(agents: usize) -> Value {
-    let prose = "Reads what others wrote, weighs it, and answers in plain sentences. ";
-    let agent = |at: usize| {
-        json!({"role": format!("role-{}", at % 8), "max_retries": at % 5 + 1, "timeout": at as f64 / 4.0 + 0.5,
-            "enabled": at.is_multiple_of(3), "tags": ["alpha", "beta", format!("t{at}")],
-            "limits": {"cpu": at, "memory": at * 1024, "files": 64, "sockets": 16}, "prompt": prose.repeat(9)})
-    };
-    let tool = |at: usize| {
-        json!({"command": format!("/usr/bin/tool-{at}"), "arguments": ["--fast", "--quiet", format!("--level={at}")],
-            "environment": {"HOME": "/var/lib/tool", "LANG": "C.UTF-8", "ID": format!("{at}")},
-            "description": prose.repeat(6)})
-    };
-    let step = |at: usize| json!({"name": format!("step-{at}"), "tool": format!("tool-{at}"), "retries": at % 4, "after": []});
-    let workflow =
-        |at: usize| json!({"agent": format!("agent-{at}"), "steps": (0..10).map(step).collect::<Vec<_>>()});
-    let table = |name: &str, count: usize, make: &dyn Fn(usize) -> Value| -> Value {
-        Value::Object((0..count).map(|at| (format!("{name}-{at}"), make(at))).collect())
-    };
-    json!({"agents": table("agent", agents, &agent), "tools": table("tool", agents, &tool),
-        "workflows": table("workflow", agents / 5, &workflow)})
-}
-
-fn overlay() -> Value {
-    json!({"agents": {"agent-1": {"max_retries": 5}, "agent-7": {"enabled": false}},
-        "tools": {"tool-3": {"arguments": ["--slow"]}}})
-}
-
-fn schema() -> Value {
-    let text = json!({"type": "string"});
-    json!({
-        "type": "object",
-        "properties": {
-            "agents": {"type": "object", "additionalProperties": {
-                "type": "object",
-                "properties": {
-                    "role": {"type": "string", "pattern": "^role-[0-9]+$"},
-                    "max_retries": {"type": "integer", "minimum": 1, "maximum": 5},
-                    "timeout": {"type": "number", "exclusiveMinimum": 0}, "enabled": {"type": "boolean"},
-                    "tags": {"type": "array", "items": text},
-                    "limits": {"type": "object", "additionalProperties": {"type": "integer"}},
-                    "prompt": {"type": "string", "minLength": 1},
-                },
-                "required": ["role", "max_retries"],
-            }},
-            "tools": {"type": "object", "additionalProperties": {
-                "type": "object",
-                "properties": {"command": text, "arguments": {"type": "array", "items": text},
-                    "environment": {"type": "object", "additionalProperties": text}, "description": text},
-                "required": ["command"],
-            }},
-            "workflows": {"type": "object", "additionalProperties": {
-                "type": "object",
-                "properties": {"agent": text, "steps": {"type": "array", "items": {
-                    "type": "object",
-                    "properties": {"name": text, "tool": text, "retries": {"type": "integer"},
-                        "after": {"type": "array", "items": text}},
-                    "required": ["name", "tool"],
-                }}},
-                "required": ["agent", "steps"],
-            }},
-        },
-        "required": ["agents"],
-    })
-}
-
-fn merge_by_hand(base: &mut Value, over: Value) {
-    match (base, over) {
-        (Value::Object(base), Value::Object(over)) => {
-            for (key, value) in over {
-                merge_by_hand(base.entry(key).or_insert(Value::Null), value);
-            }
-        }
-        (base, over) => *base = over,
-    }
-}
 
 fn load(c: &mut Criterion) {
     let validator = ConfigValidator::new(schema()).unwrap();

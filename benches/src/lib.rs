@@ -11,6 +11,7 @@
     reason = "a bench that cannot set itself up has nothing better to do than stop"
 )]
 
+pub mod large;
 pub mod measure;
 pub mod ours;
 pub mod peers;
