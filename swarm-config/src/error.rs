@@ -23,6 +23,7 @@ struct Inner {
     path: Option<String>,
     at: Option<(Arc<Source>, Range<usize>)>,
     frame: bool,
+    retryable: bool,
     report: Option<crate::Report>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
@@ -61,6 +62,8 @@ pub enum ErrorKind {
     Schema,
     /// An argument is not acceptable.
     InvalidInput,
+    /// A secret could not be had: a provider refused or failed, or an encrypted file does not open or was altered.
+    Secret,
     /// A [`figment::Provider`](https://docs.rs/figment) failed.
     Provider,
 }
@@ -73,6 +76,7 @@ impl Error {
             path: None,
             at: None,
             frame: true,
+            retryable: kind == ErrorKind::Io,
             report: None,
             source: None,
         }))
@@ -104,6 +108,11 @@ impl Error {
 
     pub(crate) fn without_frame(mut self) -> Self {
         self.0.frame = false;
+        self
+    }
+
+    pub(crate) fn retryable(mut self) -> Self {
+        self.0.retryable = true;
         self
     }
 
@@ -152,7 +161,7 @@ impl Error {
 
     /// Whether the same call may succeed later without anything being mended.
     pub fn is_retryable(&self) -> bool {
-        matches!(self.0.kind, ErrorKind::Io)
+        self.0.retryable
     }
 
     fn text(&self) -> String {

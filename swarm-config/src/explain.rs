@@ -4,7 +4,7 @@ use serde_json::Value as Json;
 
 use crate::doc::Kind;
 use crate::error::Result;
-use crate::interpolate::{Part, parts};
+use crate::interpolate::{Part, is_reference, parts};
 use crate::loader::Loaded;
 use crate::merge::MergeStrategy;
 use crate::path::{self, Dotted};
@@ -147,8 +147,7 @@ impl Loaded {
 
     fn explain_path(&self, path: &[String], depth: usize) -> Explanation {
         let value = self.tree.walk(path);
-        let secret =
-            value.is_some_and(Value::is_secret) || self.secrets.iter().any(|pattern| pattern.covers(path));
+        let secret = value.is_some_and(Value::is_secret) || self.hides(path);
         let shown = |value: Value<'_>| if secret { Json::from(crate::tree::MASK) } else { value.to_json() };
         let mut layers: Vec<Contribution> = Vec::new();
         let mut decided = false;
@@ -162,10 +161,12 @@ impl Loaded {
             );
             let open =
                 adds && effect == Effect::Sets && value.is_some_and(|value| value.kind() == found.kind());
+            // A reference to a secret is none, wherever it stands.
+            let reference = found.as_str().filter(|text| is_reference(text));
             layers.push(Contribution {
                 location: found.location(),
                 effect,
-                value: shown(found),
+                value: reference.map_or_else(|| shown(found), Json::from),
                 wins: !decided,
             });
             decided |= !open;

@@ -1,4 +1,4 @@
-//! `${a.b}` and `${env:NAME:-default}` in texts.
+//! `${a.b}`, `${env:NAME:-default}` and `${vault:path#key}` in texts.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layer::{interpret, write_value};
 use crate::limits::Limits;
 use crate::path::{self, Dotted};
+use crate::secret::{Secret, SecretError};
 use crate::shape::Shape;
 use crate::source::{Origin, Source};
 use crate::tree::{Ref, Tree, Value};
@@ -69,22 +70,47 @@ struct Resolved {
     secret: bool,
 }
 
-pub(crate) type Lookup<'l> = &'l dyn Fn(&str) -> Option<String>;
+type Answer = Option<Result<Secret<String>, SecretError>>;
+type Ask<'l> = &'l dyn Fn(&str, &str) -> Answer;
 
-/// Replaces every template of the tree by what it stands for.
-pub(crate) fn resolve(tree: &mut Tree, shape: &Shape, variable: Lookup<'_>, limits: &Limits) -> Result<()> {
+/// Who is asked for `${scheme:reference}`, and what was answered in this load.
+pub(crate) struct Asked<'l> {
+    ask: Ask<'l>,
+    schemes: Vec<&'l str>,
+    known: HashMap<String, Answer>,
+}
+
+impl<'l> Asked<'l> {
+    pub(crate) fn new(ask: Ask<'l>, schemes: Vec<&'l str>) -> Asked<'l> {
+        Asked { ask, schemes, known: HashMap::new() }
+    }
+
+    /// Asks once for the same reference.
+    fn get(&mut self, name: &str, scheme: &str, reference: &str) -> &Answer {
+        self.known.entry(name.to_owned()).or_insert_with(|| (self.ask)(scheme, reference))
+    }
+}
+
+/// Replaces every template of the tree by what it stands for. Answers with the paths that hold a secret now.
+pub(crate) fn resolve(
+    tree: &mut Tree,
+    shape: &Shape,
+    asked: Asked<'_>,
+    limits: &Limits,
+) -> Result<Vec<Vec<String>>> {
     let mut templates = Vec::new();
     if tree.docs.iter().any(|doc| doc.mentions("${")) {
         collect(tree.root(), &mut Vec::new(), &mut templates);
     }
     if templates.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    let mut resolver = Resolver { tree, variable, limits, done: HashMap::new(), chain: Vec::new(), bytes: 0 };
+    let mut resolver = Resolver { tree, asked, limits, done: HashMap::new(), chain: Vec::new(), bytes: 0 };
     for (path, _) in &templates {
         resolver.template(path)?;
     }
     let done = resolver.done;
+    let secrets = || done.iter().filter(|(_, made)| made.secret).map(|(path, _)| path.clone()).collect();
 
     // Texts go into a document of their own, as the items of one list.
     let source = Source::new(Origin::Code("interpolation".into()), String::new());
@@ -103,7 +129,7 @@ pub(crate) fn resolve(tree: &mut Tree, shape: &Shape, variable: Lookup<'_>, limi
     out.close_array(open, NO_KEY, 0)?;
     let doc = Arc::new(out.finish());
     let items = Tree::of(doc.clone()).root().at;
-    let Payload::Array(items) = doc.node(items.node()).payload() else { return Ok(()) };
+    let Payload::Array(items) = doc.node(items.node()).payload() else { return Ok(secrets()) };
     tree.add_doc(doc);
     let doc = tree.docs.len() - 1;
     let mut new: HashMap<Ref, Ref> = HashMap::new();
@@ -166,7 +192,8 @@ pub(crate) fn resolve(tree: &mut Tree, shape: &Shape, variable: Lookup<'_>, limi
     for (old, new) in &places {
         tree.templates.insert(*new, *old);
     }
-    replace(tree, &places)
+    replace(tree, &places)?;
+    Ok(secrets())
 }
 
 /// What a value amounts to where it is used once more.
@@ -221,9 +248,22 @@ fn wrong(value: Value<'_>, path: &[String], message: impl Into<String>) -> Error
     if value.is_secret() { error.without_frame() } else { error }
 }
 
+fn unprovided(value: Value<'_>, path: &[String], name: &str, why: SecretError) -> Error {
+    let (source, span) = value.place();
+    let error = Error::new(ErrorKind::Secret, format!("`{name}`: {why}")).at(&source, span);
+    // The text around a reference may be secret, the reference is not.
+    let error = error.in_path(Dotted(path)).without_frame();
+    if why.is_retryable() { error.retryable() } else { error }
+}
+
+/// Whether a text is one reference and nothing else, so that it gives nothing away.
+pub(crate) fn is_reference(text: &str) -> bool {
+    matches!(parts(text).as_deref(), Ok([Part::Reference { default: None, .. }]))
+}
+
 struct Resolver<'t> {
     tree: &'t Tree,
-    variable: Lookup<'t>,
+    asked: Asked<'t>,
     limits: &'t Limits,
     done: HashMap<Vec<String>, Resolved>,
     chain: Vec<Vec<String>>,
@@ -317,14 +357,21 @@ impl Resolver<'_> {
         let secret = value.is_secret();
         let text = |text: &str| Ok(Resolved { made: Made::Text(text.to_owned()), secret });
         if let Some((scheme, rest)) = name.split_once(':') {
-            if scheme != "env" {
-                return Err(wrong(value, path, format!("nobody provides `{scheme}:`; there is `env:`")));
-            }
-            return match ((self.variable)(rest), default) {
-                (Some(found), _) => text(&found),
-                (None, Some(default)) => text(default),
-                (None, None) => {
+            return match self.asked.get(name, scheme, rest) {
+                Some(Ok(found)) if found.expose().len() > self.limits.string => {
+                    let message = format!("`{name}` has more than {} bytes", self.limits.string);
+                    Err(Error::new(ErrorKind::Limit, message).in_path(Dotted(path)))
+                }
+                Some(Ok(found)) => Ok(Resolved { made: Made::Text(found.expose().clone()), secret: true }),
+                Some(Err(SecretError::NotFound)) if default.is_some() => text(default.unwrap_or_default()),
+                Some(Err(SecretError::NotFound)) if scheme == "env" => {
                     Err(wrong(value, path, format!("the environment variable {rest} is not set")))
+                }
+                Some(Err(error)) => Err(unprovided(value, path, name, *error)),
+                None => {
+                    let there = self.asked.schemes.iter().map(|scheme| format!("`{scheme}:`"));
+                    let there = there.collect::<Vec<_>>().join(", ");
+                    Err(wrong(value, path, format!("nobody provides `{scheme}:`; there is {there}")))
                 }
             };
         }

@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -9,16 +9,18 @@ use crate::config::{Config, State};
 use crate::doc::Doc;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hierarchy::ConfigHierarchy;
+use crate::interpolate::Asked;
 use crate::layer::{self, Layer, Strange};
 use crate::limits::Limits;
 use crate::merge::{self, MergeStrategy, Strategies};
 use crate::path::Pattern;
 use crate::read;
 use crate::report::{Finding, Report, Severity};
+use crate::secret::{self, Secret, SecretError, SecretProvider};
 use crate::section::{self, Sections};
 use crate::shape::Shape;
 use crate::source::{Format, Origin, Source};
-use crate::tree::{Ref, Tree, Unknown, extract};
+use crate::tree::{Extracted, Ref, Tree, Unknown, extract};
 use crate::validate::ConfigValidator;
 
 /// Says where a configuration comes from, and loads it.
@@ -51,6 +53,8 @@ pub struct ConfigLoader {
     strategies: Vec<(String, MergeStrategy)>,
     secrets: Vec<String>,
     validators: Vec<Validation>,
+    /// By scheme, the last that fits being asked.
+    providers: Vec<(String, Arc<dyn SecretProvider>)>,
     strict: bool,
     literal: bool,
     parsed: Arc<Parsed>,
@@ -76,10 +80,44 @@ pub(crate) struct Loaded {
     pub(crate) layers: Vec<Ref>,
     pub(crate) strategies: Strategies,
     pub(crate) secrets: Vec<Pattern>,
+    /// Those that showed only when the type was read.
+    late_secrets: OnceLock<Vec<Pattern>>,
     /// Where values come from that no layer sets.
     pub(crate) defaults: Option<Arc<Source>>,
     /// Warnings.
     pub(crate) report: Report,
+}
+
+impl Loaded {
+    /// Marks more paths as secret.
+    fn hide(&mut self, paths: Vec<Pattern>) {
+        let new = self.unknown_of(paths);
+        if !new.is_empty() {
+            self.tree.mark_secrets(&self.layers, &new);
+            self.secrets.extend(new);
+        }
+    }
+
+    /// Marks what the type that was read showed to be secret and did not say before, as in the variants of an enum.
+    fn hide_late(&self, paths: Vec<Pattern>) {
+        let new = self.unknown_of(paths);
+        if !new.is_empty() {
+            self.tree.mark_late_secrets(&self.layers, &new);
+            self.late_secrets.get_or_init(|| new);
+        }
+    }
+
+    fn unknown_of(&self, paths: Vec<Pattern>) -> Vec<Pattern> {
+        paths.into_iter().filter(|path| !self.secrets.contains(path)).collect()
+    }
+
+    /// Whether what stands at a path is secret, whatever layer it stands in.
+    pub(crate) fn hides(&self, path: &[String]) -> bool {
+        self.secrets
+            .iter()
+            .chain(self.late_secrets.get().into_iter().flatten())
+            .any(|known| known.covers(path))
+    }
 }
 
 impl ConfigLoader {
@@ -188,6 +226,36 @@ impl ConfigLoader {
         self
     }
 
+    /// Asks a provider for references such as `${vault:app/db#password}` in texts, `vault` being the scheme.
+    ///
+    /// Each reference is asked for once a load, on the thread that loads, and again by each reload; see
+    /// [`SecretProvider`]. What it stands for is secret: it is shown nowhere, [`explain`](Config::explain) has the
+    /// reference in its place. `env` is there without being added: the variables of
+    /// [`env_from`](ConfigLoader::env_from), or the process's.
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    /// use swarm_config::{ConfigLoader, Format, Secret};
+    ///
+    /// // A map is a provider: of what was fetched ahead, by asynchronous code for example.
+    /// let fetched = BTreeMap::from([("db#password".to_owned(), Secret::new("hunter2".to_owned()))]);
+    /// let config = ConfigLoader::new()
+    ///     .text("app.toml", Format::Toml, "url = 'postgres://app:${vault:db#password}@db'")
+    ///     .secret_provider("vault", fetched)
+    ///     .load::<BTreeMap<String, String>>()?;
+    /// assert_eq!(config.get()["url"], "postgres://app:hunter2@db");
+    /// # Ok::<(), swarm_config::Error>(())
+    /// ```
+    #[must_use]
+    pub fn secret_provider(
+        mut self,
+        scheme: impl Into<String>,
+        provider: impl SecretProvider,
+    ) -> ConfigLoader {
+        self.providers.push((scheme.into(), Arc::new(provider)));
+        self
+    }
+
     /// Validates against a JSON Schema in a file, and fills the defaults that it has.
     #[must_use]
     pub fn schema_file(mut self, path: impl Into<PathBuf>) -> ConfigLoader {
@@ -240,16 +308,18 @@ impl ConfigLoader {
     ///
     /// As [`load`](ConfigLoader::load), but for the type.
     pub fn tree(&self) -> Result<Tree> {
-        self.read(&Shape::default).map(|loaded| loaded.tree)
+        self.read(Shape::default(), Vec::new()).map(|loaded| loaded.tree)
     }
 
     /// Loads and makes a `T`. Sections that are the same as `before` stay what they are.
     pub(crate) fn typed<T: DeserializeOwned>(&self, before: Option<Arc<Sections>>) -> Result<State<T>> {
-        let mut loaded = self.read(&Shape::of_type::<T>)?;
+        let (shape, secrets) = Shape::of_type::<T>();
+        let mut loaded = self.read(shape, secrets)?;
         let mut report = std::mem::take(&mut loaded.report);
         let loaded = Arc::new(loaded);
         let (made, sections) = section::on(&loaded, before, || extract::<T>(loaded.tree.root()));
-        let (value, unknown) = made?;
+        let Extracted { value, unknown, secrets } = made?;
+        loaded.hide_late(secrets);
         for unknown in unknown {
             // Each has a suggestion, which takes time to find.
             match report.findings.len() < self.limits.findings {
@@ -336,9 +406,10 @@ impl ConfigLoader {
         Ok((strategies, secrets))
     }
 
-    /// Loads and validates. `typed` is asked for the shape of the type, if it is needed.
-    pub(crate) fn read(&self, typed: &dyn Fn() -> Shape) -> Result<Loaded> {
+    /// Loads and validates. `typed` is what the type that is loaded has, and which of its paths are secret.
+    pub(crate) fn read(&self, typed: Shape, paths: Vec<Pattern>) -> Result<Loaded> {
         let (strategies, mut secrets) = self.patterns()?;
+        secrets.extend(paths);
         let mut validators = Vec::new();
         for validation in &self.validators {
             validators.push(match validation {
@@ -367,7 +438,7 @@ impl ConfigLoader {
             for validator in validators.iter().rev() {
                 shape.learn(validator.shape().clone());
             }
-            shape.learn(typed());
+            shape.learn(typed);
         }
         if !late.is_empty() {
             for doc in docs.iter().flatten() {
@@ -407,9 +478,12 @@ impl ConfigLoader {
         for validator in &validators {
             loaded.defaults = validator.fill_defaults(&mut loaded.tree, &self.limits)?.or(loaded.defaults);
         }
-        loaded.tree.mark_secrets(&loaded.secrets);
+        loaded.tree.mark_secrets(&loaded.layers, &loaded.secrets);
         if !self.literal {
-            crate::interpolate::resolve(&mut loaded.tree, &shape, &|name| self.variable(name), &self.limits)?;
+            let ask = |scheme: &str, reference: &str| self.ask(scheme, reference);
+            let asked = Asked::new(&ask, self.schemes());
+            let reached = crate::interpolate::resolve(&mut loaded.tree, &shape, asked, &self.limits)?;
+            loaded.hide(reached.into_iter().map(Pattern).collect());
         }
         for validator in &validators {
             let report = validator.check(&loaded.tree, &loaded.layers, &loaded.secrets, &self.limits)?;
@@ -440,7 +514,28 @@ impl ConfigLoader {
             }
         }
         merge::merge(&mut tree, &layers, &strategies)?;
-        Ok(Loaded { tree, layers, strategies, secrets, defaults: None, report: Report::default() })
+        let (late_secrets, defaults, report) = (OnceLock::new(), None, Report::default());
+        Ok(Loaded { tree, layers, strategies, secrets, late_secrets, defaults, report })
+    }
+
+    /// Asks who provides a scheme. `None` where nobody does.
+    fn ask(&self, scheme: &str, reference: &str) -> Option<Result<Secret<String>, SecretError>> {
+        match self.providers.iter().rev().find(|(known, _)| known == scheme) {
+            Some((_, provider)) => Some(secret::contained(&**provider, reference)),
+            None if scheme == "env" => {
+                Some(self.variable(reference).map(Secret::new).ok_or(SecretError::NotFound))
+            }
+            None => None,
+        }
+    }
+
+    /// The schemes that somebody provides.
+    fn schemes(&self) -> Vec<&str> {
+        let mut schemes: Vec<&str> = self.providers.iter().map(|(scheme, _)| scheme.as_str()).collect();
+        schemes.push("env");
+        schemes.sort_unstable();
+        schemes.dedup();
+        schemes
     }
 
     fn variable(&self, name: &str) -> Option<String> {

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Visitor};
 
 use crate::doc::Kind;
+use crate::path::Pattern;
 use crate::tree::Value;
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -24,6 +25,8 @@ pub(crate) struct Shape {
 const DEPTH: usize = 8;
 /// Where what holds itself branches, fewer levels are looked at instead of more keys than this.
 const KEYS: usize = 10_000;
+/// Any item of a list, any key of a map.
+const ANY: &str = "*";
 
 impl Shape {
     pub(crate) const NOTHING: Shape =
@@ -61,9 +64,10 @@ impl Shape {
         (1..=DEPTH + 1).rev().find_map(within).unwrap_or_default()
     }
 
-    /// What a type says of itself when it is asked to read nothing.
-    pub(crate) fn of_type<T: for<'de> Deserialize<'de>>() -> Shape {
+    /// What a type says of itself when it is asked to read nothing, and where it holds a [`Secret`](crate::Secret).
+    pub(crate) fn of_type<T: for<'de> Deserialize<'de>>() -> (Shape, Vec<Pattern>) {
         let mut shape = Shape::default();
+        let mut secrets = Vec::new();
         let mut open = VecDeque::from([Vec::new()]);
         // Each type is asked once for a struct at each path, so this ends; the bounds are for types that hold
         // themselves. The shallow paths come first, so that those are the ones to be known.
@@ -71,6 +75,18 @@ impl Shape {
             let Some(path) = open.pop_front() else { break };
             let mut found = Found::default();
             let _ = T::deserialize(Probe { way: &path, found: &mut found });
+            if found.secret {
+                secrets.push(Pattern(path.iter().map(|part| (*part).to_owned()).collect()));
+                continue;
+            }
+            if path.len() < DEPTH {
+                let below = found.fields.iter().copied().chain(found.many.then_some(ANY));
+                open.extend(below.map(|part| path.iter().copied().chain([part]).collect()));
+            }
+            // What is in a list or a map of any keys has no path to set it by.
+            if path.contains(&ANY) {
+                continue;
+            }
             let place = path.iter().fold(&mut shape, |shape, key: &&'static str| {
                 shape.fields.entry((*key).to_owned()).or_default()
             });
@@ -80,12 +96,9 @@ impl Shape {
             }
             for field in found.fields {
                 place.fields.entry((*field).to_owned()).or_default();
-                if path.len() < DEPTH {
-                    open.push_back(path.iter().copied().chain([*field]).collect());
-                }
             }
         }
-        shape
+        (shape, secrets)
     }
 
     pub(crate) fn walk(&self, path: &[String]) -> Option<&Shape> {
@@ -163,6 +176,9 @@ struct Found {
     fields: &'static [&'static str],
     list: bool,
     item: Option<Kind>,
+    /// Whether there is more below under keys or positions that the type does not name.
+    many: bool,
+    secret: bool,
 }
 
 /// Reads as a table with one key, the next of the way, and notes what is asked for at its end.
@@ -225,7 +241,6 @@ impl<'de> de::Deserializer<'de> for Probe<'_, '_> {
         deserialize_bytes None;
         deserialize_byte_buf None;
         deserialize_unit None;
-        deserialize_map Some(Kind::Object);
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Enough> {
@@ -234,10 +249,22 @@ impl<'de> de::Deserializer<'de> for Probe<'_, '_> {
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
-        _: &'static str,
+        name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Enough> {
+        self.found.secret |= name == crate::secret::NAME && self.way.is_empty();
         visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Enough> {
+        match self.way.split_first() {
+            None => {
+                self.found.kind = Some(Kind::Object);
+                self.found.many = true;
+                Err(Enough)
+            }
+            Some((key, rest)) => visitor.visit_map(Step { key: Some(key), rest, found: self.found }),
+        }
     }
 
     fn deserialize_unit_struct<V: Visitor<'de>>(self, _: &'static str, _: V) -> Result<V::Value, Enough> {
@@ -245,13 +272,15 @@ impl<'de> de::Deserializer<'de> for Probe<'_, '_> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Enough> {
-        if self.way.is_empty() {
-            self.found.kind = Some(Kind::Array);
-            self.found.list = true;
-            let mut item = Found::default();
-            let _ = visitor.visit_seq(One { found: &mut item });
-            self.found.item = item.kind;
+        if let Some((_, rest)) = self.way.split_first() {
+            return visitor.visit_seq(One { way: rest, found: self.found });
         }
+        self.found.kind = Some(Kind::Array);
+        self.found.list = true;
+        self.found.many = true;
+        let mut item = Found::default();
+        let _ = visitor.visit_seq(One { way: &[], found: &mut item });
+        self.found.item = item.kind;
         Err(Enough)
     }
 
@@ -297,15 +326,16 @@ impl<'de> de::Deserializer<'de> for Probe<'_, '_> {
     }
 }
 
-struct One<'f> {
+struct One<'w, 'f> {
+    way: &'w [&'static str],
     found: &'f mut Found,
 }
 
-impl<'de> de::SeqAccess<'de> for One<'_> {
+impl<'de> de::SeqAccess<'de> for One<'_, '_> {
     type Error = Enough;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Enough> {
-        seed.deserialize(Probe { way: &[], found: self.found }).map(Some)
+        seed.deserialize(Probe { way: self.way, found: self.found }).map(Some)
     }
 }
 
@@ -353,7 +383,7 @@ mod tests {
 
     #[test]
     fn a_type_tells_its_keys_and_their_kinds() {
-        let shape = Shape::of_type::<Settings>();
+        let (shape, _) = Shape::of_type::<Settings>();
         let at = |path: &str| shape.walk(&crate::path::parse(path).unwrap()).and_then(|shape| shape.kind);
         assert_eq!(at("name"), Some(Kind::String));
         assert_eq!(at("db.pool_size"), Some(Kind::Integer));
@@ -362,5 +392,32 @@ mod tests {
         assert_eq!(at("hosts"), Some(Kind::Array));
         assert_eq!(at("next.next.db"), Some(Kind::Object));
         assert_eq!(at("retries"), None);
+    }
+
+    #[derive(Deserialize)]
+    struct Hidden {
+        plain: String,
+        password: crate::Secret<String>,
+        maybe: Option<crate::Secret<Vec<u8>>>,
+        users: Vec<User>,
+        tokens: std::collections::BTreeMap<String, crate::Secret<String>>,
+        next: Option<Box<Hidden>>,
+    }
+
+    #[derive(Deserialize)]
+    struct User {
+        name: String,
+        key: crate::Secret<String>,
+    }
+
+    #[test]
+    fn a_type_tells_where_its_secrets_are() {
+        let (_, secrets) = Shape::of_type::<Hidden>();
+        let secrets: Vec<String> = secrets.iter().map(|path| path.0.join(".")).collect();
+        for path in ["password", "maybe", "users.*.key", "tokens.*", "next.password", "next.next.users.*.key"]
+        {
+            assert!(secrets.iter().any(|secret| secret == path), "{path} is not in {secrets:?}");
+        }
+        assert!(!secrets.iter().any(|path| path.ends_with("plain") || path.ends_with("name")), "{secrets:?}");
     }
 }

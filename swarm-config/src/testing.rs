@@ -1,4 +1,7 @@
-//! A source, a watcher and a clock that tests move by hand, and instances of schemas.
+//! A source, a watcher and a clock that tests move by hand, instances of schemas, and a conformance kit for providers of
+//! secrets.
+
+pub mod conformance;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::doc::{Children, Doc, Kind, Node, Payload, Text};
 use crate::error::{Error, ErrorKind, Result};
@@ -15,7 +15,7 @@ use crate::source::{Format, Location, Source};
 mod de;
 mod ser;
 
-pub(crate) use de::{Unknown, extract, extract_below};
+pub(crate) use de::{Extracted, Unknown, extract, extract_below};
 pub(crate) use ser::MASK;
 
 /// A configuration as a tree, in which each value knows where it was written.
@@ -38,8 +38,12 @@ pub struct Tree {
     pub(crate) root: Ref,
     /// Values that were made from a template, and the template.
     pub(crate) templates: HashMap<Ref, Ref, foldhash::fast::RandomState>,
-    pub(crate) secrets: HashSet<Ref, foldhash::fast::RandomState>,
+    pub(crate) secrets: Marked,
+    /// Those that showed only when a type was read.
+    late_secrets: OnceLock<Marked>,
 }
+
+type Marked = HashSet<Ref, foldhash::fast::RandomState>;
 
 /// A value in one of the documents, or a join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -106,7 +110,8 @@ impl Tree {
             refs: Vec::new(),
             root,
             templates: HashMap::default(),
-            secrets: HashSet::default(),
+            secrets: Marked::default(),
+            late_secrets: OnceLock::new(),
         }
     }
 
@@ -143,7 +148,7 @@ impl Tree {
     ///
     /// When a value is not of the type that is read, with its path and location.
     pub fn extract<'a, T: serde::Deserialize<'a>>(&'a self) -> Result<T> {
-        extract(self.root()).map(|(value, _)| value)
+        extract(self.root()).map(|extracted| extracted.value)
     }
 
     /// The whole tree as JSON. Secrets are left out: a text of asterisks stands for each.
@@ -287,18 +292,30 @@ impl Tree {
         Ok(changed.map(|children| self.add_join(at, object, &children)))
     }
 
-    /// Marks what the patterns cover.
-    pub(crate) fn mark_secrets(&mut self, patterns: &[Pattern]) {
-        let mut marked = HashSet::default();
-        for pattern in patterns {
-            self.root().matching(&pattern.0, &mut |value| {
-                value.each(&mut |value| {
-                    marked.insert(value.at);
-                    marked.insert(value.named);
-                })
-            });
+    /// Marks what the patterns cover, in the tree and in the layers that it was made of.
+    pub(crate) fn mark_secrets(&mut self, layers: &[Ref], patterns: &[Pattern]) {
+        let marked = self.covered(layers, patterns);
+        self.secrets.extend(marked);
+    }
+
+    /// As [`mark_secrets`](Tree::mark_secrets), once, when the tree is shared already.
+    pub(crate) fn mark_late_secrets(&self, layers: &[Ref], patterns: &[Pattern]) {
+        self.late_secrets.get_or_init(|| self.covered(layers, patterns));
+    }
+
+    fn covered(&self, layers: &[Ref], patterns: &[Pattern]) -> Marked {
+        let mut marked = Marked::default();
+        for root in layers.iter().copied().chain([self.root]) {
+            for pattern in patterns {
+                self.value(root).matching(&pattern.0, &mut |value| {
+                    value.each(&mut |value| {
+                        marked.insert(value.at);
+                        marked.insert(value.named);
+                    })
+                });
+            }
         }
-        self.secrets = marked;
+        marked
     }
 
     pub(crate) fn source_of(&self, at: Ref) -> (Arc<Source>, Range<usize>) {
@@ -502,8 +519,9 @@ impl<'a> Value<'a> {
     /// Whether it must not be shown.
     pub fn is_secret(self) -> bool {
         self.node().is_some_and(Node::is_secret)
-            || !self.tree.secrets.is_empty()
-                && (self.tree.secrets.contains(&self.at) || self.tree.secrets.contains(&self.named))
+            || [Some(&self.tree.secrets), self.tree.late_secrets.get()].into_iter().flatten().any(|marked| {
+                !marked.is_empty() && (marked.contains(&self.at) || marked.contains(&self.named))
+            })
     }
 
     /// The value as JSON, without what is secret.

@@ -12,7 +12,7 @@ use serde::de::{self, DeserializeSeed, IntoDeserializer as _, Unexpected, Visito
 use super::{Ref, Value};
 use crate::doc::{Children, Kind, Node, Payload};
 use crate::error::{Error, ErrorKind, Result};
-use crate::path::Dotted;
+use crate::path::{Dotted, Pattern};
 use crate::section;
 use crate::source::Source;
 
@@ -24,30 +24,43 @@ pub(crate) struct Unknown {
     pub(crate) known: &'static [&'static str],
 }
 
-/// Makes a `T`, and lists the keys that `T` passed over.
-pub(crate) fn extract<'a, T: Deserialize<'a>>(value: Value<'a>) -> Result<(T, Vec<Unknown>)> {
-    let unknown = RefCell::new(Vec::new());
-    let typed = read(value, &[], &unknown)?;
-    Ok((typed, unknown.into_inner()))
+/// What was made of a tree.
+pub(crate) struct Extracted<T> {
+    pub(crate) value: T,
+    /// Keys that `T` passed over.
+    pub(crate) unknown: Vec<Unknown>,
+    /// Where `T` holds a [`Secret`](crate::Secret).
+    pub(crate) secrets: Vec<Pattern>,
+}
+
+/// What a type does with a tree besides reading it.
+#[derive(Default)]
+struct Notes {
+    unknown: RefCell<Vec<Unknown>>,
+    secrets: RefCell<Vec<Pattern>>,
+}
+
+/// Makes a `T`.
+pub(crate) fn extract<'a, T: Deserialize<'a>>(value: Value<'a>) -> Result<Extracted<T>> {
+    let notes = Notes::default();
+    let value = read(value, &[], &notes)?;
+    Ok(Extracted { value, unknown: notes.unknown.into_inner(), secrets: notes.secrets.into_inner() })
 }
 
 /// Makes a `T` of a value at a path.
 pub(crate) fn extract_below<'a, T: Deserialize<'a>>(value: Value<'a>, path: &[String]) -> Result<T> {
-    read(value, path, &RefCell::default())
+    read(value, path, &Notes::default())
 }
 
-fn read<'a, T: Deserialize<'a>>(
-    value: Value<'a>,
-    above: &[String],
-    unknown: &RefCell<Vec<Unknown>>,
-) -> Result<T> {
-    let reader = De { value, way: &Way::Root, known: &[], unknown };
+fn read<'a, T: Deserialize<'a>>(value: Value<'a>, above: &[String], notes: &Notes) -> Result<T> {
+    let reader = De { value, way: &Way::Root, known: &[], notes };
     T::deserialize(reader).map_err(|Wrong { mut path, message, at }| {
-        path.extend(above.iter().rev().cloned());
         path.reverse();
+        let hidden = notes.secrets.borrow().iter().any(|secret| secret.covers(&path));
+        path.splice(..0, above.iter().cloned());
         let found = at.map_or(value, |at| value.tree.value(at));
         let (source, span) = found.place();
-        let secret = found.is_secret();
+        let secret = hidden || found.is_secret();
         let message = if secret { "not of the type that is read".to_owned() } else { message };
         let mut error = Error::new(ErrorKind::Type, message).at(&source, span);
         if secret {
@@ -116,7 +129,7 @@ struct De<'a, 'w> {
     way: &'w Way<'w>,
     /// The fields of the struct that this is in.
     known: &'static [&'static str],
-    unknown: &'w RefCell<Vec<Unknown>>,
+    notes: &'w Notes,
 }
 
 impl<'a> De<'a, '_> {
@@ -229,6 +242,11 @@ impl<'a> de::Deserializer<'a> for De<'a, '_> {
             section::hand_over(self.value.named, path);
             return visitor.visit_unit();
         }
+        if name == crate::secret::NAME {
+            let mut path = Vec::new();
+            self.way.collect(&mut path);
+            self.notes.secrets.borrow_mut().push(Pattern(path));
+        }
         visitor.visit_newtype_struct(self)
     }
 
@@ -272,7 +290,7 @@ impl<'a> de::Deserializer<'a> for De<'a, '_> {
             let mut path = Vec::new();
             self.way.collect(&mut path);
             let place = self.value.key_place();
-            self.unknown.borrow_mut().push(Unknown { path, place, known: self.known });
+            self.notes.unknown.borrow_mut().push(Unknown { path, place, known: self.known });
         }
         visitor.visit_unit()
     }
@@ -300,7 +318,7 @@ impl<'a> de::SeqAccess<'a> for &mut Items<'a, '_> {
         let value = tree.value(tree.child(self.of.value.at, self.children, self.next));
         self.next += 1;
         let way = Way::Item(self.of.way, position);
-        let reader = De { value, way: &way, known: &[], unknown: self.of.unknown };
+        let reader = De { value, way: &way, known: &[], notes: self.of.notes };
         seed.deserialize(reader).map(Some).map_err(|wrong| wrong.through(value.named, position))
     }
 
@@ -337,7 +355,7 @@ impl<'a> de::MapAccess<'a> for Entries<'a, '_> {
             return Err(de::Error::custom("a value before its key"));
         };
         let way = Way::Key(self.of.way, key);
-        let reader = De { value, way: &way, known: self.known, unknown: self.of.unknown };
+        let reader = De { value, way: &way, known: self.known, notes: self.of.notes };
         seed.deserialize(reader).map_err(|wrong| wrong.through(value.named, key))
     }
 
@@ -423,7 +441,7 @@ impl<'a, 'w> de::EnumAccess<'a> for Variant<'a, 'w> {
 impl<'a> Variant<'a, '_> {
     fn read<T>(self, read: impl FnOnce(De<'a, '_>) -> Result<T, Wrong>) -> Result<T, Wrong> {
         let way = Way::Key(self.of.way, self.key);
-        let reader = De { value: self.value, way: &way, known: &[], unknown: self.of.unknown };
+        let reader = De { value: self.value, way: &way, known: &[], notes: self.of.notes };
         read(reader).map_err(|wrong| wrong.through(self.value.named, self.key))
     }
 }

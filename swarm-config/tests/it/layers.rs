@@ -216,7 +216,7 @@ fn references_that_lead_nowhere_or_back_are_errors() {
         ("a = '${env:NOPE}'", "NOPE is not set"),
         ("a = '${open'", "without its `}`"),
         ("a = '${}'", "names nothing"),
-        ("a = '${vault:x}'", "nobody provides `vault:`"),
+        ("a = '${vault:x}'", "nobody provides `vault:`; there is `env:`"),
         ("a = 'x ${b}'\n[b]", "does not go into a text"),
     ] {
         let error = ConfigLoader::new()

@@ -10,6 +10,7 @@ mod limits;
 mod live;
 mod merge;
 mod real;
+mod secrets;
 mod sections;
 mod suites;
 mod validation;

@@ -1,0 +1,306 @@
+//! Secrets in memory: the type, and those who provide values for references.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde::Deserialize;
+use serde_json::json;
+use swarm_config::testing::conformance;
+use swarm_config::{
+    Color, ConfigLoader, ConfigValidator, ErrorKind, FileSecrets, Format, Secret, SecretError, SecretProvider,
+};
+
+const CANARY: &str = "hunter2-canary";
+
+#[derive(Debug, Deserialize)]
+struct Settings {
+    db: Db,
+    #[serde(default)]
+    users: Vec<User>,
+    #[serde(default)]
+    tokens: BTreeMap<u32, Secret<String>>,
+    #[serde(default)]
+    login: Option<Login>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Db {
+    user: String,
+    password: Secret<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct User {
+    #[allow(dead_code, reason = "only read by serde")]
+    name: String,
+    key: Secret<String>,
+}
+
+#[derive(Debug, Deserialize)]
+enum Login {
+    Token(Secret<String>),
+}
+
+fn everything<T>(config: &swarm_config::Config<T>) -> String {
+    let mut all = format!("{config:?} {}", config.get().tree().to_json());
+    for why in config.explain_all() {
+        all += &format!("{why} {why:?}");
+    }
+    for path in ["db", "users", "tokens", "login"] {
+        if let Ok(why) = config.explain(path) {
+            all += &format!("{why} {why:?}");
+        }
+    }
+    all + &config.get().warnings().render(Color::Never)
+}
+
+#[test]
+fn a_field_of_type_secret_hides_its_path() {
+    let text = format!(
+        "tokens.7 = '{CANARY}'\nlogin.Token = '{CANARY}'\n[db]\nuser = 'u'\npassword = '{CANARY}'\n\
+         [[users]]\nname = 'n'\nkey = '{CANARY}'\n"
+    );
+    let old = format!("[db]\npassword = 'older-{CANARY}'\n");
+    let loader =
+        ConfigLoader::new().text("old.toml", Format::Toml, old).text("a.toml", Format::Toml, text.clone());
+    let config = loader.clone().load::<Settings>().unwrap();
+    let settings = config.get();
+    assert_eq!(settings.db.password.expose(), CANARY);
+    assert_eq!(settings.users[0].key.expose(), CANARY);
+    assert_eq!(settings.tokens[&7].expose(), CANARY);
+    assert!(matches!(&settings.login, Some(Login::Token(token)) if token.expose() == CANARY));
+    let shown = everything(&config) + &format!("{:?}", *settings);
+    assert!(!shown.contains(CANARY), "{shown}");
+    assert!(shown.contains(r#""user": "u""#) || shown.contains(r#"user: "u""#), "{shown}");
+    assert_eq!(settings.db.user, "u");
+
+    // What the schema has against a secret is told without it.
+    let schema = json!({"properties": {"db": {"properties": {"password": {"maxLength": 3}}}}});
+    let error =
+        loader.validator(ConfigValidator::new(schema).unwrap()).load::<Settings>().map(drop).unwrap_err();
+    let shown = format!("{error} {error:?} {}", error.render(Color::Never));
+    assert!(shown.contains("db.password") && !shown.contains(CANARY), "{shown}");
+}
+
+#[test]
+fn a_secret_of_the_wrong_type_is_told_without_its_value() {
+    #[derive(Debug, Deserialize)]
+    struct Numbers {
+        #[allow(dead_code, reason = "never read")]
+        pins: BTreeMap<u32, Secret<u32>>,
+    }
+    let error = ConfigLoader::new()
+        .text("a.toml", Format::Toml, format!("pins.1 = '{CANARY}'"))
+        .load::<Numbers>()
+        .map(drop)
+        .unwrap_err();
+    assert_eq!((error.kind(), error.path()), (ErrorKind::Type, Some("pins.1")));
+    let shown = format!("{error} {error:?} {}", error.render(Color::Never));
+    assert!(!shown.contains(CANARY), "{shown}");
+}
+
+#[test]
+fn a_secret_that_a_layer_above_replaces_is_not_shown_either() {
+    let config = ConfigLoader::new()
+        .text("1.toml", Format::Toml, format!("[db]\npassword = '{CANARY}'\nuser = 'u'"))
+        .text("2.toml", Format::Toml, "[db]\npassword = 'x'")
+        .secret("db.password")
+        .load::<serde_json::Value>()
+        .unwrap();
+    let shown = everything(&config);
+    assert!(!shown.contains(CANARY), "{shown}");
+}
+
+/// Counts who asks.
+#[derive(Clone, Default)]
+struct Vault {
+    asked: Arc<AtomicUsize>,
+}
+
+impl SecretProvider for Vault {
+    fn get(&self, reference: &str) -> Result<Secret<String>, SecretError> {
+        let asked = self.asked.fetch_add(1, Ordering::Relaxed);
+        match reference {
+            "db#password" => Ok(Secret::new(CANARY.to_owned())),
+            "port" => Ok(Secret::new("5432".to_owned())),
+            "template" => Ok(Secret::new("${vault:db#password}".to_owned())),
+            "count" => Ok(Secret::new(asked.to_string())),
+            "denied" => Err(SecretError::Denied("the token has no such policy")),
+            "down" => Err(SecretError::Unavailable("the server does not answer")),
+            "panic" => panic!("on purpose"),
+            "huge" => Ok(Secret::new("x".repeat(2 << 20))),
+            _ => Err(SecretError::NotFound),
+        }
+    }
+}
+
+fn vault(text: &str) -> ConfigLoader {
+    ConfigLoader::new().text("a.toml", Format::Toml, text).secret_provider("vault", Vault::default())
+}
+
+#[test]
+fn references_are_asked_for_and_shown_in_place_of_their_values() {
+    let text = "[db]\nuser = 'u'\npassword = '${vault:db#password}'\nurl = 'pg://u:${vault:db#password}@h'\n\
+                port = '${vault:port}'\nother = '${vault:nope:-none}'\nplain = '${vault:template}'\ncopy = '${db.password}'\n";
+    let old = format!("[db]\npassword = '{CANARY}'");
+    let config = ConfigLoader::new()
+        .text("old.toml", Format::Toml, old)
+        .text("a.toml", Format::Toml, text)
+        .secret_provider("vault", Vault::default())
+        .load::<serde_json::Value>()
+        .unwrap();
+    let db = &config.get()["db"];
+    assert_eq!(db["url"], format!("pg://u:{CANARY}@h"));
+    assert_eq!((db["port"].as_str(), db["other"].as_str()), (Some("5432"), Some("none")));
+    assert_eq!(db["plain"], "${vault:db#password}", "what a secret holds is not read again");
+    assert_eq!(db["copy"], CANARY);
+    assert_eq!(
+        config.explain("db.password").unwrap().to_string(),
+        "db.password = \"******\"\n  -> a.toml:3:12: \"${vault:db#password}\"\n     old.toml:2:12: \"******\""
+    );
+    assert!(config.get().tree().get("db.url").unwrap().is_secret());
+    assert!(!config.get().tree().get("db.other").unwrap().is_secret());
+    let shown = everything(&config);
+    assert!(!shown.contains(CANARY), "{shown}");
+}
+
+#[test]
+fn the_type_of_the_field_decides_what_a_secret_is_read_as() {
+    #[derive(Deserialize)]
+    struct Typed {
+        port: u16,
+        password: Secret<String>,
+    }
+    let config = vault("port = '${vault:port}'\npassword = '${vault:port}'").load::<Typed>().unwrap();
+    assert_eq!((config.get().port, config.get().password.expose().as_str()), (5432, "5432"));
+}
+
+#[test]
+fn one_reference_is_asked_for_once_a_load_and_again_by_a_reload() {
+    let provider = Vault::default();
+    let config = ConfigLoader::new()
+        .text("a.toml", Format::Toml, "a = '${vault:count}'\nb = 'x${vault:count}'\nc = '${a}'")
+        .secret_provider("vault", provider.clone())
+        .load::<BTreeMap<String, String>>()
+        .unwrap();
+    assert_eq!(provider.asked.load(Ordering::Relaxed), 1);
+    assert_eq!(config.get()["b"], "x0");
+    let changes = config.reload().unwrap();
+    assert_eq!(provider.asked.load(Ordering::Relaxed), 2);
+    assert_eq!(config.get()["b"], "x1");
+    let told: Vec<String> = changes.iter().map(ToString::to_string).collect();
+    assert_eq!(told[0], r#"a: "******" -> "******""#);
+    assert_eq!(told.len(), 3);
+}
+
+#[test]
+fn errors_name_scheme_and_reference() {
+    for (reference, message, retryable) in [
+        ("denied", "access is denied: the token has no such policy", false),
+        ("down:-default", "not available: the server does not answer", true),
+        ("panic", "cannot be used: the provider panicked", false),
+        ("nope", "there is no such secret", false),
+    ] {
+        let error = vault(&format!("a = 'secret words ${{vault:{reference}}}'")).tree().unwrap_err();
+        assert_eq!((error.kind(), error.path()), (ErrorKind::Secret, Some("a")), "{error}");
+        assert_eq!(error.is_retryable(), retryable, "{error}");
+        let name = reference.trim_end_matches(":-default");
+        assert_eq!(error.to_string(), format!("a.toml:1:5: a: `vault:{name}`: {message}"));
+        assert!(!error.render(Color::Never).contains("secret words"), "{}", error.render(Color::Never));
+    }
+    assert_eq!(vault("a = '${vault:huge}'").tree().unwrap_err().kind(), ErrorKind::Limit);
+    let error = vault("a = '${aws-sm:x}'").tree().unwrap_err();
+    assert!(error.to_string().ends_with("nobody provides `aws-sm:`; there is `env:`, `vault:`"), "{error}");
+}
+
+#[test]
+fn what_the_environment_holds_is_secret_and_can_be_provided_otherwise() {
+    let loader = ConfigLoader::new()
+        .text("a.toml", Format::Toml, "a = '${env:TOKEN}'")
+        .env_from("APP", [("TOKEN", CANARY)]);
+    let config = loader.clone().load::<serde_json::Value>().unwrap();
+    assert_eq!(config.get()["a"], CANARY);
+    assert!(!everything(&config).contains(CANARY));
+    let given = BTreeMap::from([("TOKEN".to_owned(), Secret::new("other".to_owned()))]);
+    let config = loader.secret_provider("env", given).load::<serde_json::Value>().unwrap();
+    assert_eq!(config.get()["a"], "other");
+}
+
+#[test]
+fn files_of_a_folder_are_secrets_within_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("secrets");
+    let write = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
+    std::fs::create_dir_all(root.join("db")).unwrap();
+    write("outside", b"outside");
+    write("secrets/plain", b"one\n");
+    write("secrets/windows", b"one\r\n");
+    write("secrets/lines", b"\n one\n\n");
+    write("secrets/db/password", b"deep");
+    write("secrets/large", &[b'x'; 11]);
+    write("secrets/exact", &[b'x'; 10]);
+    write("secrets/binary", &[0xff, 0xfe]);
+    let files = FileSecrets::new(&root).limit(10);
+    let get = |reference: &str| files.get(reference).map(|secret| secret.expose().clone());
+    let absolute = root.join("plain");
+    for (reference, found) in [
+        ("plain", "one"),
+        ("windows", "one"),
+        ("lines", "\n one\n"),
+        ("db/password", "deep"),
+        ("exact", "xxxxxxxxxx"),
+        (absolute.to_str().unwrap(), "one"),
+    ] {
+        assert_eq!(get(reference).unwrap(), found, "{reference}");
+    }
+    assert_eq!(get("nope"), Err(SecretError::NotFound));
+    for (reference, why) in [
+        ("", "not a reference"),
+        ("../outside", "not a reference"),
+        ("db/../../outside", "not a reference"),
+        ("/etc/hostname", "not a reference"),
+        ("db", "it is not a file"),
+        ("large", "too large"),
+        ("binary", "not UTF-8"),
+    ] {
+        let error = get(reference).unwrap_err();
+        assert!(error.to_string().contains(why), "{reference}: {error}");
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::symlink;
+        symlink(folder.path().join("outside"), root.join("link")).unwrap();
+        symlink("db/password", root.join("inside")).unwrap();
+        assert_eq!(get("inside").unwrap(), "deep");
+        assert!(get("link").unwrap_err().to_string().contains("leads out"));
+        let all = files.clone().follow_links_outside();
+        assert_eq!(all.get("link").unwrap().expose(), "outside");
+    }
+}
+
+#[test]
+fn our_own_providers_keep_the_contract() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("one"), "1\n").unwrap();
+    std::fs::write(folder.path().join("two"), "2").unwrap();
+    let known = [("one", "1"), ("two", "2")];
+    let fetched: BTreeMap<String, Secret<String>> =
+        known.iter().map(|(name, value)| ((*name).to_owned(), Secret::new((*value).to_owned()))).collect();
+    let files = FileSecrets::new(folder.path());
+    for provider in [&files as &dyn SecretProvider, &fetched] {
+        let report = conformance::check(provider, &known, "nope");
+        assert!(report.is_ok() && report.kept().len() == 6, "{report}");
+    }
+    let report = conformance::check(&Vault::default(), &[("port", "5432"), ("panic", "x")], "denied");
+    let broken: Vec<&str> = report.broken().iter().map(|rule| rule.why.as_str()).collect();
+    assert_eq!(
+        broken,
+        [
+            "\"panic\" made it panic",
+            "\"denied\" was answered with: access is denied: the token has no such policy",
+            "\"panic\" made it panic",
+            "\"panic\" made it panic",
+        ]
+    );
+}
