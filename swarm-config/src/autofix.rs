@@ -115,7 +115,7 @@ impl ConfigValidator {
     /// the schema has as `deprecated` with `x-renamed-to` its new name.
     ///
     /// An edit is kept only if the text, read again, differs in that key alone and has fewer errors and none that are
-    /// new. Missing keys are not added to YAML.
+    /// new. Missing keys are not added to YAML, and nothing but keys is changed in dotenv and INI.
     ///
     /// ```
     /// use serde_json::json;
@@ -259,6 +259,8 @@ fn edit(tree: &Tree, format: Format, text: &str, path: &[String], remedy: &Remed
             let quoted = span.start > 0 && matches!(text.as_bytes()[span.start - 1], b'"' | b'\'');
             (bare || quoted && !name.contains(['"', '\'', '\\'])).then(|| (span, name.clone()))?
         }
+        // Nothing is quoted there, so there are no quotes to take away.
+        Remedy::Replace(_) if matches!(format, Format::Dotenv | Format::Ini) => return None,
         Remedy::Replace(new) => {
             let span = value.place().1;
             let old = text.get(span.clone())?;
@@ -284,7 +286,7 @@ fn edit(tree: &Tree, format: Format, text: &str, path: &[String], remedy: &Remed
                     let key = if is_bare(name) { name } else { &key };
                     (at..at, format!("{before}{key} = {new}\n"))
                 }
-                Format::Yaml => return None,
+                Format::Yaml | Format::Dotenv | Format::Ini => return None,
             }
         }
     };

@@ -80,7 +80,7 @@ impl ConfigHierarchy {
                 format!("`{name}` is no name for an environment"),
             ));
         }
-        let files: Vec<PathBuf> = ["toml", "yaml", "yml", "json"]
+        let files: Vec<PathBuf> = EXTENSIONS
             .iter()
             .map(|extension| self.folder.join(format!("{name}.{extension}")))
             .filter(|path| path.is_file())
@@ -106,7 +106,7 @@ impl ConfigHierarchy {
         let mut there: Vec<String> = entries(&self.folder)
             .unwrap_or_default()
             .iter()
-            .filter(|path| (path.is_dir() || Format::of_path(path).is_some()) && !hidden(path))
+            .filter(|path| (path.is_dir() || is_layer(path)) && !hidden(path))
             .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
             .filter(|stem| stem != "base" && stem != "local" && !stem.ends_with(".local"))
             .collect();
@@ -115,6 +115,13 @@ impl ConfigHierarchy {
         let message = format!("no environment `{name}` in {}; there is {there}", self.folder.display());
         Error::new(ErrorKind::NotFound, message)
     }
+}
+
+/// What a file is called that is a layer by itself. dotenv files often stand beside one, for somebody else.
+const EXTENSIONS: [&str; 4] = ["toml", "yaml", "yml", "json"];
+
+fn is_layer(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| EXTENSIONS.iter().any(|known| extension == *known))
 }
 
 /// Editors and Kubernetes keep files of their own beside the real ones.

@@ -9,6 +9,7 @@ use crate::limits::Limits;
 use crate::source::{Format, Origin, Source};
 
 pub(crate) mod json;
+pub(crate) mod lines;
 mod number;
 pub(crate) mod toml;
 pub(crate) mod yaml;
@@ -18,6 +19,8 @@ pub(crate) fn read(source: Arc<Source>, format: Format, limits: &Limits) -> Resu
         Format::Json => json::read(source, limits),
         Format::Toml => toml::read(source, limits),
         Format::Yaml => yaml::read(source, limits),
+        Format::Dotenv => lines::read_dotenv(source, limits),
+        Format::Ini => lines::read_ini(source, limits),
     }
 }
 
@@ -43,8 +46,10 @@ pub(crate) fn bytes_of(path: &Path, limits: &Limits) -> Result<Vec<u8>> {
 /// The format of a file by its extension.
 pub(crate) fn format_of(path: &Path) -> Result<Format> {
     Format::of_path(path).ok_or_else(|| {
-        let message =
-            format!("{}: the extension names no format; use .toml, .yaml, .yml or .json", path.display());
+        let message = format!(
+            "{}: the extension names no format; use .toml, .yaml, .yml, .json, .env or .ini",
+            path.display()
+        );
         Error::new(ErrorKind::InvalidInput, message)
     })
 }

@@ -16,15 +16,26 @@ pub enum Format {
     Toml,
     /// YAML 1.2, core schema, one document.
     Yaml,
+    /// Lines of `KEY=value`, as the program `sops` reads them: nothing is quoted, `\n` is a line break. The keys are
+    /// those of the root, as they stand; values are read as what the type that is loaded wants.
+    Dotenv,
+    /// Sections of `key = value`, one line each, as Go reads them. A section is a table, keys before the first one are
+    /// those of the root; values are read as what the type that is loaded wants.
+    Ini,
 }
 
 impl Format {
-    /// The format that a file's extension names: `json`, `toml`, `yaml` or `yml`.
+    /// The format that a file's extension names: `json`, `toml`, `yaml` or `yml`, `env` (or the name `.env`), `ini`.
     pub fn of_path(path: &Path) -> Option<Format> {
+        if path.file_name()? == ".env" {
+            return Some(Format::Dotenv);
+        }
         match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
             "json" => Some(Format::Json),
             "toml" => Some(Format::Toml),
             "yaml" | "yml" => Some(Format::Yaml),
+            "env" => Some(Format::Dotenv),
+            "ini" => Some(Format::Ini),
             _ => None,
         }
     }

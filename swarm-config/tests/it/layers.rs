@@ -317,3 +317,31 @@ fn a_secret_is_shown_nowhere() {
         .unwrap_err();
     assert!(!format!("{broken} {broken:?} {}", broken.render(Color::Never)).contains(canary), "{broken:?}");
 }
+
+#[test]
+fn dotenv_and_ini_are_layers_of_texts() {
+    #[derive(serde::Deserialize, PartialEq, Debug)]
+    struct Plain {
+        port: u16,
+        db: std::collections::BTreeMap<String, String>,
+    }
+    let config = ConfigLoader::new()
+        .text("a.env", Format::Dotenv, "# x\nport=80\n")
+        .text("b.ini", Format::Ini, "port = 81 ; beside\n[db]\nname: \"x\"\nother = `a;b`\n")
+        .load::<Plain>()
+        .unwrap();
+    let db = [("name", "x"), ("other", "a;b")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+    assert_eq!(*config.get(), Plain { port: 81, db: db.into() });
+    assert_eq!(config.explain("port").unwrap().layers()[0].location().to_string(), "b.ini:1:8");
+    for (format, text, kind) in [
+        (Format::Dotenv, "nothing", ErrorKind::Syntax),
+        (Format::Dotenv, "A=1\nA=2", ErrorKind::DuplicateKey),
+        (Format::Ini, "[open", ErrorKind::Syntax),
+        (Format::Ini, "key", ErrorKind::Syntax),
+        (Format::Ini, "a = \"\"\"x", ErrorKind::Syntax),
+        (Format::Ini, "a = x\\\ny", ErrorKind::Syntax),
+        (Format::Ini, "[a]\n[a]", ErrorKind::DuplicateKey),
+    ] {
+        assert_eq!(Tree::parse("x", format, text, &Limits::default()).unwrap_err().kind(), kind, "{text}");
+    }
+}
