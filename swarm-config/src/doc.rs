@@ -192,7 +192,7 @@ impl Node {
         self.flags & SECRET != 0
     }
 
-    #[allow(dead_code, reason = "set by what decrypts values")]
+    #[cfg(feature = "sops")]
     pub(crate) fn secret(mut self) -> Node {
         self.flags |= SECRET;
         self
@@ -240,6 +240,12 @@ impl Doc {
         self.text(self.node(node).key())
     }
 
+    /// A text for another document of the same source.
+    #[cfg(feature = "sops")]
+    pub(crate) fn copy_text(&self, text: Text, out: &mut DocBuilder<'_>) -> Text {
+        if text.decoded { out.decode(self.text(text)) } else { text }
+    }
+
     /// Whether a text is anywhere in it, in the source or decoded.
     pub(crate) fn mentions(&self, text: &str) -> bool {
         let find = |within: &str| memchr::memmem::find(within.as_bytes(), text.as_bytes()).is_some();
@@ -270,6 +276,15 @@ impl Doc {
             + self.decoded.capacity()
             + self.source.text.capacity()
             + self.indexes.iter().map(|(_, index)| index.bytes()).sum::<usize>()
+    }
+}
+
+/// What was decrypted is overwritten. Copies that the builder made while it grew are not.
+impl Drop for Doc {
+    fn drop(&mut self) {
+        if self.nodes.iter().any(Node::is_secret) {
+            zeroize::Zeroize::zeroize(&mut self.decoded);
+        }
     }
 }
 

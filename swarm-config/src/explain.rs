@@ -162,7 +162,7 @@ impl Loaded {
             let open =
                 adds && effect == Effect::Sets && value.is_some_and(|value| value.kind() == found.kind());
             // A reference to a secret is none, wherever it stands.
-            let reference = found.as_str().filter(|text| is_reference(text));
+            let reference = found.as_str().filter(|text| self.interpolated && is_reference(text));
             layers.push(Contribution {
                 location: found.location(),
                 effect,

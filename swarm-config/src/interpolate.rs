@@ -256,9 +256,9 @@ fn unprovided(value: Value<'_>, path: &[String], name: &str, why: SecretError) -
     if why.is_retryable() { error.retryable() } else { error }
 }
 
-/// Whether a text is one reference and nothing else, so that it gives nothing away.
+/// Whether a text is one reference to a provider and nothing else, so that it gives nothing away.
 pub(crate) fn is_reference(text: &str) -> bool {
-    matches!(parts(text).as_deref(), Ok([Part::Reference { default: None, .. }]))
+    matches!(parts(text).as_deref(), Ok([Part::Reference { name, default: None }]) if name.contains(':'))
 }
 
 struct Resolver<'t> {

@@ -24,6 +24,8 @@ mod report;
 mod secret;
 mod section;
 mod shape;
+#[cfg(feature = "sops")]
+mod sops;
 mod source;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -45,6 +47,9 @@ pub use merge::MergeStrategy;
 pub use report::{Finding, Report, Severity};
 pub use secret::{FileSecrets, Secret, SecretError, SecretProvider};
 pub use section::Section;
+#[cfg(feature = "sops")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sops")))]
+pub use sops::{AgeKeys, AgeRecipient, SopsFile, SopsOptions};
 pub use source::{Format, Location};
 pub use tree::{Tree, Value};
 pub use validate::{ConfigValidator, ConfigValidatorBuilder, References, Rule};

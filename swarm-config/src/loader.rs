@@ -16,12 +16,14 @@ use crate::merge::{self, MergeStrategy, Strategies};
 use crate::path::Pattern;
 use crate::read;
 use crate::report::{Finding, Report, Severity};
-use crate::secret::{self, Secret, SecretError, SecretProvider};
+use crate::secret::SecretProvider;
 use crate::section::{self, Sections};
 use crate::shape::Shape;
 use crate::source::{Format, Origin, Source};
 use crate::tree::{Extracted, Ref, Tree, Unknown, extract};
 use crate::validate::ConfigValidator;
+
+mod secret;
 
 /// Says where a configuration comes from, and loads it.
 ///
@@ -57,6 +59,8 @@ pub struct ConfigLoader {
     providers: Vec<(String, Arc<dyn SecretProvider>)>,
     strict: bool,
     literal: bool,
+    #[cfg(feature = "sops")]
+    keys: Option<crate::sops::AgeKeys>,
     parsed: Arc<Parsed>,
 }
 
@@ -82,6 +86,8 @@ pub(crate) struct Loaded {
     pub(crate) secrets: Vec<Pattern>,
     /// Those that showed only when the type was read.
     late_secrets: OnceLock<Vec<Pattern>>,
+    /// Whether `${…}` stands for something.
+    pub(crate) interpolated: bool,
     /// Where values come from that no layer sets.
     pub(crate) defaults: Option<Arc<Source>>,
     /// Warnings.
@@ -223,36 +229,6 @@ impl ConfigLoader {
     #[must_use]
     pub fn secret(mut self, path: impl Into<String>) -> ConfigLoader {
         self.secrets.push(path.into());
-        self
-    }
-
-    /// Asks a provider for references such as `${vault:app/db#password}` in texts, `vault` being the scheme.
-    ///
-    /// Each reference is asked for once a load, on the thread that loads, and again by each reload; see
-    /// [`SecretProvider`]. What it stands for is secret: it is shown nowhere, [`explain`](Config::explain) has the
-    /// reference in its place. `env` is there without being added: the variables of
-    /// [`env_from`](ConfigLoader::env_from), or the process's.
-    ///
-    /// ```
-    /// use std::collections::BTreeMap;
-    /// use swarm_config::{ConfigLoader, Format, Secret};
-    ///
-    /// // A map is a provider: of what was fetched ahead, by asynchronous code for example.
-    /// let fetched = BTreeMap::from([("db#password".to_owned(), Secret::new("hunter2".to_owned()))]);
-    /// let config = ConfigLoader::new()
-    ///     .text("app.toml", Format::Toml, "url = 'postgres://app:${vault:db#password}@db'")
-    ///     .secret_provider("vault", fetched)
-    ///     .load::<BTreeMap<String, String>>()?;
-    /// assert_eq!(config.get()["url"], "postgres://app:hunter2@db");
-    /// # Ok::<(), swarm_config::Error>(())
-    /// ```
-    #[must_use]
-    pub fn secret_provider(
-        mut self,
-        scheme: impl Into<String>,
-        provider: impl SecretProvider,
-    ) -> ConfigLoader {
-        self.providers.push((scheme.into(), Arc::new(provider)));
         self
     }
 
@@ -514,41 +490,9 @@ impl ConfigLoader {
             }
         }
         merge::merge(&mut tree, &layers, &strategies)?;
+        let interpolated = !self.literal;
         let (late_secrets, defaults, report) = (OnceLock::new(), None, Report::default());
-        Ok(Loaded { tree, layers, strategies, secrets, late_secrets, defaults, report })
-    }
-
-    /// Asks who provides a scheme. `None` where nobody does.
-    fn ask(&self, scheme: &str, reference: &str) -> Option<Result<Secret<String>, SecretError>> {
-        match self.providers.iter().rev().find(|(known, _)| known == scheme) {
-            Some((_, provider)) => Some(secret::contained(&**provider, reference)),
-            None if scheme == "env" => {
-                Some(self.variable(reference).map(Secret::new).ok_or(SecretError::NotFound))
-            }
-            None => None,
-        }
-    }
-
-    /// The schemes that somebody provides.
-    fn schemes(&self) -> Vec<&str> {
-        let mut schemes: Vec<&str> = self.providers.iter().map(|(scheme, _)| scheme.as_str()).collect();
-        schemes.push("env");
-        schemes.sort_unstable();
-        schemes.dedup();
-        schemes
-    }
-
-    fn variable(&self, name: &str) -> Option<String> {
-        let given = self.layers.iter().rev().find_map(|layer| match layer {
-            Layer::Environment { variables: Some(variables), .. } => Some(variables),
-            _ => None,
-        });
-        match given {
-            Some(variables) => {
-                variables.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.clone())
-            }
-            None => std::env::var(name).ok(),
-        }
+        Ok(Loaded { tree, layers, strategies, secrets, late_secrets, interpolated, defaults, report })
     }
 
     fn strange(&self, strange: Strange) -> Finding {
@@ -580,7 +524,8 @@ impl ConfigLoader {
                 files.iter().map(|path| self.file_at(path).map_err(hide)).collect::<Result<_>>()?
             }
             Layer::Text { name, format, text } => {
-                vec![Arc::new(read::text(name, *format, text.as_bytes(), limits).map_err(hide)?)]
+                let doc = read::text(name, *format, text.as_bytes(), limits).map_err(hide)?;
+                vec![self.opened(Arc::new(doc), *format)?]
             }
             Layer::Values { name, values } => match values {
                 Ok(values) => vec![Arc::new(layer::values(name, values, limits)?)],
@@ -613,7 +558,7 @@ impl ConfigLoader {
             return Ok(known.clone());
         }
         let source = Source::from_bytes(Origin::File(path.to_owned()), bytes, &self.limits)?;
-        let doc = Arc::new(read::read(source, format, &self.limits)?);
+        let doc = self.opened(Arc::new(read::read(source, format, &self.limits)?), format)?;
         parsed().insert(path.to_owned(), doc.clone());
         Ok(doc)
     }

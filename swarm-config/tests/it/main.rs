@@ -3,6 +3,7 @@
 
 mod autofix;
 mod bombs;
+mod canaries;
 mod features;
 mod instances;
 mod layers;
@@ -12,6 +13,8 @@ mod merge;
 mod real;
 mod secrets;
 mod sections;
+#[cfg(feature = "sops")]
+mod sops;
 mod suites;
 mod validation;
 

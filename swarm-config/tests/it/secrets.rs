@@ -166,6 +166,20 @@ fn references_are_asked_for_and_shown_in_place_of_their_values() {
 }
 
 #[test]
+fn a_secret_that_looks_like_a_reference_is_shown_no_more_than_others() {
+    let config = vault("a = '${hunter2:canary}'").without_interpolation().secret("a");
+    let shown = everything(&config.load::<serde_json::Value>().unwrap());
+    assert!(!shown.contains("canary"), "{shown}");
+    let covered = ConfigLoader::new()
+        .text("1.toml", Format::Toml, "a = '${hunter2}'")
+        .text("2.toml", Format::Toml, "a = 'x'")
+        .secret("a")
+        .load::<serde_json::Value>()
+        .unwrap();
+    assert!(!everything(&covered).contains("hunter2"));
+}
+
+#[test]
 fn the_type_of_the_field_decides_what_a_secret_is_read_as() {
     #[derive(Deserialize)]
     struct Typed {
@@ -303,4 +317,19 @@ fn our_own_providers_keep_the_contract() {
             "\"panic\" made it panic",
         ]
     );
+}
+
+#[cfg(not(feature = "sops"))]
+#[test]
+fn ciphertext_is_no_configuration_without_the_feature_that_reads_it() {
+    for (format, text) in [
+        (Format::Yaml, "a: ENC[x]\nsops:\n    mac: ENC[y]\n"),
+        (Format::Json, r#"{"a": "ENC[x]", "sops": {"lastmodified": "today"}}"#),
+        (Format::Dotenv, "a=ENC[x]\nsops_mac=ENC[y]\n"),
+        (Format::Ini, "a = ENC[x]\n[sops]\nmac = ENC[y]\n"),
+    ] {
+        let error = ConfigLoader::new().text("a", format, text).tree().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Secret, "{error}");
+        assert!(error.to_string().contains("the feature `sops`"), "{error}");
+    }
 }
