@@ -1,28 +1,27 @@
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::config::{Config, State};
 use crate::doc::Doc;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::hierarchy::ConfigHierarchy;
-use crate::interpolate::Asked;
-use crate::layer::{self, Layer, Strange};
+use crate::layer::{self, Layer};
 use crate::limits::Limits;
-use crate::merge::{self, MergeStrategy, Strategies};
+use crate::merge::{MergeStrategy, Strategies};
 use crate::path::Pattern;
-use crate::read;
 use crate::report::{Finding, Report, Severity};
 use crate::secret::SecretProvider;
 use crate::section::{self, Sections};
 use crate::shape::Shape;
-use crate::source::{Format, Origin, Source};
+use crate::source::{Format, Source};
 use crate::tree::{Extracted, Ref, Tree, Unknown, extract};
 use crate::validate::ConfigValidator;
 
+mod load;
 mod secret;
 
 /// Says where a configuration comes from, and loads it.
@@ -327,252 +326,6 @@ impl ConfigLoader {
             remedy: None,
             masked: Arc::new([]),
         }
-    }
-
-    /// Files that are read, and folders in which more may appear.
-    pub(crate) fn watched(&self) -> (Vec<PathBuf>, Vec<PathBuf>) {
-        let mut files = Vec::new();
-        let mut folders = Vec::new();
-        for layer in &self.layers {
-            match layer {
-                Layer::File { path, .. } => files.push(path.clone()),
-                Layer::Hierarchy(hierarchy) => {
-                    folders.extend(hierarchy.folders());
-                    files.extend(hierarchy.files().unwrap_or_default());
-                }
-                _ => {}
-            }
-        }
-        for validation in &self.validators {
-            if let Validation::File(path) = validation {
-                files.push(path.clone());
-            }
-        }
-        (files, folders)
-    }
-
-    /// A hash of all files that are read: the same for the same content, within this process.
-    pub(crate) fn fingerprint(&self) -> u64 {
-        use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
-        static STATE: std::sync::LazyLock<foldhash::quality::RandomState> =
-            std::sync::LazyLock::new(Default::default);
-        let mut hasher = STATE.build_hasher();
-        for path in self.watched().0 {
-            path.hash(&mut hasher);
-            match read::bytes_of(&path, &self.limits) {
-                Ok(bytes) => bytes.hash(&mut hasher),
-                Err(error) => error.kind().hash(&mut hasher),
-            }
-        }
-        #[cfg(feature = "testing")]
-        for layer in &self.layers {
-            if let Layer::Fake(source) = layer {
-                source.read().map_err(|error| error.kind()).hash(&mut hasher);
-            }
-        }
-        hasher.finish().max(1)
-    }
-
-    fn patterns(&self) -> Result<(Strategies, Vec<Pattern>)> {
-        let mut strategies = Strategies::default();
-        for (path, strategy) in &self.strategies {
-            strategies.0.push((Pattern::parse(path)?, strategy.clone()));
-        }
-        let secrets = self.secrets.iter().map(|path| Pattern::parse(path)).collect::<Result<_>>()?;
-        Ok((strategies, secrets))
-    }
-
-    /// Loads and validates. `typed` is what the type that is loaded has, and which of its paths are secret.
-    pub(crate) fn read(&self, typed: Shape, paths: Vec<Pattern>) -> Result<Loaded> {
-        let (strategies, mut secrets) = self.patterns()?;
-        secrets.extend(paths);
-        let mut validators = Vec::new();
-        for validation in &self.validators {
-            validators.push(match validation {
-                Validation::Given(validator) => validator.clone(),
-                Validation::File(path) => self.validator_at(path)?,
-            });
-        }
-        for validator in &validators {
-            validator.within(&self.limits)?;
-            secrets.extend_from_slice(validator.secrets());
-        }
-        let mut docs: Vec<Option<Arc<Doc>>> = Vec::new();
-        let mut late = Vec::new();
-        for layer in &self.layers {
-            match layer {
-                Layer::Environment { .. } | Layer::Override(_) => {
-                    late.push((docs.len(), layer));
-                    docs.push(None);
-                }
-                layer => docs.extend(self.early(layer, &secrets)?.into_iter().map(Some)),
-            }
-        }
-        let mut strange = Vec::new();
-        let mut shape = Shape::default();
-        if !late.is_empty() || !self.literal && docs.iter().flatten().any(|doc| doc.mentions("${")) {
-            for validator in validators.iter().rev() {
-                shape.learn(validator.shape().clone());
-            }
-            shape.learn(typed);
-        }
-        if !late.is_empty() {
-            for doc in docs.iter().flatten() {
-                shape.learn(Shape::of_value(Tree::of(doc.clone()).root()));
-            }
-        }
-        for (at, layer) in late {
-            let doc = match layer {
-                Layer::Environment { prefix, variables } => {
-                    let own: Vec<_>;
-                    let variables = match variables {
-                        Some(variables) => &variables[..],
-                        None => {
-                            // A variable that is not text cannot be one of ours.
-                            own = std::env::vars_os()
-                                .filter_map(|(name, value)| {
-                                    Some((name.into_string().ok()?, value.into_string().ok()?))
-                                })
-                                .collect();
-                            &own
-                        }
-                    };
-                    let (doc, unknown) = layer::environment(prefix, variables, &shape, &self.limits)?;
-                    strange.extend(unknown);
-                    doc
-                }
-                Layer::Override(text) => layer::overridden(text, &shape, &self.limits)?,
-                _ => continue,
-            };
-            docs[at] = Some(Arc::new(doc));
-        }
-        let docs: Vec<Arc<Doc>> = docs.into_iter().flatten().collect();
-        let mut loaded = self.merged(docs, strategies, secrets)?;
-        for strange in strange {
-            loaded.report.findings.push(self.strange(strange));
-        }
-        for validator in &validators {
-            loaded.defaults = validator.fill_defaults(&mut loaded.tree, &self.limits)?.or(loaded.defaults);
-        }
-        loaded.tree.mark_secrets(&loaded.layers, &loaded.secrets);
-        if !self.literal {
-            let ask = |scheme: &str, reference: &str| self.ask(scheme, reference);
-            let asked = Asked::new(&ask, self.schemes());
-            let reached = crate::interpolate::resolve(&mut loaded.tree, &shape, asked, &self.limits)?;
-            loaded.hide(reached.into_iter().map(Pattern).collect());
-        }
-        for validator in &validators {
-            let report = validator.check(&loaded.tree, &loaded.layers, &loaded.secrets, &self.limits)?;
-            loaded.report.findings.extend(report.findings);
-            loaded.report.unlisted += report.unlisted;
-        }
-        match loaded.report.is_ok() {
-            true => Ok(loaded),
-            false => Err(Error::invalid(loaded.report)),
-        }
-    }
-
-    fn merged(&self, docs: Vec<Arc<Doc>>, strategies: Strategies, secrets: Vec<Pattern>) -> Result<Loaded> {
-        let mut docs = docs.into_iter();
-        let first = match docs.next() {
-            Some(doc) => doc,
-            None => Arc::new(layer::values("nothing", &serde_json::json!({}), &self.limits)?),
-        };
-        let mut tree = Tree::of(first);
-        let mut layers = vec![tree.root];
-        layers.extend(docs.map(|doc| tree.add_doc(doc)));
-        for layer in &layers {
-            let value = tree.value(*layer);
-            if value.kind() != crate::Kind::Object {
-                let (source, span) = value.place();
-                let message = format!("a configuration is a table, not {}", value.kind().article());
-                return Err(Error::new(ErrorKind::Type, message).at(&source, span).without_frame());
-            }
-        }
-        merge::merge(&mut tree, &layers, &strategies)?;
-        let interpolated = !self.literal;
-        let (late_secrets, defaults, report) = (OnceLock::new(), None, Report::default());
-        Ok(Loaded { tree, layers, strategies, secrets, late_secrets, interpolated, defaults, report })
-    }
-
-    fn strange(&self, strange: Strange) -> Finding {
-        Finding {
-            severity: self.severity(),
-            rule: "unknown-variable".into(),
-            path: Vec::new(),
-            message: format!("no key is known for {}", strange.variable),
-            suggestion: strange.nearest.map(|near| format!("did you mean {near}?")),
-            place: Some(strange.place),
-            remedy: None,
-            masked: Arc::new([]),
-        }
-    }
-
-    /// Documents of a layer that needs nothing of the others.
-    fn early(&self, layer: &Layer, secrets: &[Pattern]) -> Result<Vec<Arc<Doc>>> {
-        let limits = &self.limits;
-        // A file that cannot be read has no paths, so none of its lines is shown where there are secrets.
-        let hide = |error: Error| if secrets.is_empty() { error } else { error.without_frame() };
-        Ok(match layer {
-            Layer::File { path, required } => match self.file_at(path) {
-                Ok(doc) => vec![doc],
-                Err(error) if !required && error.kind() == ErrorKind::NotFound => Vec::new(),
-                Err(error) => return Err(hide(error)),
-            },
-            Layer::Hierarchy(hierarchy) => {
-                let files = hierarchy.files()?;
-                files.iter().map(|path| self.file_at(path).map_err(hide)).collect::<Result<_>>()?
-            }
-            Layer::Text { name, format, text } => {
-                let doc = read::text(name, *format, text.as_bytes(), limits).map_err(hide)?;
-                vec![self.opened(Arc::new(doc), *format)?]
-            }
-            Layer::Values { name, values } => match values {
-                Ok(values) => vec![Arc::new(layer::values(name, values, limits)?)],
-                Err(message) => {
-                    return Err(Error::new(
-                        ErrorKind::InvalidInput,
-                        format!("{name} cannot be values: {message}"),
-                    ));
-                }
-            },
-            #[cfg(feature = "testing")]
-            Layer::Fake(source) => {
-                let text = source.read()?;
-                vec![Arc::new(
-                    read::text(&source.name, source.format, text.as_bytes(), limits).map_err(hide)?,
-                )]
-            }
-            #[cfg(feature = "figment")]
-            Layer::Provider(provider) => provider.supply(limits)?.into_iter().map(Arc::new).collect(),
-            Layer::Environment { .. } | Layer::Override(_) => Vec::new(),
-        })
-    }
-
-    fn file_at(&self, path: &Path) -> Result<Arc<Doc>> {
-        let format = read::format_of(path)?;
-        let bytes = read::bytes_of(path, &self.limits)?;
-        let parsed = || self.parsed.docs.lock().unwrap_or_else(PoisonError::into_inner);
-        // The bytes themselves are compared: neither times nor hashes can be wrong about them.
-        if let Some(known) = parsed().get(path).filter(|known| known.source.text.as_bytes() == bytes) {
-            return Ok(known.clone());
-        }
-        let source = Source::from_bytes(Origin::File(path.to_owned()), bytes, &self.limits)?;
-        let doc = self.opened(Arc::new(read::read(source, format, &self.limits)?), format)?;
-        parsed().insert(path.to_owned(), doc.clone());
-        Ok(doc)
-    }
-
-    /// The validator for a schema file, compiled once for the same content.
-    fn validator_at(&self, path: &Path) -> Result<ConfigValidator> {
-        let bytes = read::bytes_of(path, &self.limits)?;
-        let compiled = || self.parsed.validators.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, known)) = compiled().get(path).filter(|(known, _)| *known == bytes) {
-            return Ok(known.clone());
-        }
-        let validator = ConfigValidator::from_bytes(path, bytes.clone(), &self.limits)?;
-        compiled().insert(path.to_owned(), (bytes, validator.clone()));
-        Ok(validator)
     }
 }
 
