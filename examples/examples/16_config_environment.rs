@@ -28,13 +28,18 @@ struct Db {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     // A service says `.env("APP")`; the list here makes the outcome the same wherever this runs.
-    let load = |more: &[(&str, &str)]| {
-        let given =
-            [("APP_NAME", "8080"), ("APP_DB_POOL_SIZE", "20"), ("APP_DB_TIMEOUT", "2.5"), ("PATH", "/bin")];
+    let load = |pool_size: &str, more: &[(&str, &str)]| {
+        let given = [
+            ("APP_NAME", "8080"),
+            ("APP_DB_POOL_SIZE", pool_size),
+            ("APP_DB_TIMEOUT", "2.5"),
+            ("PATH", "/bin"),
+        ];
         ConfigLoader::new().env_from("APP", given.into_iter().chain(more.iter().copied())).load::<Settings>()
     };
 
-    let config = load(&[("APP_HOSTS", "a, b"), ("APP_LABELS__TEAM", "swarm"), ("APP_DB_POOLSIZE", "9")])?;
+    let config =
+        load("20", &[("APP_HOSTS", "a, b"), ("APP_LABELS__TEAM", "swarm"), ("APP_DB_POOLSIZE", "9")])?;
     let settings = config.get();
     println!("{:?}", *settings);
     assert_eq!(settings.name, "8080");
@@ -49,7 +54,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let warnings = config.get().warnings().to_string();
     assert!(warnings.contains("APP_DB_POOLSIZE") && warnings.contains("did you mean APP_DB_POOL_SIZE?"));
 
-    let Err(error) = load(&[("APP_DB_POOL_SIZE", "many")]) else { return Err("`many` is no number".into()) };
+    let Err(error) = load("many", &[]) else { return Err("`many` is no number".into()) };
     println!("{error}");
     assert_eq!(error.kind(), ErrorKind::Type);
     assert_eq!(error.location().ok_or("a location")?.source(), "environment variable APP_DB_POOL_SIZE");
