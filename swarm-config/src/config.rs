@@ -27,7 +27,8 @@ pub(crate) struct Shared<T> {
     watching: Mutex<Option<Watching>>,
     current: Arc<ArcSwap<State<T>>>,
     pub(crate) loader: ConfigLoader,
-    /// One swap at a time, so that each difference is to the one before.
+    /// From reading to swapping, so that of two reloads at once the later one stays, and each difference is to the one
+    /// before.
     reloading: Mutex<()>,
     pub(crate) audience: Audience,
 }
@@ -68,14 +69,14 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Config<T> {
         Ok(Config { shared: Arc::new(Shared { watching, current, loader, reloading, audience }) })
     }
 
-    /// Loads again and, if all is well, puts the new configuration in place. Answers with what changed.
+    /// Loads again and, if all is well, puts the new configuration in place. Answers with what changed, which those who
+    /// [`watch`](Config::watch) are told too.
     ///
     /// # Errors
     ///
     /// As [`ConfigLoader::load`]. The configuration stays as it was.
     pub fn reload(&self) -> Result<Vec<Change>> {
-        let new = self.shared.load_again()?;
-        Ok(self.shared.put(new))
+        Ok(self.shared.reload(|| true)?.unwrap_or_default())
     }
 
     /// Watches the files from now on, and answers with a stream of what happens to the configuration.
@@ -97,7 +98,8 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Config<T> {
         Ok(changes)
     }
 
-    /// Calls `callback` with each event from now on, on the thread that watches. Panics in it are contained.
+    /// Calls `callback` with each event from now on, on the thread that watches or that calls
+    /// [`reload`](Config::reload). Panics in it are contained.
     ///
     /// # Errors
     ///
@@ -109,17 +111,24 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Config<T> {
 }
 
 impl<T: DeserializeOwned> Shared<T> {
-    pub(crate) fn load_again(&self) -> Result<State<T>> {
-        self.loader.typed::<T>(Some(self.current.load().sections.clone()))
-    }
-
-    /// Puts a new configuration in place, whole.
-    pub(crate) fn put(&self, new: State<T>) -> Vec<Change> {
-        let _one = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Loads again and puts the new configuration in place, whole. Answers with what changed, or with nothing if
+    /// `is_settled`, which is asked after reading, says no.
+    pub(crate) fn reload(&self, is_settled: impl FnOnce() -> bool) -> Result<Option<Vec<Change>>> {
+        let one = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let loaded = self.loader.typed::<T>(Some(self.current.load().sections.clone()));
+        if !is_settled() {
+            return Ok(None);
+        }
+        let new = loaded?;
         let changes = self.current.load().loaded.tree.diff(&new.loaded.tree);
         // Places may have moved where values have not, so the new one is taken in either case.
         self.current.store(Arc::new(new));
-        changes
+        // Callbacks may reload.
+        drop(one);
+        if !changes.is_empty() {
+            self.audience.tell(&ConfigEvent::Changed { changes: changes.clone().into() });
+        }
+        Ok(Some(changes))
     }
 }
 

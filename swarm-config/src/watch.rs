@@ -244,21 +244,12 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Live<T> {
         if before == self.seen {
             return true;
         }
-        let loaded = shared.load_again();
-        if shared.loader.fingerprint() != before {
+        match shared.reload(|| shared.loader.fingerprint() == before) {
             // Someone wrote while we read: what was read may be half of it.
-            self.settle.hear(Signal::Touched(PathBuf::new()), now);
-            return true;
-        }
-        self.seen = before;
-        match loaded {
-            Ok(new) => {
-                let changes = shared.put(new);
-                if !changes.is_empty() {
-                    shared.audience.tell(&ConfigEvent::Changed { changes: changes.into() });
-                }
-            }
+            Ok(None) => self.settle.hear(Signal::Touched(PathBuf::new()), now),
+            Ok(Some(_)) => self.seen = before,
             Err(error) => {
+                self.seen = before;
                 tracing::warn!(error = %error, "the configuration was not reloaded");
                 shared.audience.tell(&ConfigEvent::Rejected { error: Arc::new(error) });
             }

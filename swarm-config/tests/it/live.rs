@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures::{FutureExt as _, StreamExt as _};
 use serde::Deserialize;
 use swarm_config::testing::ManualWatch;
-use swarm_config::{Config, ConfigEvent, ConfigLoader, ErrorKind};
+use swarm_config::{Config, ConfigEvent, ConfigLoader, ErrorKind, Secret, SecretError, SecretProvider};
 
 /// First and last line of the file: they differ only if someone saw half of it.
 #[derive(Debug, Deserialize)]
@@ -119,6 +119,68 @@ fn a_slow_reader_of_events_is_told_what_it_missed() {
     let found = events(&mut watch);
     assert!(matches!(found[0], ConfigEvent::Missed { events: 6 }), "{:?}", found[0]);
     assert_eq!(found.len(), 65);
+}
+
+#[test]
+fn those_who_watch_hear_of_a_reload_by_hand() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.toml");
+    fs::write(&path, text(1)).unwrap();
+    let config = open(&path);
+    let mut watch = ManualWatch::new(&config);
+    fs::write(&path, text(2)).unwrap();
+    assert_eq!(config.reload().unwrap().len(), 2);
+    watch.touched(&path);
+    watch.advance(Duration::from_millis(10));
+    let heard = events(&mut watch);
+    assert!(matches!(&heard[..], [ConfigEvent::Changed { changes }] if changes.len() == 2), "{heard:?}");
+}
+
+/// Stops the first load after the first one, when it has read its files.
+struct Gate {
+    asked: AtomicU64,
+    stopped: std::sync::mpsc::SyncSender<()>,
+    go_on: std::sync::Mutex<Receiver<()>>,
+}
+
+impl SecretProvider for Gate {
+    fn get(&self, _: &str) -> Result<Secret<String>, SecretError> {
+        if self.asked.fetch_add(1, Ordering::SeqCst) == 1 {
+            self.stopped.send(()).unwrap();
+            self.go_on.lock().unwrap().recv().unwrap();
+        }
+        Ok(Secret::new(String::new()))
+    }
+}
+
+#[test]
+fn of_two_reloads_at_once_the_later_one_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.toml");
+    let gated = |value: u64| format!("{}gate = '${{gate:x}}'\n", text(value));
+    fs::write(&path, gated(1)).unwrap();
+    let (stopped, at_gate) = std::sync::mpsc::sync_channel(1);
+    let (open_gate, go_on) = channel();
+    let gate = Gate { asked: AtomicU64::new(0), stopped, go_on: go_on.into() };
+    let config: Config<Pair> = ConfigLoader::new().file(&path).secret_provider("gate", gate).load().unwrap();
+    std::thread::scope(|threads| {
+        threads.spawn(|| config.reload().unwrap());
+        at_gate.recv().unwrap();
+        fs::write(&path, gated(2)).unwrap();
+        let (done, later) = channel();
+        threads.spawn({
+            let config = &config;
+            move || {
+                config.reload().unwrap();
+                let _ = done.send(());
+            }
+        });
+        // It waits for the first. Did it not, it would be done by now.
+        let early = later.recv_timeout(Duration::from_millis(200));
+        open_gate.send(()).unwrap();
+        assert!(early.is_err());
+    });
+    assert_eq!(config.get().first, 2);
 }
 
 #[test]
