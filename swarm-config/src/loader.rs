@@ -272,7 +272,7 @@ impl ConfigLoader {
     /// # Errors
     ///
     /// The first error of reading or merging, or every finding of schemas and rules at once
-    /// ([`ErrorKind::Invalid`]), or the path and place of a value that is not of the type of `T`.
+    /// ([`ErrorKind::Invalid`](crate::ErrorKind::Invalid)), or the path and place of a value that is not of the type of `T`.
     pub fn load<T: DeserializeOwned + Send + Sync + 'static>(&self) -> Result<Config<T>> {
         Config::open(self.clone())
     }
