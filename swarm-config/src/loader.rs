@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -18,7 +18,7 @@ use crate::secret::SecretProvider;
 use crate::section::{self, Sections};
 use crate::shape::Shape;
 use crate::source::{Format, Source};
-use crate::tree::{Extracted, Ref, Tree, Unknown, extract};
+use crate::tree::{Extracted, Hidden, Ref, Tree, Unknown, extract};
 use crate::validate::ConfigValidator;
 
 mod load;
@@ -84,7 +84,7 @@ pub(crate) struct Loaded {
     pub(crate) strategies: Strategies,
     pub(crate) secrets: Vec<Pattern>,
     /// Those that showed only when the type was read.
-    late_secrets: OnceLock<Vec<Pattern>>,
+    late_secrets: RwLock<Vec<Pattern>>,
     /// Whether `${…}` stands for something.
     pub(crate) interpolated: bool,
     /// Where values come from that no layer sets.
@@ -103,12 +103,16 @@ impl Loaded {
         }
     }
 
-    /// Marks what the type that was read showed to be secret and did not say before, as in the variants of an enum.
-    fn hide_late(&self, paths: Vec<Pattern>) {
-        let new = self.unknown_of(paths);
+    /// Marks what a type that was read showed to be secret and did not say before.
+    pub(crate) fn hide_late(&self, found: Hidden) {
+        let mut new = self.unknown_of(found.paths);
+        // Where somebody has named paths below, those are what is secret there.
+        new.extend(
+            found.below.into_iter().filter(|whole| !self.secrets.iter().any(|known| whole.covers(&known.0))),
+        );
         if !new.is_empty() {
             self.tree.mark_late_secrets(&self.layers, &new);
-            self.late_secrets.get_or_init(|| new);
+            self.late_secrets.write().unwrap_or_else(PoisonError::into_inner).extend(new);
         }
     }
 
@@ -118,10 +122,8 @@ impl Loaded {
 
     /// Whether what stands at a path is secret, whatever layer it stands in.
     pub(crate) fn hides(&self, path: &[String]) -> bool {
-        self.secrets
-            .iter()
-            .chain(self.late_secrets.get().into_iter().flatten())
-            .any(|known| known.covers(path))
+        let late = self.late_secrets.read().unwrap_or_else(PoisonError::into_inner);
+        self.secrets.iter().chain(late.iter()).any(|known| known.covers(path))
     }
 }
 

@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::fmt;
 
 use serde::{Deserialize, Deserializer};
@@ -38,13 +39,27 @@ pub use provider::{FileSecrets, SecretError, SecretProvider};
 /// write(swarm_config::Secret::new(String::from("hunter2")));
 /// ```
 ///
-/// The path is marked where the loader sees the type: in fields, options, lists, maps and variants. Under
-/// `#[serde(flatten)]` and `#[serde(untagged)]` serde hides it; mark those paths with `secret`.
+/// The path is marked where the loader sees the type: in fields, options, lists, maps and variants. What is under
+/// `#[serde(tag)]`, `#[serde(untagged)]` or `#[serde(flatten)]` serde reads from a copy without paths: there the whole
+/// value is marked, unless [`ConfigLoader::secret`](crate::ConfigLoader::secret) names a path in it.
 #[derive(Clone)]
 pub struct Secret<T: Zeroize>(T);
 
 /// What [`Secret`] calls itself to a deserializer, by which ours knows it.
 pub(crate) const NAME: &str = "$swarm_config::Secret";
+
+thread_local! {
+    /// Secrets that were read on this thread where nobody knew their path.
+    static READ: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Reads something, and says whether a secret was read in it that nobody has marked: serde reads `tag`, `untagged` and
+/// `flatten` from a copy of its own, which has no paths.
+pub(crate) fn noticing<R>(read: impl FnOnce() -> R) -> (R, bool) {
+    let before = READ.get();
+    let made = read();
+    (made, READ.replace(before) != before)
+}
 
 impl<T: Zeroize> Secret<T> {
     /// Takes a value in.
@@ -100,6 +115,7 @@ impl<'de, T: Zeroize + Deserialize<'de>> Deserialize<'de> for Secret<T> {
                 self,
                 deserializer: D,
             ) -> Result<Self::Value, D::Error> {
+                READ.set(READ.get() + 1);
                 T::deserialize(deserializer).map(Secret)
             }
         }

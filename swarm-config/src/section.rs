@@ -9,7 +9,7 @@ use serde::de::{self, Deserialize, DeserializeOwned, Deserializer, Visitor};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::loader::Loaded;
-use crate::tree::{Ref, Value, extract_below};
+use crate::tree::{Hidden, Ref, Value, extract_below};
 
 /// A part of a configuration that becomes a `T` when it is first read, and stays one over reloads that do not change it.
 ///
@@ -44,6 +44,8 @@ struct Part<T> {
     /// Where it comes from; not there if it was read from something else than a configuration.
     from: Mutex<Option<From>>,
     made: OnceLock<Result<T, Arc<Error>>>,
+    /// Where there are secrets in it, as far as was seen when it was made.
+    secrets: Mutex<Hidden>,
 }
 
 #[derive(Clone)]
@@ -71,7 +73,11 @@ impl<T: DeserializeOwned> Section<T> {
     /// When a value is not of the type that is read, with its path and location.
     pub fn get(&self) -> Result<&T, Arc<Error>> {
         let make = || match lock(&self.0.from).clone() {
-            Some(from) => extract_below(from.value(), &from.path).map_err(Arc::new),
+            Some(from) => extract_below(from.value(), &from.path).map_err(Arc::new).map(|(made, secrets)| {
+                from.loaded.hide_late(secrets.clone());
+                *lock(&self.0.secrets) = secrets;
+                made
+            }),
             None => Err(Arc::new(Error::new(ErrorKind::Type, "a section without a configuration"))),
         };
         self.0.made.get_or_init(make).as_ref().map_err(Arc::clone)
@@ -93,7 +99,7 @@ impl<T: Default> Default for Section<T> {
 
 impl<T> Part<T> {
     fn made(value: T) -> Part<T> {
-        Part { from: Mutex::new(None), made: OnceLock::from(Ok(value)) }
+        Part { from: Mutex::new(None), made: OnceLock::from(Ok(value)), secrets: Mutex::default() }
     }
 }
 
@@ -191,10 +197,15 @@ impl<'de, T: DeserializeOwned + Send + Sync + 'static> Visitor<'de> for Place<T>
             let part = match before.filter(|part| part.is(&from)) {
                 Some(part) => {
                     // What it was made of is needed no longer.
+                    from.loaded.hide_late(lock(&part.secrets).clone());
                     *lock(&part.from) = Some(from);
                     part
                 }
-                None => Arc::new(Part { from: Mutex::new(Some(from)), made: OnceLock::new() }),
+                None => Arc::new(Part {
+                    from: Mutex::new(Some(from)),
+                    made: OnceLock::new(),
+                    secrets: Mutex::default(),
+                }),
             };
             ground.now.insert(name, part.clone());
             Ok(Section(part))

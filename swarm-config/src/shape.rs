@@ -68,11 +68,11 @@ impl Shape {
     pub(crate) fn of_type<T: for<'de> Deserialize<'de>>() -> (Shape, Vec<Pattern>) {
         let mut shape = Shape::default();
         let mut secrets = Vec::new();
-        let mut open = VecDeque::from([Vec::new()]);
+        let mut open = VecDeque::from([(Vec::new(), true)]);
         // Each type is asked once for a struct at each path, so this ends; the bounds are for types that hold
         // themselves. The shallow paths come first, so that those are the ones to be known.
         for _ in 0..KEYS {
-            let Some(path) = open.pop_front() else { break };
+            let Some((path, settable)) = open.pop_front() else { break };
             let mut found = Found::default();
             let _ = T::deserialize(Probe { way: &path, found: &mut found });
             if found.secret {
@@ -80,11 +80,15 @@ impl Shape {
                 continue;
             }
             if path.len() < DEPTH {
-                let below = found.fields.iter().copied().chain(found.many.then_some(ANY));
-                open.extend(below.map(|part| path.iter().copied().chain([part]).collect()));
+                let fields = found.fields.iter().map(|field| (*field, settable));
+                // What is in a list, a map of any keys or a variant has no path to set it by.
+                let others = found.variants.iter().copied().chain(found.many.then_some(ANY));
+                let below = fields.chain(others.map(|part| (part, false)));
+                open.extend(below.map(|(part, settable)| {
+                    (path.iter().copied().chain([part]).collect::<Vec<_>>(), settable)
+                }));
             }
-            // What is in a list or a map of any keys has no path to set it by.
-            if path.contains(&ANY) {
+            if !settable {
                 continue;
             }
             let place = path.iter().fold(&mut shape, |shape, key: &&'static str| {
@@ -174,6 +178,7 @@ fn kind_of(name: &str) -> Option<Kind> {
 struct Found {
     kind: Option<Kind>,
     fields: &'static [&'static str],
+    variants: &'static [&'static str],
     list: bool,
     item: Option<Kind>,
     /// Whether there is more below under keys or positions that the type does not name.
@@ -316,13 +321,63 @@ impl<'de> de::Deserializer<'de> for Probe<'_, '_> {
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _: &'static str,
-        _: &'static [&'static str],
-        _: V,
+        variants: &'static [&'static str],
+        visitor: V,
     ) -> Result<V::Value, Enough> {
-        if self.way.is_empty() {
-            self.found.kind = Some(Kind::String);
+        match self.way.split_first() {
+            None => {
+                self.found.kind = Some(Kind::String);
+                self.found.variants = variants;
+                Err(Enough)
+            }
+            Some((variant, rest)) => visitor.visit_enum(Chosen { variant, rest, found: self.found }),
         }
+    }
+}
+
+struct Chosen<'w, 'f> {
+    variant: &'static str,
+    rest: &'w [&'static str],
+    found: &'f mut Found,
+}
+
+impl<'w, 'f> Chosen<'w, 'f> {
+    fn inside(self) -> Probe<'w, 'f> {
+        Probe { way: self.rest, found: self.found }
+    }
+}
+
+impl<'de> de::EnumAccess<'de> for Chosen<'_, '_> {
+    type Error = Enough;
+    type Variant = Self;
+
+    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self), Enough> {
+        let variant = de::value::BorrowedStrDeserializer::new(self.variant);
+        seed.deserialize(variant).map(|variant| (variant, self))
+    }
+}
+
+impl<'de> de::VariantAccess<'de> for Chosen<'_, '_> {
+    type Error = Enough;
+
+    fn unit_variant(self) -> Result<(), Enough> {
         Err(Enough)
+    }
+
+    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, Enough> {
+        seed.deserialize(self.inside())
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Enough> {
+        de::Deserializer::deserialize_seq(self.inside(), visitor)
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Enough> {
+        de::Deserializer::deserialize_struct(self.inside(), "", fields, visitor)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::doc::{Children, Doc, Payload};
 use crate::error::{Error, ErrorKind, Result};
@@ -16,7 +16,7 @@ mod de;
 mod ser;
 mod value;
 
-pub(crate) use de::{Extracted, Unknown, extract, extract_below};
+pub(crate) use de::{Extracted, Hidden, Unknown, extract, extract_below};
 pub(crate) use ser::MASK;
 pub use value::Value;
 
@@ -42,7 +42,7 @@ pub struct Tree {
     pub(crate) templates: HashMap<Ref, Ref, foldhash::fast::RandomState>,
     pub(crate) secrets: Marked,
     /// Those that showed only when a type was read.
-    pub(super) late_secrets: OnceLock<Marked>,
+    late_secrets: RwLock<Marked>,
 }
 
 type Marked = HashSet<Ref, foldhash::fast::RandomState>;
@@ -113,7 +113,7 @@ impl Tree {
             root,
             templates: HashMap::default(),
             secrets: Marked::default(),
-            late_secrets: OnceLock::new(),
+            late_secrets: RwLock::default(),
         }
     }
 
@@ -300,9 +300,16 @@ impl Tree {
         self.secrets.extend(marked);
     }
 
-    /// As [`mark_secrets`](Tree::mark_secrets), once, when the tree is shared already.
+    /// As [`mark_secrets`](Tree::mark_secrets), when the tree is shared already.
     pub(crate) fn mark_late_secrets(&self, layers: &[Ref], patterns: &[Pattern]) {
-        self.late_secrets.get_or_init(|| self.covered(layers, patterns));
+        let marked = self.covered(layers, patterns);
+        self.late_secrets.write().unwrap_or_else(PoisonError::into_inner).extend(marked);
+    }
+
+    /// Whether one of the values is marked.
+    pub(crate) fn marks(&self, values: [Ref; 2]) -> bool {
+        let has = |marked: &Marked| !marked.is_empty() && values.iter().any(|value| marked.contains(value));
+        has(&self.secrets) || has(&self.late_secrets.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn covered(&self, layers: &[Ref], patterns: &[Pattern]) -> Marked {

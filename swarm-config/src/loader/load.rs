@@ -1,7 +1,7 @@
 //! The order in which a configuration is loaded, and what is kept from one load to the next.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use super::{ConfigLoader, Loaded, Validation};
 use crate::doc::Doc;
@@ -180,7 +180,7 @@ impl ConfigLoader {
         }
         merge::merge(&mut tree, &layers, &strategies)?;
         let interpolated = !self.literal;
-        let (late_secrets, defaults, report) = (OnceLock::new(), None, Report::default());
+        let (late_secrets, defaults, report) = (RwLock::default(), None, Report::default());
         Ok(Loaded { tree, layers, strategies, secrets, late_secrets, interpolated, defaults, report })
     }
 
@@ -228,9 +228,8 @@ impl ConfigLoader {
             #[cfg(feature = "testing")]
             Layer::Fake(source) => {
                 let text = source.read()?;
-                vec![Arc::new(
-                    read::text(&source.name, source.format, text.as_bytes(), limits).map_err(hide)?,
-                )]
+                let doc = read::text(&source.name, source.format, text.as_bytes(), limits).map_err(hide)?;
+                vec![self.opened(Arc::new(doc), source.format)?]
             }
             #[cfg(feature = "figment")]
             Layer::Provider(provider) => provider.supply(limits)?.into_iter().map(Arc::new).collect(),

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -13,8 +14,8 @@ use super::{Ref, Value};
 use crate::doc::{Children, Kind, Node, Payload};
 use crate::error::{Error, ErrorKind, Result};
 use crate::path::{Dotted, Pattern};
-use crate::section;
 use crate::source::Source;
+use crate::{secret, section};
 
 /// A key that the type which was read does not have.
 pub(crate) struct Unknown {
@@ -29,15 +30,28 @@ pub(crate) struct Extracted<T> {
     pub(crate) value: T,
     /// Keys that `T` passed over.
     pub(crate) unknown: Vec<Unknown>,
-    /// Where `T` holds a [`Secret`](crate::Secret).
-    pub(crate) secrets: Vec<Pattern>,
+    pub(crate) secrets: Hidden,
+}
+
+/// Where a type holds a [`Secret`](crate::Secret).
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Hidden {
+    pub(crate) paths: Vec<Pattern>,
+    /// Somewhere below these.
+    pub(crate) below: Vec<Pattern>,
+}
+
+impl Hidden {
+    fn covers(&self, path: &[String]) -> bool {
+        self.paths.iter().chain(&self.below).any(|hidden| hidden.covers(path))
+    }
 }
 
 /// What a type does with a tree besides reading it.
 #[derive(Default)]
 struct Notes {
     unknown: RefCell<Vec<Unknown>>,
-    secrets: RefCell<Vec<Pattern>>,
+    secrets: RefCell<Hidden>,
 }
 
 /// Makes a `T`.
@@ -48,15 +62,24 @@ pub(crate) fn extract<'a, T: Deserialize<'a>>(value: Value<'a>) -> Result<Extrac
 }
 
 /// Makes a `T` of a value at a path.
-pub(crate) fn extract_below<'a, T: Deserialize<'a>>(value: Value<'a>, path: &[String]) -> Result<T> {
-    read(value, path, &Notes::default())
+pub(crate) fn extract_below<'a, T: Deserialize<'a>>(
+    value: Value<'a>,
+    path: &[String],
+) -> Result<(T, Hidden)> {
+    let notes = Notes::default();
+    let made = read(value, path, &notes)?;
+    let mut secrets = notes.secrets.into_inner();
+    for hidden in secrets.paths.iter_mut().chain(&mut secrets.below) {
+        hidden.0.splice(..0, path.iter().cloned());
+    }
+    Ok((made, secrets))
 }
 
 fn read<'a, T: Deserialize<'a>>(value: Value<'a>, above: &[String], notes: &Notes) -> Result<T> {
     let reader = De { value, way: &Way::Root, known: &[], notes };
-    T::deserialize(reader).map_err(|Wrong { mut path, message, at }| {
+    reader.read(PhantomData::<T>).map_err(|Wrong { mut path, message, at }| {
         path.reverse();
-        let hidden = notes.secrets.borrow().iter().any(|secret| secret.covers(&path));
+        let hidden = notes.secrets.borrow().covers(&path);
         path.splice(..0, above.iter().cloned());
         let found = at.map_or(value, |at| value.tree.value(at));
         let (source, span) = found.place();
@@ -154,6 +177,18 @@ impl<'a> De<'a, '_> {
         de::Deserializer::deserialize_any(self, visitor)
     }
 
+    /// Reads, and marks the value whole if there is a secret in it whose path was not seen.
+    fn read<S: DeserializeSeed<'a>>(self, seed: S) -> Result<S::Value, Wrong> {
+        let (way, notes) = (self.way, self.notes);
+        let (made, missed) = secret::noticing(|| seed.deserialize(self));
+        if missed {
+            let mut path = Vec::new();
+            way.collect(&mut path);
+            notes.secrets.borrow_mut().below.push(Pattern(path));
+        }
+        made
+    }
+
     fn unexpected(&self) -> Unexpected<'a> {
         match self.value.payload() {
             Payload::Null => Unexpected::Other("null"),
@@ -242,10 +277,11 @@ impl<'a> de::Deserializer<'a> for De<'a, '_> {
             section::hand_over(self.value.named, path);
             return visitor.visit_unit();
         }
-        if name == crate::secret::NAME {
+        if name == secret::NAME {
             let mut path = Vec::new();
             self.way.collect(&mut path);
-            self.notes.secrets.borrow_mut().push(Pattern(path));
+            self.notes.secrets.borrow_mut().paths.push(Pattern(path));
+            return secret::noticing(|| visitor.visit_newtype_struct(self)).0;
         }
         visitor.visit_newtype_struct(self)
     }
@@ -319,7 +355,7 @@ impl<'a> de::SeqAccess<'a> for &mut Items<'a, '_> {
         self.next += 1;
         let way = Way::Item(self.of.way, position);
         let reader = De { value, way: &way, known: &[], notes: self.of.notes };
-        seed.deserialize(reader).map(Some).map_err(|wrong| wrong.through(value.named, position))
+        reader.read(seed).map(Some).map_err(|wrong| wrong.through(value.named, position))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -356,7 +392,7 @@ impl<'a> de::MapAccess<'a> for Entries<'a, '_> {
         };
         let way = Way::Key(self.of.way, key);
         let reader = De { value, way: &way, known: self.known, notes: self.of.notes };
-        seed.deserialize(reader).map_err(|wrong| wrong.through(value.named, key))
+        reader.read(seed).map_err(|wrong| wrong.through(value.named, key))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -454,7 +490,7 @@ impl<'a> de::VariantAccess<'a> for Variant<'a, '_> {
     }
 
     fn newtype_variant_seed<S: DeserializeSeed<'a>>(self, seed: S) -> Result<S::Value, Wrong> {
-        self.read(|reader| seed.deserialize(reader))
+        self.read(|reader| reader.read(seed))
     }
 
     fn tuple_variant<V: Visitor<'a>>(self, _: usize, visitor: V) -> Result<V::Value, Wrong> {

@@ -190,10 +190,7 @@ impl<'a> Value<'a> {
 
     /// Whether it must not be shown.
     pub fn is_secret(self) -> bool {
-        self.node().is_some_and(Node::is_secret)
-            || [Some(&self.tree.secrets), self.tree.late_secrets.get()].into_iter().flatten().any(|marked| {
-                !marked.is_empty() && (marked.contains(&self.at) || marked.contains(&self.named))
-            })
+        self.node().is_some_and(Node::is_secret) || self.tree.marks([self.at, self.named])
     }
 
     /// The value as JSON, without what is secret.

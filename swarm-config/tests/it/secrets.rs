@@ -333,3 +333,109 @@ fn ciphertext_is_no_configuration_without_the_feature_that_reads_it() {
         assert!(error.to_string().contains("the feature `sops`"), "{error}");
     }
 }
+
+#[derive(Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+#[expect(dead_code, reason = "only where they stand is looked at")]
+enum Tagged {
+    Basic { user: String, password: Secret<String> },
+    Open,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only where they stand is looked at")]
+enum Untagged {
+    Pair { user: String, password: Secret<String> },
+    Name(String),
+}
+
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "only where they stand is looked at")]
+struct Flat {
+    name: String,
+    #[serde(flatten)]
+    rest: Rest,
+}
+
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "only where they stand is looked at")]
+struct Rest {
+    password: Secret<String>,
+}
+
+#[test]
+fn where_serde_hides_the_path_of_a_secret_the_whole_value_is_marked() {
+    fn check<T: serde::de::DeserializeOwned + Send + Sync + 'static>() {
+        let text = |canary: &str| {
+            format!(
+                "[auth]\nkind = 'basic'\nuser = 'u'\nname = 'n'\npassword = '{canary}'\n[plain]\nport = 1"
+            )
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.toml");
+        std::fs::write(&path, text(CANARY)).unwrap();
+        let loader = ConfigLoader::new().file(&path);
+        let config = loader.clone().load::<BTreeMap<String, Part<T>>>().unwrap();
+        std::fs::write(&path, text(&format!("{CANARY}2"))).unwrap();
+        let shown = everything(&config) + &format!("{:?}", config.reload().unwrap());
+        assert!(!shown.contains(CANARY), "{shown}");
+        assert!(config.explain("plain.port").unwrap().to_string().contains('1'));
+        // Who says which path it is sees the rest.
+        let config = loader.secret("auth.password").load::<BTreeMap<String, Part<T>>>().unwrap();
+        assert!(!everything(&config).contains(CANARY));
+        assert!(config.explain("auth.user").unwrap().to_string().contains("\"u\""));
+    }
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    #[expect(dead_code, reason = "only where they stand is looked at")]
+    enum Part<T> {
+        Auth(T),
+        Plain { port: u16 },
+    }
+
+    check::<Tagged>();
+    check::<Untagged>();
+    check::<Flat>();
+}
+
+#[test]
+fn a_secret_that_serde_buffers_is_in_no_error() {
+    let text = "[auth]\nkind = 'basic'\nuser = 'u'\npassword = 42424242";
+    let loader = ConfigLoader::new().text("a.toml", Format::Toml, text);
+    let error = loader.load::<BTreeMap<String, Tagged>>().unwrap_err();
+    let shown = error.render(swarm_config::Color::Never) + &format!("{error:?}");
+    assert!(!shown.contains("42424242"), "{shown}");
+}
+
+#[test]
+fn secrets_in_sections_are_hidden_whatever_their_type() {
+    #[derive(Deserialize)]
+    #[expect(dead_code, reason = "only where they stand is looked at")]
+    enum Auth {
+        Token { value: Secret<String> },
+        Open,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(bound = "T: serde::de::DeserializeOwned + Send + Sync + 'static")]
+    struct Waiting<T> {
+        auth: swarm_config::Section<T>,
+    }
+
+    let text = format!("[auth.Token]\nvalue = '{CANARY}'");
+    let config = ConfigLoader::new().text("a.toml", Format::Toml, text).load::<Waiting<Auth>>().unwrap();
+    assert!(!everything(&config).contains(CANARY), "before it is read");
+    config.get().auth.get().unwrap();
+    assert!(!everything(&config).contains(CANARY), "when it was read");
+
+    // What kind of variant it is, and so where it holds a secret, is known once it was read.
+    let text = format!("[auth]\nkind = 'basic'\nuser = 'u'\npassword = '{CANARY}'");
+    let config = ConfigLoader::new().text("a.toml", Format::Toml, text).load::<Waiting<Tagged>>().unwrap();
+    config.get().auth.get().unwrap();
+    assert!(!everything(&config).contains(CANARY));
+    config.reload().unwrap();
+    assert!(config.get().auth.is_made());
+    assert!(!everything(&config).contains(CANARY), "and after a reload that leaves it as it is");
+}
