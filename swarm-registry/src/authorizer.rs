@@ -1,0 +1,50 @@
+use std::fmt;
+
+/// Decides who may change what. Every mutation asks it, before anything is written.
+///
+/// Implemented by you. It is called synchronously and may be called several times for one mutation; it must not call
+/// the registry.
+pub trait Authorizer: Send + Sync + 'static {
+    /// Allows the action, or says why not.
+    ///
+    /// `actor` is what [`acting_as`](crate::VersionRegistry::acting_as) was given; `target` is a version, an alias or a
+    /// channel, and empty for the whole registry.
+    ///
+    /// # Errors
+    /// The reason, which becomes part of the message of an [`ErrorKind::Denied`](crate::ErrorKind::Denied).
+    fn authorize(&self, actor: Option<&str>, action: Action, target: &str) -> Result<(), String>;
+}
+
+/// What an [`Authorizer`] is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Action {
+    /// Register the version.
+    Register,
+    /// Set, move or remove the alias.
+    MoveAlias,
+    /// Protect the alias, or end its protection.
+    GuardAlias,
+    /// Deploy to the channel.
+    Deploy,
+    /// Promote another channel's version to the channel.
+    Promote,
+    /// Roll the channel back.
+    Rollback,
+    /// Remove what nothing reaches and shorten the log.
+    Compact,
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Action::Register => "register",
+            Action::MoveAlias => "move the alias",
+            Action::GuardAlias => "guard the alias",
+            Action::Deploy => "deploy to",
+            Action::Promote => "promote to",
+            Action::Rollback => "roll back",
+            Action::Compact => "compact",
+        })
+    }
+}

@@ -1,0 +1,35 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod authorizer;
+mod clock;
+mod digest;
+mod error;
+mod event;
+mod log;
+mod measure;
+mod name;
+mod registry;
+mod state;
+mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod traffic;
+mod version;
+mod wire;
+
+pub use authorizer::{Action, Authorizer};
+pub use clock::Clock;
+pub use digest::Digest;
+pub use error::{Error, ErrorKind, Result};
+pub use event::{Event, EventKind};
+pub use measure::Measure;
+pub use object_store;
+pub use registry::{
+    Head, Query, Registration, RegistryBuilder, Retention, VersionRegistry, Watch, WatchOptions,
+};
+pub use state::AliasMove;
+pub use store::{ObjectVersionStore, VersionStore};
+pub use traffic::{CachedRouter, Deployment, DeploymentCause, Routed, Router, Split, slot};
+pub use version::{Version, VersionInfo};

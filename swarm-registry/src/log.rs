@@ -1,0 +1,205 @@
+//! The log in a store: numbered records, each made by put-if-absent, and snapshots that stand for the first of them.
+//!
+//! A number that was taken stays taken. Compaction empties a record and never removes it, so that a writer which slept
+//! through it cannot write an old number again.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::state::State;
+use crate::store::VersionStore;
+use crate::wire::{self, Header, Line};
+
+/// How many objects are read at once when a log is opened.
+const AT_ONCE: usize = 16;
+
+/// How often opening begins again because a compaction went on at the same time.
+const ATTEMPTS: usize = 8;
+
+pub(crate) struct Log {
+    store: Arc<dyn VersionStore>,
+}
+
+/// What stands where the next record belongs.
+pub(crate) enum Next {
+    Line(Box<Line>),
+    /// Nothing: the log ends here.
+    End,
+    /// A newer snapshot stands for it.
+    Compacted,
+}
+
+pub(crate) fn record_name(seq: u64) -> String {
+    format!("log/{seq:020}.json")
+}
+
+fn snapshot_name(seq: u64) -> String {
+    format!("snapshots/{seq:020}.jsonl")
+}
+
+fn number(name: &str) -> Option<u64> {
+    let (_, file) = name.split_once('/')?;
+    file.split('.').next()?.parse().ok()
+}
+
+impl Log {
+    pub(crate) fn new(store: Arc<dyn VersionStore>) -> Self {
+        Log { store }
+    }
+
+    pub(crate) fn store(&self) -> &dyn VersionStore {
+        &*self.store
+    }
+
+    /// Reads everything: the newest snapshot and what follows it.
+    pub(crate) async fn load(&self) -> Result<(State, Vec<Line>)> {
+        for _ in 0..ATTEMPTS {
+            if let Some(loaded) = self.try_load().await? {
+                return Ok(loaded);
+            }
+        }
+        // Nobody compacts that often: something is wrong with the store, and `None` says where.
+        let newest = self.snapshots().await?.last().copied().unwrap_or(0);
+        Err(Error::corrupt(&record_name(newest + 1), "is empty, though no snapshot stands for it"))
+    }
+
+    /// `None` where a snapshot went away, or a record was emptied, since the folder was listed.
+    async fn try_load(&self) -> Result<Option<(State, Vec<Line>)>> {
+        let mut state = State::default();
+        let mut lines = Vec::new();
+        if let Some(newest) = self.snapshots().await?.last() {
+            let name = snapshot_name(*newest);
+            let Some(bytes) = self.store.get(&name).await? else {
+                return Ok(None);
+            };
+            (state, lines) = read_snapshot(&name, &bytes)?;
+            if state.seq != *newest {
+                return Err(Error::corrupt(&name, format!("is of record {}", state.seq)));
+            }
+        }
+        let last = self.store.list("log").await?.iter().filter_map(|name| number(name)).max().unwrap_or(0);
+        let mut objects = stream::iter(state.seq + 1..=last)
+            .map(|seq| async move { Ok::<_, Error>((seq, self.store.get(&record_name(seq)).await?)) })
+            .buffered(AT_ONCE);
+        while let Some((seq, bytes)) = objects.try_next().await? {
+            let name = record_name(seq);
+            let Some(bytes) = bytes else {
+                let message = format!("{name} is missing, though record {last} is there");
+                return Err(Error::new(ErrorKind::Missing, message).at_object(name));
+            };
+            match decode(&state, &name, &bytes)? {
+                Next::Line(line) => {
+                    state.apply(&line, &name)?;
+                    lines.push(*line);
+                }
+                Next::End | Next::Compacted => return Ok(None),
+            }
+        }
+        drop(objects);
+        Ok(Some((state, lines)))
+    }
+
+    /// What follows the last record of `state`.
+    pub(crate) async fn next(&self, seq: u64, head: Option<crate::Digest>) -> Result<Next> {
+        let name = record_name(seq + 1);
+        match self.store.get(&name).await? {
+            Some(bytes) => decode_after(seq, head, &name, &bytes),
+            None => Ok(Next::End),
+        }
+    }
+
+    /// Writes `line` as the record of its number, and answers whether it is there: if not, another was first.
+    pub(crate) async fn append(&self, line: &Line) -> Result<bool> {
+        let name = record_name(line.record.seq);
+        let bytes = line.encode()?;
+        match self.store.create(&name, bytes.clone()).await {
+            Ok(true) => Ok(true),
+            // A client that repeats a request can be told that its own object is there.
+            Ok(false) => Ok(self.store.get(&name).await?.as_ref() == Some(&bytes)),
+            Err(error) => match self.store.get(&name).await {
+                Ok(Some(there)) if there == bytes => {
+                    // The answer was lost, or a sync failed after the object was made: write it once more, since pages
+                    // that a failed sync left behind may be gone.
+                    self.store.put(&name, bytes).await?;
+                    Ok(true)
+                }
+                Ok(Some(_)) => Ok(false),
+                Ok(None) | Err(_) => Err(error),
+            },
+        }
+    }
+
+    /// The numbers of the snapshots, ascending.
+    async fn snapshots(&self) -> Result<Vec<u64>> {
+        Ok(self.store.list("snapshots").await?.iter().filter_map(|name| number(name)).collect())
+    }
+
+    /// Puts `lines` in the place of all records up to that of `state`.
+    pub(crate) async fn compact(&self, state: &State, lines: &[Line]) -> Result<()> {
+        let older = self.snapshots().await?;
+        let bytes = snapshot(state, lines)?;
+        self.store.create(&snapshot_name(state.seq), bytes).await?;
+        // What stands from here on is not needed to read the log.
+        let emptied = older.first().copied().unwrap_or(0);
+        for seq in emptied + 1..=state.seq {
+            self.store.put(&record_name(seq), Bytes::new()).await?;
+        }
+        for seq in older.into_iter().filter(|seq| *seq < state.seq) {
+            self.store.delete(&snapshot_name(seq)).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes an empty store hold the snapshot `bytes`.
+    pub(crate) async fn found(&self, state: &State, bytes: Bytes) -> Result<()> {
+        match self.store.create(&snapshot_name(state.seq), bytes).await? {
+            true => Ok(()),
+            false => Err(Error::new(ErrorKind::InvalidState, "the store holds a registry")),
+        }
+    }
+
+    pub(crate) async fn is_empty(&self) -> Result<bool> {
+        Ok(self.snapshots().await?.is_empty() && self.store.list("log").await?.is_empty())
+    }
+}
+
+pub(crate) fn snapshot(state: &State, lines: &[Line]) -> Result<Bytes> {
+    let head = state.head.map(|head| head.to_string()).unwrap_or_default();
+    wire::encode_snapshot(&Header { format: wire::FORMAT, seq: state.seq, head }, lines)
+}
+
+pub(crate) fn read_snapshot(name: &str, bytes: &[u8]) -> Result<(State, Vec<Line>)> {
+    let (header, lines) = wire::decode_snapshot(name, bytes)?;
+    let mut state = State::default();
+    for line in &lines {
+        state.apply(line, name)?;
+    }
+    let wrong = |why: &str| Error::corrupt(name, why);
+    if state.seq > header.seq {
+        return Err(wrong("has records after its last"));
+    }
+    state.seq = header.seq;
+    state.head = match &*header.head {
+        "" => None,
+        head => Some(head.parse().map_err(|error| wrong("has no digest of its last record").because(error))?),
+    };
+    Ok((state, lines))
+}
+
+fn decode(state: &State, name: &str, bytes: &[u8]) -> Result<Next> {
+    decode_after(state.seq, state.head, name, bytes)
+}
+
+fn decode_after(seq: u64, head: Option<crate::Digest>, name: &str, bytes: &[u8]) -> Result<Next> {
+    if bytes.is_empty() {
+        return Ok(Next::Compacted);
+    }
+    let line = Line::decode(name, seq + 1, bytes)?;
+    if line.record.previous != head.map(|head| head.to_string()).unwrap_or_default() {
+        return Err(Error::corrupt(name, format!("does not follow record {seq}: the chain is broken")));
+    }
+    Ok(Next::Line(Box::new(line)))
+}

@@ -1,0 +1,222 @@
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
+
+use arc_swap::ArcSwap;
+
+use crate::authorizer::Action;
+use crate::error::{Error, ErrorKind, Result};
+use crate::name;
+use crate::state::{Channel, State};
+use crate::traffic::{Deployment, Router, Routes, Slots, Split};
+use crate::wire::{Cause, Change, Deployed};
+
+use super::VersionRegistry;
+
+/// How many deployments a channel can be rolled back through.
+const DEPTH: usize = 100;
+
+/// Traffic: channels, such as `production`, and what they serve.
+impl VersionRegistry {
+    /// Serves `split` on `channel` from now on. As few users as possible get another version than before.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] where a version is not registered; [`ErrorKind::InvalidInput`]; [`ErrorKind::Denied`];
+    /// [`ErrorKind::Store`].
+    pub async fn deploy(&self, channel: &str, split: Split) -> Result<Arc<Deployment>> {
+        self.change_traffic(Action::Deploy, channel, |state| deploy(state, channel, &split, Cause::Deployed))
+            .await
+    }
+
+    /// Serves `split` on `channel` if its deployment is still number `current`, 0 for none: compare-and-swap.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] where it is another; else as [`deploy`](VersionRegistry::deploy).
+    pub async fn deploy_after(&self, channel: &str, current: u64, split: Split) -> Result<Arc<Deployment>> {
+        let planned = |state: &State| {
+            let now = state.channels.get(channel).map_or(0, |channel| channel.current.number);
+            if now != current {
+                let message = format!("the channel {channel:?} is at deployment {now}, not {current}");
+                return Err(Error::new(ErrorKind::Conflict, message).of_channel(channel));
+            }
+            deploy(state, channel, &split, Cause::Deployed)
+        };
+        self.change_traffic(Action::Deploy, channel, planned).await
+    }
+
+    /// Serves on `channel` what `from` serves, which must be one version alone.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidState`] where `from` divides its traffic; [`ErrorKind::NotFound`] where it serves nothing;
+    /// else as [`deploy`](VersionRegistry::deploy).
+    pub async fn promote(&self, from: &str, channel: &str) -> Result<Arc<Deployment>> {
+        let planned = |state: &State| {
+            let source = &state.channel(from)?.current;
+            let Some(version) = source.sole_version() else {
+                let message = format!("the channel {from:?} serves {}, not one version", source.split());
+                return Err(Error::new(ErrorKind::InvalidState, message).of_channel(from));
+            };
+            deploy(state, channel, &Split::all(version), Cause::Promoted)
+        };
+        self.change_traffic(Action::Promote, channel, planned).await
+    }
+
+    /// Restores the whole split, pins, mirror and every user's place of the last good deployment: the one before the current
+    /// one. The current one is no longer good, so calling again goes further back; up to 100 deployments.
+    ///
+    /// History is not rewritten: a rollback is a deployment too. If several callers see the same trouble, each rolls back
+    /// once; let each call [`rollback_from`](VersionRegistry::rollback_from) with the deployment that it saw fail.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidState`] where there is no earlier one; [`ErrorKind::NotFound`] where nothing was deployed;
+    /// [`ErrorKind::Denied`]; [`ErrorKind::Store`].
+    pub async fn rollback(&self, channel: &str) -> Result<Arc<Deployment>> {
+        self.change_traffic(Action::Rollback, channel, |state| rollback(state.channel(channel)?)).await
+    }
+
+    /// [`rollback`](VersionRegistry::rollback), if the deployment of `channel` is still number `failed`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] where it is another; else as [`rollback`](VersionRegistry::rollback).
+    pub async fn rollback_from(&self, channel: &str, failed: u64) -> Result<Arc<Deployment>> {
+        let planned = |state: &State| {
+            let now = state.channel(channel)?;
+            if now.current.number != failed {
+                let number = now.current.number;
+                let message = format!("the channel {channel:?} is at deployment {number}, not {failed}");
+                return Err(Error::new(ErrorKind::Conflict, message).of_channel(channel));
+            }
+            rollback(now)
+        };
+        self.change_traffic(Action::Rollback, channel, planned).await
+    }
+
+    /// Restores the last good deployment in which `version` had all the weight. Those after it are no longer good.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidState`] where there is none: [`deploy`](VersionRegistry::deploy) it instead; else as
+    /// [`rollback`](VersionRegistry::rollback).
+    pub async fn rollback_to(&self, channel: &str, version: &str) -> Result<Arc<Deployment>> {
+        let planned = |state: &State| {
+            state.version(version)?;
+            let now = state.channel(channel)?;
+            let good = now.current.good();
+            let at = good.iter().rposition(|number| {
+                now.history.get(number).and_then(|good| good.sole_version()) == Some(version)
+            });
+            match at {
+                Some(at) => restore(now, &good[..=at]),
+                None => {
+                    let message =
+                        format!("{version:?} had all of {channel:?} in no deployment to go back to");
+                    Err(Error::new(ErrorKind::InvalidState, message).of_channel(channel).of_version(version))
+                }
+            }
+        };
+        self.change_traffic(Action::Rollback, channel, planned).await
+    }
+
+    /// What `channel` serves.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] where nothing was deployed to it; [`ErrorKind::Store`].
+    pub async fn deployment(&self, channel: &str) -> Result<Arc<Deployment>> {
+        self.refresh().await?;
+        Ok(self.state().channel(channel)?.current.clone())
+    }
+
+    /// What `channel` served, the earliest first and the current one last; without what was compacted away.
+    ///
+    /// # Errors
+    /// As [`deployment`](VersionRegistry::deployment).
+    pub async fn deployments(&self, channel: &str) -> Result<Vec<Arc<Deployment>>> {
+        self.refresh().await?;
+        Ok(self.state().channel(channel)?.history.values().cloned().collect())
+    }
+
+    /// A router for `channel`.
+    ///
+    /// # Errors
+    /// As [`deployment`](VersionRegistry::deployment).
+    pub async fn router(&self, channel: &str) -> Result<Router> {
+        self.refresh().await?;
+        // The state stays locked, so that what is published meanwhile reaches the new cell.
+        let state = self.state();
+        let current = &state.channel(channel)?.current;
+        let mut routes = self.shared.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        let cell = routes
+            .entry(current.channel.clone())
+            .or_insert_with(|| Arc::new(ArcSwap::from_pointee(Routes::new(current.clone()))));
+        Ok(Router::new(cell.clone()))
+    }
+
+    async fn change_traffic(
+        &self,
+        action: Action,
+        channel: &str,
+        plan: impl Fn(&State) -> Result<Deployed>,
+    ) -> Result<Arc<Deployment>> {
+        name::check("channel", channel)?;
+        let planned = |state: &State| Ok(Some(Change::Deployed(plan(state)?)));
+        let line = self.commit(action, channel, planned).await?;
+        let state = self.state();
+        let made = line.and_then(|line| match line.record.change {
+            Change::Deployed(deployed) => state.channel(channel).ok()?.history.get(&deployed.number).cloned(),
+            _ => None,
+        });
+        // A compaction by another process can have taken it already.
+        made.map_or_else(|| Ok(state.channel(channel)?.current.clone()), Ok)
+    }
+}
+
+fn deploy(state: &State, channel: &str, split: &Split, cause: Cause) -> Result<Deployed> {
+    split.check()?;
+    for version in split.versions() {
+        state.version(version)?;
+    }
+    let now = state.channels.get(channel).map(|channel| &channel.current);
+    let own = |(version, points): &(String, u16)| (Arc::from(version.as_str()), *points);
+    let weights: Vec<(Arc<str>, u16)> = split.weights.iter().map(own).collect();
+    let slots = Slots::moved_least(&weights, now.map(|now| (&now.slots, &*now.weights)));
+    let number = now.map_or(1, |now| now.number + 1);
+    let mut stack = now.map(|now| now.stack.clone()).unwrap_or_default();
+    stack.push(number);
+    if stack.len() > DEPTH + 1 {
+        stack.remove(0);
+    }
+    let pins: BTreeMap<String, Arc<str>> =
+        split.pins.iter().map(|(key, version)| (key.clone(), version.as_str().into())).collect();
+    Ok(Deployed {
+        channel: channel.into(),
+        number,
+        cause,
+        weights,
+        mirror: split.mirror.as_ref().map(own),
+        pins,
+        slots: slots.runs,
+        stack,
+    })
+}
+
+fn rollback(channel: &Channel) -> Result<Deployed> {
+    restore(channel, channel.current.good())
+}
+
+/// Serves again what the last of `stack` served.
+fn restore(channel: &Channel, stack: &[u64]) -> Result<Deployed> {
+    let now = &channel.current;
+    let good = stack.last().and_then(|number| channel.history.get(number)).ok_or_else(|| {
+        let name = &now.channel;
+        let message = format!("the channel {name:?} has no good deployment before number {}", now.number);
+        Error::new(ErrorKind::InvalidState, message).of_channel(name)
+    })?;
+    Ok(Deployed {
+        channel: now.channel.clone(),
+        number: now.number + 1,
+        cause: Cause::RolledBack(good.number),
+        weights: good.weights.clone(),
+        mirror: good.mirror.clone(),
+        pins: good.pins.clone(),
+        slots: good.slots.runs.clone(),
+        stack: stack.to_vec(),
+    })
+}

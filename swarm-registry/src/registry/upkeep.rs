@@ -1,0 +1,297 @@
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+
+use crate::authorizer::Action;
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::Event;
+use crate::log::{self, Log, record_name};
+use crate::state::State;
+use crate::store::VersionStore;
+use crate::wire::{self, Change, FORMAT, Line};
+
+use super::VersionRegistry;
+
+/// What [`compact`](VersionRegistry::compact) keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    since: Option<DateTime<Utc>>,
+}
+
+impl Retention {
+    /// Keeps everything; the log becomes one object.
+    pub fn everything() -> Self {
+        Retention { since: None }
+    }
+
+    /// Keeps what was registered, deployed or aliased at `time` or later, and whatever its age what an alias points to,
+    /// what a channel serves, and what it can be rolled back to.
+    pub fn since(time: DateTime<Utc>) -> Self {
+        Retention { since: Some(time) }
+    }
+}
+
+/// Where a log ends: the number of its last record and the digest that stands for all records up to it.
+///
+/// Keep one elsewhere to find out later that history was rewritten: the same number must have the same digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Head {
+    /// The number of the last record, 0 where there is none.
+    pub record: u64,
+    /// The digest of its line, which holds the digest of the line before.
+    pub digest: Option<Digest>,
+}
+
+impl fmt::Display for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.digest {
+            Some(digest) => write!(f, "record {} {digest}", self.record),
+            None => f.write_str("record 0"),
+        }
+    }
+}
+
+/// The first line of a backup. What follows is its digest, then the bytes of the snapshot, then those of the artifacts in this order.
+#[derive(Serialize, Deserialize)]
+struct BackupHeader {
+    format: u32,
+    backup_of: u64,
+    snapshot: u64,
+    artifacts: Vec<BackupArtifact>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct BackupArtifact {
+    object: String,
+    size: u64,
+}
+
+/// Upkeep: history, verification, retention, backup.
+impl VersionRegistry {
+    /// Every record from number `from` on, as events; without what was compacted away.
+    ///
+    /// # Errors
+    /// As [`open`](VersionRegistry::open).
+    pub async fn history(&self, from: u64) -> Result<Vec<Event>> {
+        let (_, lines) = self.shared.log.load().await?;
+        let lines = lines.iter().filter(|line| line.record.seq >= from);
+        lines.map(|line| Event::of(line, &record_name(line.record.seq))).collect()
+    }
+
+    /// Reads everything that is kept, every record and every artifact, and checks each against its digest and the chain.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] and [`ErrorKind::Missing`] name the first object that is not as it was written;
+    /// [`ErrorKind::NewerFormat`]; [`ErrorKind::Store`].
+    pub async fn verify(&self) -> Result<Head> {
+        let (state, _) = self.shared.log.load().await?;
+        for version in state.versions.values() {
+            if let Some(artifact) = &version.artifact {
+                let bytes = self.artifact_bytes(&artifact.object, version.digest).await;
+                bytes.map_err(|error| error.of_version(&version.id))?;
+            }
+        }
+        Ok(Head { record: state.seq, digest: state.head })
+    }
+
+    /// Puts one snapshot in the place of all records, and removes what `retention` does not keep: versions that nothing
+    /// reaches, with their bytes, and the history from before. Their ids stay used up.
+    ///
+    /// Records are emptied, not removed: what counts is that their numbers stay taken. Others may read and write meanwhile.
+    /// Cut off in the middle, it can be called again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Denied`]; else as [`open`](VersionRegistry::open).
+    pub async fn compact(&self, retention: Retention) -> Result<()> {
+        self.commit(Action::Compact, "", |state| Ok(unreached(state, retention))).await?;
+        let (state, lines) = self.shared.log.load().await?;
+        if state.seq == 0 {
+            return Ok(());
+        }
+        let keep: Vec<Line> = lines.into_iter().filter(|line| needed(&state, line, retention)).collect();
+        self.shared.log.compact(&state, &keep).await?;
+        let store = self.shared.log.store();
+        for object in store.list("artifacts").await? {
+            if state.dead.contains(&object) {
+                store.delete(&object).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the whole registry, its artifacts included, to one new file at `path`, as it is at one record.
+    ///
+    /// The file is there whole or not at all.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Store`] where the file cannot be written; else as [`verify`](VersionRegistry::verify).
+    pub async fn backup(&self, path: impl AsRef<Path>) -> Result<Head> {
+        let path = path.as_ref();
+        let mut part = path.as_os_str().to_owned();
+        part.push(".part");
+        let (state, lines) = self.shared.log.load().await?;
+        let failed =
+            |error| Error::store(format!("could not write the backup {}", path.display())).because(error);
+        let mut file = tokio::fs::File::create(&part).await.map_err(failed)?;
+        let snapshot = log::snapshot(&state, &lines)?;
+        let objects = objects(&state);
+        let artifacts =
+            objects.iter().map(|(object, size, _)| BackupArtifact { object: object.clone(), size: *size });
+        let header = BackupHeader {
+            format: FORMAT,
+            backup_of: state.seq,
+            snapshot: snapshot.len() as u64,
+            artifacts: artifacts.collect(),
+        };
+        let header = serde_json::to_string(&header).map_err(|error| failed(error.into()))?;
+        file.write_all(&wire::seal([&*header])?).await.map_err(failed)?;
+        file.write_all(&snapshot).await.map_err(failed)?;
+        for (object, _, digest) in &objects {
+            let bytes = self.artifact_bytes(object, *digest).await?;
+            file.write_all(&bytes).await.map_err(failed)?;
+        }
+        file.sync_all().await.map_err(failed)?;
+        drop(file);
+        tokio::fs::rename(&part, path).await.map_err(failed)?;
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        if cfg!(unix) {
+            let folder = tokio::fs::File::open(parent.unwrap_or(Path::new("."))).await.map_err(failed)?;
+            folder.sync_all().await.map_err(failed)?;
+        }
+        Ok(Head { record: state.seq, digest: state.head })
+    }
+
+    /// Makes the empty `store` hold the registry that was [backed up](VersionRegistry::backup) to `path`. Until it
+    /// answers, nobody else may write to that store.
+    ///
+    /// Everything is checked before anything counts: cut off in the middle, the store opens as an empty registry, and the
+    /// same call can be made again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidState`] where the store holds a registry; [`ErrorKind::Corrupt`] where the file is not what was
+    /// written; [`ErrorKind::NewerFormat`]; [`ErrorKind::Store`].
+    pub async fn restore(path: impl AsRef<Path>, store: impl VersionStore) -> Result<Head> {
+        let path = path.as_ref();
+        let name = path.display().to_string();
+        let log = Log::new(Arc::new(store));
+        if !log.is_empty().await? {
+            return Err(Error::new(ErrorKind::InvalidState, "the store holds a registry"));
+        }
+        let failed = |error| Error::store(format!("could not read the backup {name}")).because(error);
+        let broken = |why: &str| Error::corrupt(&name, why);
+        let mut file = BufReader::new(tokio::fs::File::open(path).await.map_err(failed)?);
+        let mut first = Vec::new();
+        for _ in 0..2 {
+            file.read_until(b'\n', &mut first).await.map_err(failed)?;
+        }
+        let header = match wire::unseal(&name, &first)?[..] {
+            [header] => serde_json::from_str(header).ok(),
+            _ => None,
+        };
+        let header: BackupHeader = header.ok_or_else(|| broken("is not a backup"))?;
+        if header.format > FORMAT {
+            let message = format!("{name} has format {}; this version reads up to {FORMAT}", header.format);
+            return Err(Error::new(ErrorKind::NewerFormat, message).at_object(name));
+        }
+        let read = async |file: &mut BufReader<tokio::fs::File>, size: u64| {
+            let mut bytes = Vec::new();
+            let got = file.take(size).read_to_end(&mut bytes).await.map_err(failed)?;
+            if got as u64 == size { Ok(bytes) } else { Err(broken("ends before its end")) }
+        };
+        let snapshot = read(&mut file, header.snapshot).await?;
+        let (state, _) = log::read_snapshot(&name, &snapshot)?;
+        if state.seq != header.backup_of {
+            return Err(broken("does not hold the record it says"));
+        }
+        let objects = objects(&state);
+        let listed = header.artifacts.iter().map(|artifact| (&*artifact.object, artifact.size));
+        if !listed.eq(objects.iter().map(|(object, size, _)| (&**object, *size))) {
+            return Err(broken("does not list the artifacts of its versions"));
+        }
+        for (object, size, digest) in objects {
+            let bytes = read(&mut file, size).await?;
+            if Digest::of(&bytes) != digest {
+                return Err(broken(&format!("has other bytes for {object}")));
+            }
+            log.store().put(&object, bytes.into()).await?;
+        }
+        if file.read(&mut [0]).await.map_err(failed)? != 0 {
+            return Err(broken("goes on after its end"));
+        }
+        if state.seq > 0 {
+            log.found(&state, snapshot.into()).await?;
+        }
+        Ok(Head { record: state.seq, digest: state.head })
+    }
+}
+
+/// The objects of all artifacts, each once, with size and digest.
+fn objects(state: &State) -> Vec<(String, u64, Digest)> {
+    let of = |version: &crate::VersionInfo| {
+        let artifact = version.artifact.as_ref()?;
+        Some((artifact.object.clone(), artifact.size, version.digest))
+    };
+    let objects: BTreeSet<_> = state.versions.values().filter_map(|version| of(version)).collect();
+    objects.into_iter().collect()
+}
+
+/// The versions that nothing reaches, and the objects that nothing else shares.
+fn unreached(state: &State, retention: Retention) -> Option<Change> {
+    let since = retention.since?;
+    let mut reached: BTreeSet<&str> = BTreeSet::new();
+    for alias in state.aliases.values() {
+        reached.extend(alias.to.as_deref());
+        for moved in alias.moves.iter().filter(|moved| moved.at >= since) {
+            reached.extend(moved.from.as_deref().into_iter().chain(moved.to.as_deref()));
+        }
+    }
+    for channel in state.channels.values() {
+        let kept = channel.history.values().filter(|deployment| {
+            deployment.at() >= since
+                || deployment.number == channel.current.number
+                || channel.current.stack.contains(&deployment.number)
+        });
+        reached.extend(kept.flat_map(|deployment| deployment.versions()));
+    }
+    let (kept, gone): (Vec<_>, Vec<_>) = state
+        .versions
+        .values()
+        .partition(|version| version.registered_at >= since || reached.contains(version.id()));
+    let used: BTreeSet<_> =
+        kept.iter().filter_map(|version| version.artifact.as_ref()).map(|a| &a.object).collect();
+    let objects: BTreeSet<_> =
+        gone.iter().filter_map(|version| version.artifact.as_ref()).map(|a| &a.object).collect();
+    (!gone.is_empty()).then(|| Change::Collected {
+        versions: gone.iter().map(|version| version.id.clone()).collect(),
+        artifacts: objects.difference(&used).map(|object| (*object).clone()).collect(),
+    })
+}
+
+/// Whether a snapshot keeps `line`: the state would be another without it, or it is inside the window.
+fn needed(state: &State, line: &Line, retention: Retention) -> bool {
+    let Some(since) = retention.since else { return true };
+    let record = &line.record;
+    match &record.change {
+        Change::Registered(registered) => state.versions.contains_key(&registered.id),
+        Change::Collected { .. } => true,
+        Change::AliasMoved { alias, .. } => {
+            let last = state.aliases.get(alias).and_then(|alias| alias.moves.last());
+            record.at >= since.timestamp_micros() || last.is_some_and(|last| last.record == record.seq)
+        }
+        // Small, and the last one counts.
+        Change::AliasGuarded { .. } => true,
+        Change::Deployed(deployed) => {
+            let Some(channel) = state.channels.get(&deployed.channel) else { return true };
+            record.at >= since.timestamp_micros()
+                || deployed.number == channel.current.number
+                || channel.current.stack.contains(&deployed.number)
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What a log says: the fold of its records.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::name;
+use crate::traffic::Deployment;
+use crate::version::VersionInfo;
+use crate::wire::{self, Change, Line};
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct State {
+    /// The last record, and the digest of its line; 0 and `None` before the first.
+    pub(crate) seq: u64,
+    pub(crate) head: Option<Digest>,
+    pub(crate) versions: BTreeMap<Arc<str>, Arc<VersionInfo>>,
+    pub(crate) by_digest: HashMap<Digest, Vec<Arc<str>>>,
+    /// Ids that are used up.
+    pub(crate) collected: BTreeSet<Arc<str>>,
+    /// Objects of bytes that no version has any more.
+    pub(crate) dead: BTreeSet<String>,
+    pub(crate) aliases: BTreeMap<String, Alias>,
+    pub(crate) channels: BTreeMap<Arc<str>, Channel>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Alias {
+    pub(crate) to: Option<Arc<str>>,
+    pub(crate) protected: bool,
+    pub(crate) moves: Vec<AliasMove>,
+}
+
+/// That an alias was set, moved or removed.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct AliasMove {
+    /// The version before, if there was one.
+    pub from: Option<String>,
+    /// The version after; `None` where the alias was removed.
+    pub to: Option<String>,
+    /// When, by the clock of who did it.
+    pub at: DateTime<Utc>,
+    /// Who did it, where the registry was told.
+    pub actor: Option<String>,
+    /// The number of the record.
+    pub record: u64,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Channel {
+    pub(crate) current: Arc<Deployment>,
+    pub(crate) history: BTreeMap<u64, Arc<Deployment>>,
+}
+
+impl State {
+    /// Takes in `line`, which the caller knows to be the next.
+    pub(crate) fn apply(&mut self, line: &Line, object: &str) -> Result<()> {
+        let record = &line.record;
+        match &record.change {
+            Change::Registered(registered) => {
+                let info = Arc::new(registered.info(record, object)?);
+                self.by_digest.entry(info.digest).or_default().push(info.id.clone());
+                self.versions.insert(info.id.clone(), info);
+            }
+            Change::Collected { versions, artifacts } => {
+                for id in versions {
+                    if let Some(info) = self.versions.remove(id)
+                        && let Some(ids) = self.by_digest.get_mut(&info.digest)
+                    {
+                        ids.retain(|other| other != id);
+                    }
+                    self.collected.insert(id.clone());
+                }
+                self.dead.extend(artifacts.iter().cloned());
+            }
+            Change::AliasMoved { alias, from, to } => {
+                let at = wire::time(object, record.at)?;
+                let entry = self.aliases.entry(alias.clone()).or_default();
+                entry.to.clone_from(to);
+                let (from, to) = (from.as_deref().map(str::to_owned), to.as_deref().map(str::to_owned));
+                entry.moves.push(AliasMove { from, to, at, actor: record.actor.clone(), record: record.seq });
+            }
+            Change::AliasGuarded { alias, protected } => {
+                self.aliases.entry(alias.clone()).or_default().protected = *protected;
+            }
+            Change::Deployed(deployed) => {
+                let deployment = Arc::new(Deployment::read(deployed, record, object)?);
+                let history = match self.channels.remove(&deployed.channel) {
+                    Some(mut channel) => std::mem::take(&mut channel.history),
+                    None => BTreeMap::new(),
+                };
+                let mut channel = Channel { current: deployment.clone(), history };
+                channel.history.insert(deployment.number, deployment);
+                self.channels.insert(deployed.channel.clone(), channel);
+            }
+        }
+        self.seq = record.seq;
+        self.head = Some(line.digest);
+        Ok(())
+    }
+
+    pub(crate) fn version(&self, id: &str) -> Result<&Arc<VersionInfo>> {
+        self.versions.get(id).ok_or_else(|| {
+            let message = if self.collected.contains(id) {
+                format!("version {id:?} was removed by retention")
+            } else {
+                let near = name::nearest(id, self.versions.keys().map(|known| &**known));
+                format!("there is no version {id:?}{near}")
+            };
+            Error::new(ErrorKind::NotFound, message).of_version(id)
+        })
+    }
+
+    pub(crate) fn channel(&self, channel: &str) -> Result<&Channel> {
+        self.channels.get(channel).ok_or_else(|| {
+            let near = name::nearest(channel, self.channels.keys().map(|known| &**known));
+            let message = format!("nothing was deployed to the channel {channel:?}{near}");
+            Error::new(ErrorKind::NotFound, message).of_channel(channel)
+        })
+    }
+}

@@ -1,0 +1,57 @@
+//! Where a registry is kept: the trait, and the store that comes with the crate.
+
+mod object;
+
+pub use object::ObjectVersionStore;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::error::Result;
+
+/// Keeps named objects, and lets only one caller make each.
+///
+/// Implemented by [`ObjectVersionStore`] over memory, a folder and any object store, and by you for any other place;
+/// the conformance kit (feature `testing`) tells whether an implementation keeps the contract:
+///
+/// - Names are path-like: `log/…`, `snapshots/…`, `artifacts/…`, of `a-z 0-9 . - /`.
+/// - An object is there whole or not at all, for every reader, also after a crash in the middle of a write.
+/// - Of any number of [`create`](VersionStore::create)s of one name, in any number of processes, one answers `true`.
+/// - What was acknowledged is seen by every call that begins later, and is as durable as the store promises.
+/// - An error means that the outcome is not known. The registry looks afterwards.
+/// - Methods may be cancelled at any await, which leaves the outcome unknown too, and called at the same time.
+#[diagnostic::on_unimplemented(
+    note = "any `object_store::ObjectStore` is one inside `ObjectVersionStore::new`"
+)]
+#[async_trait]
+pub trait VersionStore: Send + Sync + 'static {
+    /// Answers the object, or `None` where there is none.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Store`](crate::ErrorKind::Store).
+    async fn get(&self, name: &str) -> Result<Option<Bytes>>;
+
+    /// Makes the object if there is none of this name, and answers whether it did: put-if-absent.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Store`](crate::ErrorKind::Store); the object may have been made all the same.
+    async fn create(&self, name: &str, bytes: Bytes) -> Result<bool>;
+
+    /// Makes or replaces the object.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Store`](crate::ErrorKind::Store); the object may have been replaced all the same.
+    async fn put(&self, name: &str, bytes: Bytes) -> Result<()>;
+
+    /// The names of all objects in `folder`, such as `log`, in ascending order.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Store`](crate::ErrorKind::Store).
+    async fn list(&self, folder: &str) -> Result<Vec<String>>;
+
+    /// Removes the object. One that does not exist is no error.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Store`](crate::ErrorKind::Store).
+    async fn delete(&self, name: &str) -> Result<()>;
+}

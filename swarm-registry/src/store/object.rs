@@ -1,0 +1,114 @@
+use std::fmt;
+use std::path::Path as FsPath;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::TryStreamExt;
+use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{Error as ObjectError, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+
+use super::VersionStore;
+use crate::error::{Error, Result};
+
+/// Any [`ObjectStore`] with put-if-absent as a [`VersionStore`]: memory, a folder, S3, GCS, Azure.
+///
+/// [`PutMode::Create`](https://docs.rs/object_store/latest/object_store/enum.PutMode.html#variant.Create) is what it
+/// rests on: a hard link locally, a conditional request elsewhere. A store that ignores the condition breaks the
+/// registry's promises; the conformance kit finds it.
+#[derive(Clone)]
+pub struct ObjectVersionStore {
+    objects: Arc<dyn ObjectStore>,
+    prefix: Path,
+}
+
+impl ObjectVersionStore {
+    /// Keeps a registry in `objects`, under the path `prefix`, which may be empty.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) where `prefix` is no path.
+    pub fn new(objects: Arc<dyn ObjectStore>, prefix: &str) -> Result<Self> {
+        let prefix = Path::parse(prefix)
+            .map_err(|error| Error::input(format!("{prefix:?} is no path in a store")).because(error))?;
+        Ok(ObjectVersionStore { objects, prefix })
+    }
+
+    /// Keeps a registry in memory, until the last clone is dropped.
+    pub fn memory() -> Self {
+        ObjectVersionStore { objects: Arc::new(InMemory::new()), prefix: Path::default() }
+    }
+
+    /// Keeps a registry in a folder of this machine, which is made if it is not there. File and folder are synced with
+    /// every write. Any number of processes may use it at once.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Store`](crate::ErrorKind::Store) where the folder cannot be made.
+    pub fn folder(path: impl AsRef<FsPath>) -> Result<Self> {
+        let path = path.as_ref();
+        let fail = || Error::store(format!("could not open the folder {}", path.display()));
+        std::fs::create_dir_all(path).map_err(|error| fail().because(error))?;
+        let objects = LocalFileSystem::new_with_prefix(path).map_err(|error| fail().because(error))?;
+        Ok(ObjectVersionStore { objects: Arc::new(objects.with_fsync(true)), prefix: Path::default() })
+    }
+
+    fn at(&self, name: &str) -> Path {
+        self.prefix.parts().chain(Path::from(name).parts()).collect()
+    }
+}
+
+fn failed(verb: &str, name: &str, error: ObjectError) -> Error {
+    Error::store(format!("could not {verb} {name}")).at_object(name).because(error)
+}
+
+#[async_trait]
+impl VersionStore for ObjectVersionStore {
+    async fn get(&self, name: &str) -> Result<Option<Bytes>> {
+        let read = async { self.objects.get(&self.at(name)).await?.bytes().await };
+        match read.await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(ObjectError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(failed("read", name, error)),
+        }
+    }
+
+    async fn create(&self, name: &str, bytes: Bytes) -> Result<bool> {
+        let options = PutOptions::from(PutMode::Create);
+        match self.objects.put_opts(&self.at(name), bytes.into(), options).await {
+            Ok(_) => Ok(true),
+            Err(ObjectError::AlreadyExists { .. } | ObjectError::Precondition { .. }) => Ok(false),
+            Err(error) => Err(failed("make", name, error)),
+        }
+    }
+
+    async fn put(&self, name: &str, bytes: Bytes) -> Result<()> {
+        let put = self.objects.put(&self.at(name), bytes.into()).await;
+        put.map(drop).map_err(|error| failed("write", name, error))
+    }
+
+    async fn list(&self, folder: &str) -> Result<Vec<String>> {
+        let place = self.at(folder);
+        let listed = self.objects.list(Some(&place)).map_ok(|object| object.location).try_collect::<Vec<_>>();
+        let listed = listed.await.map_err(|error| failed("list", folder, error))?;
+        let mut names: Vec<String> = listed
+            .iter()
+            .filter_map(|path| Some(format!("{folder}/{}", path.prefix_match(&place)?.next()?.as_ref())))
+            .collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    async fn delete(&self, name: &str) -> Result<()> {
+        match self.objects.delete(&self.at(name)).await {
+            Ok(()) | Err(ObjectError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(failed("remove", name, error)),
+        }
+    }
+}
+
+impl fmt::Debug for ObjectVersionStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ObjectVersionStore({}/{})", self.objects, self.prefix)
+    }
+}

@@ -1,0 +1,229 @@
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Cache, Guard};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+use super::deployment::Deployment;
+use super::split::WHOLE;
+
+/// The slot of `key` in `channel`, 0 to 9,999.
+///
+/// Part of the format, so that a program in another language can agree. With XXH3 in its 64-bit form:
+///
+/// 1. `seed = XXH3_64(channel)`, of the UTF-8 bytes, with seed 0;
+/// 2. `hash = XXH3_64_withSeed(key, seed)`;
+/// 3. `slot = ((hash >> 32) * 10000) >> 32`.
+///
+/// The lower half of `hash` in the same way gives the place in the mirror. Two channels divide the same users
+/// independently of each other.
+///
+/// ```
+/// use swarm_registry::slot;
+///
+/// // Vectors for other languages, made with the reference implementation's Python binding, xxhash 4.1.0.
+/// assert_eq!(slot("production", b"user-42"), 4324);
+/// assert_eq!(slot("production", b""), 7261);
+/// assert_eq!(slot("production", "grüße".as_bytes()), 99);
+/// assert_eq!(slot("staging", b"user-42"), 6412);
+/// ```
+pub fn slot(channel: &str, key: &[u8]) -> u16 {
+    places(seed(channel), key).0
+}
+
+fn seed(channel: &str) -> u64 {
+    xxh3_64(channel.as_bytes())
+}
+
+#[inline]
+fn places(seed: u64, key: &[u8]) -> (u16, u16) {
+    let hash = xxh3_64_with_seed(key, seed);
+    let scale = |half: u64| ((half * u64::from(WHOLE)) >> 32) as u16;
+    (scale(hash >> 32), scale(hash & 0xffff_ffff))
+}
+
+/// The whole of one deployment in the form that is asked.
+pub(crate) struct Routes {
+    seed: u64,
+    table: Box<[u16; WHOLE as usize]>,
+    /// Those of the weights, in their order, then those of the pins.
+    versions: Vec<Arc<str>>,
+    /// Keys and the place of their version, sorted by the key.
+    pins: Vec<(Box<str>, usize)>,
+    mirror: Option<(Arc<str>, u16)>,
+    deployment: Arc<Deployment>,
+}
+
+/// What a key gets: the place of its version, and whether the mirror sees it.
+#[derive(Clone, Copy)]
+struct Found {
+    version: usize,
+    mirrored: bool,
+}
+
+impl Routes {
+    pub(crate) fn new(deployment: Arc<Deployment>) -> Self {
+        let mut table = Box::new([0; WHOLE as usize]);
+        for (slot, version) in table.iter_mut().zip(deployment.slots.expand()) {
+            *slot = version;
+        }
+        let mut versions: Vec<Arc<str>> = deployment.weights.iter().map(|(v, _)| v.clone()).collect();
+        let mut pins = Vec::with_capacity(deployment.pins.len());
+        for (key, version) in &deployment.pins {
+            pins.push((key.as_str().into(), versions.len()));
+            versions.push(version.clone());
+        }
+        let mirror = deployment.mirror.clone();
+        Routes { seed: seed(&deployment.channel), table, versions, pins, mirror, deployment }
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.deployment.number()
+    }
+
+    #[inline]
+    fn find(&self, key: &str) -> Found {
+        let (slot, place) = places(self.seed, key.as_bytes());
+        let mirrored = matches!(&self.mirror, Some((_, points)) if place < *points);
+        let version = match self.pins.binary_search_by(|(pinned, _)| (**pinned).cmp(key)) {
+            Ok(at) => self.pins[at].1,
+            Err(_) => usize::from(self.table[usize::from(slot)]),
+        };
+        Found { version, mirrored }
+    }
+
+    #[inline]
+    fn version(&self, found: Found) -> &str {
+        &self.versions[found.version]
+    }
+
+    fn mirror(&self, found: Found) -> Option<&str> {
+        self.mirror.as_ref().filter(|_| found.mirrored).map(|(version, _)| &**version)
+    }
+}
+
+/// Tells which version a key gets. Cheap to clone; every clone sees a change at once.
+///
+/// It reads the last deployment that this process knows of, and never the store: call
+/// [`refresh`](crate::VersionRegistry::refresh), or keep a [`watch`](crate::VersionRegistry::watch) going, to learn of
+/// what others deploy. While the store is away it goes on with what it has.
+#[derive(Clone)]
+pub struct Router {
+    routes: Arc<ArcSwap<Routes>>,
+}
+
+impl Router {
+    pub(crate) fn new(routes: Arc<ArcSwap<Routes>>) -> Self {
+        Router { routes }
+    }
+
+    /// The version of `key`: a user, a tenant, a request. No lock, no allocation. A key keeps its version as long as its
+    /// slot does, in every process.
+    #[inline]
+    pub fn route(&self, key: &str) -> Routed {
+        let routes = self.routes.load();
+        let found = routes.find(key);
+        Routed { routes, found }
+    }
+
+    /// A router for one thread or task, which touches nothing that others write to as long as nothing changes: the
+    /// fastest way to ask.
+    pub fn cached(&self) -> CachedRouter {
+        CachedRouter { routes: Cache::new(self.routes.clone()) }
+    }
+
+    /// The deployment that it serves.
+    pub fn deployment(&self) -> Arc<Deployment> {
+        self.routes.load().deployment.clone()
+    }
+}
+
+impl fmt::Debug for Router {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let deployment = self.deployment();
+        write!(f, "Router({} {}: {})", deployment.channel, deployment.number, deployment.split())
+    }
+}
+
+/// What [`Router::route`] answers: the version of a key, to be used as text.
+///
+/// Both parts are of one deployment, whatever is deployed meanwhile. Let go of it before the next await.
+pub struct Routed {
+    routes: Guard<Arc<Routes>>,
+    found: Found,
+}
+
+impl Routed {
+    /// The id of the version.
+    #[inline]
+    pub fn version(&self) -> &str {
+        self.routes.version(self.found)
+    }
+
+    /// The version that shall see a copy of this request, if one shall.
+    pub fn mirror(&self) -> Option<&str> {
+        self.routes.mirror(self.found)
+    }
+}
+
+impl Deref for Routed {
+    type Target = str;
+
+    #[inline]
+    fn deref(&self) -> &str {
+        self.version()
+    }
+}
+
+impl PartialEq<str> for Routed {
+    fn eq(&self, other: &str) -> bool {
+        self.version() == other
+    }
+}
+
+impl PartialEq<&str> for Routed {
+    fn eq(&self, other: &&str) -> bool {
+        self.version() == *other
+    }
+}
+
+impl fmt::Display for Routed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
+impl fmt::Debug for Routed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.version())
+    }
+}
+
+/// A [`Router`] for one thread or task: see [`Router::cached`].
+#[derive(Clone)]
+pub struct CachedRouter {
+    routes: Cache<Arc<ArcSwap<Routes>>, Arc<Routes>>,
+}
+
+impl CachedRouter {
+    /// The version of `key`, as [`Router::route`] answers it.
+    #[inline]
+    pub fn route(&mut self, key: &str) -> &str {
+        let routes = self.routes.load();
+        routes.version(routes.find(key))
+    }
+
+    /// The version of `key`, and the one that shall see a copy of it.
+    pub fn route_and_mirror(&mut self, key: &str) -> (&str, Option<&str>) {
+        let routes = self.routes.load();
+        let found = routes.find(key);
+        (routes.version(found), routes.mirror(found))
+    }
+}
+
+impl fmt::Debug for CachedRouter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CachedRouter").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,222 @@
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::DateTime;
+use swarm_registry::testing::FakeClock;
+use swarm_registry::{
+    ErrorKind, EventKind, ObjectVersionStore, Retention, Split, Version, VersionRegistry, VersionStore,
+};
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found.sort();
+    found
+}
+
+async fn small_registry(folder: &Path) -> VersionRegistry {
+    let registry = VersionRegistry::open(folder).await.unwrap();
+    registry.register(Version::new("v1").artifact("one").metric("m", 1.5).label("k", "v")).await.unwrap();
+    registry.register(Version::new("v2").artifact("two").parent("v1")).await.unwrap();
+    registry
+        .deploy("production", Split::of([("v1", 80.0), ("v2", 20.0)]).unwrap().pin("t", "v2"))
+        .await
+        .unwrap();
+    registry.move_alias("stable", None, Some("v1")).await.unwrap();
+    registry
+}
+
+/// Every byte of every file, one after the other, changed in its lowest bit: `verify` names the file.
+#[tokio::test]
+async fn every_changed_byte_is_found_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = small_registry(folder.path()).await;
+    registry.compact(Retention::everything()).await.unwrap();
+    registry.rollback("production").await.unwrap_err();
+    registry.deploy("production", Split::all("v2")).await.unwrap();
+    registry.rollback("production").await.unwrap();
+    registry.verify().await.unwrap();
+    let mut changed = 0;
+    for path in files(folder.path()) {
+        let whole = std::fs::read(&path).unwrap();
+        let name = path.strip_prefix(folder.path()).unwrap().to_str().unwrap().replace('\\', "/");
+        for at in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+            let error = registry.verify().await.expect_err(&format!("byte {at} of {name}"));
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "byte {at} of {name}: {error}");
+            assert_eq!(error.object(), Some(&*name), "byte {at}: {error}");
+            changed += 1;
+        }
+        std::fs::write(&path, whole).unwrap();
+    }
+    assert!(changed > 2_000, "{changed}");
+    registry.verify().await.unwrap();
+}
+
+#[tokio::test]
+async fn cut_missing_and_swapped_records_are_found_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(small_registry(folder.path()).await);
+    let record = |number: u32| folder.path().join(format!("log/{number:020}.json"));
+    let read = |number| std::fs::read(record(number)).unwrap();
+    let kind = async || {
+        let error = VersionRegistry::open(folder.path()).await.unwrap_err();
+        (error.kind(), error.object().unwrap().to_owned())
+    };
+    let name = |number: u32| format!("log/{number:020}.json");
+    let (second, third) = (read(2), read(3));
+
+    std::fs::write(record(2), &second[..second.len() / 2]).unwrap();
+    assert_eq!(kind().await, (ErrorKind::Corrupt, name(2)));
+    std::fs::write(record(2), b"").unwrap();
+    assert_eq!(kind().await, (ErrorKind::Corrupt, name(1)), "no snapshot stands for an empty record");
+    std::fs::remove_file(record(2)).unwrap();
+    assert_eq!(kind().await, (ErrorKind::Missing, name(2)));
+    std::fs::write(record(2), &third).unwrap();
+    assert_eq!(kind().await, (ErrorKind::Corrupt, name(2)));
+    std::fs::write(record(2), &second).unwrap();
+
+    // A record of another registry, right in itself, does not follow.
+    let other = tempfile::tempdir().unwrap();
+    drop(small_registry(other.path()).await);
+    std::fs::copy(other.path().join(name(3)), record(3)).unwrap();
+    assert_eq!(kind().await, (ErrorKind::Corrupt, name(3)));
+    std::fs::write(record(3), &third).unwrap();
+
+    let newer = String::from_utf8(third.clone()).unwrap().replacen("\"format\":1", "\"format\":2", 1);
+    let line = newer.lines().next().unwrap();
+    let seal = swarm_registry::Digest::of(format!("{line}\n").as_bytes());
+    std::fs::write(record(3), format!("{line}\n{{\"digest\":\"{seal}\"}}\n")).unwrap();
+    assert_eq!(kind().await, (ErrorKind::NewerFormat, name(3)));
+    std::fs::write(record(3), &third).unwrap();
+    VersionRegistry::open(folder.path()).await.unwrap().verify().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_log_is_the_same_before_and_after_compaction_for_who_was_there_and_who_comes() {
+    let store = ObjectVersionStore::memory();
+    let registry = VersionRegistry::with_store(store.clone()).await.unwrap();
+    let slow = VersionRegistry::with_store(store.clone()).await.unwrap();
+    for at in 0..20 {
+        let id = format!("v{at}");
+        registry.register(Version::new(&id).artifact(format!("{}", at % 3))).await.unwrap();
+        registry.deploy("production", Split::all(&id)).await.unwrap();
+    }
+    let before = registry.verify().await.unwrap();
+    let history = registry.history(1).await.unwrap();
+    registry.compact(Retention::everything()).await.unwrap();
+    registry.compact(Retention::everything()).await.unwrap();
+    assert_eq!(registry.verify().await.unwrap(), before, "the head stands for the same history");
+    assert_eq!(registry.history(1).await.unwrap(), history);
+    assert_eq!(store.list("snapshots").await.unwrap().len(), 1);
+
+    // One that had read nothing since: it neither writes an old number nor misses anything.
+    slow.register(Version::new("slow").artifact("x")).await.unwrap();
+    assert_eq!(
+        slow.deployments("production").await.unwrap(),
+        registry.deployments("production").await.unwrap()
+    );
+    assert_eq!(registry.version("slow").await.unwrap().record(), 41);
+    let opened = VersionRegistry::with_store(store).await.unwrap();
+    assert_eq!(opened.deployments("production").await.unwrap().len(), 20);
+    assert_eq!(opened.rollback("production").await.unwrap().sole_version(), Some("v18"));
+}
+
+#[tokio::test]
+async fn retention_removes_what_nothing_reaches_and_nothing_else() {
+    let clock = FakeClock::new(DateTime::from_timestamp(1_800_000_000, 0).unwrap());
+    let store = ObjectVersionStore::memory();
+    let builder = VersionRegistry::builder().clock(Arc::new(clock.clone()));
+    let registry = builder.with_store(store.clone()).await.unwrap();
+    for id in ["aliased", "deployed", "reachable", "stray", "twin-of-stray", "rolled-back-from"] {
+        let bytes = if id.contains("stray") { "stray" } else { id };
+        registry.register(Version::new(id).artifact(bytes)).await.unwrap();
+    }
+    registry.move_alias("stable", None, Some("stray")).await.unwrap();
+    registry.move_alias("stable", Some("stray"), Some("aliased")).await.unwrap();
+    for id in ["reachable", "rolled-back-from"] {
+        registry.deploy("production", Split::all(id)).await.unwrap();
+    }
+    registry.rollback("production").await.unwrap();
+    registry.deploy("production", Split::all("deployed").mirror("twin-of-stray", 100)).await.unwrap();
+    clock.advance(Duration::from_secs(3600));
+    registry.register(Version::new("young").artifact("young")).await.unwrap();
+
+    let since = chrono::DateTime::from_timestamp(1_800_000_060, 0).unwrap();
+    registry.compact(Retention::since(since)).await.unwrap();
+    for registry in [registry, VersionRegistry::with_store(store.clone()).await.unwrap()] {
+        let left = registry.find(&swarm_registry::Query::new()).await.unwrap();
+        let left: BTreeSet<&str> = left.iter().map(|version| version.id()).collect();
+        assert_eq!(left, BTreeSet::from(["aliased", "deployed", "reachable", "twin-of-stray", "young"]));
+        assert_eq!(registry.artifact("twin-of-stray").await.unwrap(), "stray", "bytes that are shared stay");
+        assert_eq!(registry.alias("stable").await.unwrap().id(), "aliased");
+        let again = registry.register(Version::new("stray").artifact("other")).await.unwrap_err();
+        assert_eq!(again.kind(), ErrorKind::AlreadyExists);
+        registry.verify().await.unwrap();
+    }
+    assert_eq!(store.list("artifacts").await.unwrap().len(), 5);
+    let opened = VersionRegistry::with_store(store).await.unwrap();
+    assert_eq!(opened.rollback("production").await.unwrap().sole_version(), Some("reachable"));
+}
+
+#[tokio::test]
+async fn a_backup_restores_the_whole_registry_and_damage_to_it_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = small_registry(&folder.path().join("registry")).await;
+    registry.compact(Retention::everything()).await.unwrap();
+    registry.rollback("production").await.unwrap_err();
+    registry.deploy("production", Split::all("v2")).await.unwrap();
+    let file = folder.path().join("registry.backup");
+    let head = registry.backup(&file).await.unwrap();
+    assert_eq!(
+        files(folder.path()).iter().filter(|path| path.to_str().unwrap().ends_with(".part")).count(),
+        0
+    );
+
+    let store = ObjectVersionStore::memory();
+    assert_eq!(VersionRegistry::restore(&file, store.clone()).await.unwrap(), head);
+    let restored = VersionRegistry::with_store(store.clone()).await.unwrap();
+    assert_eq!(restored.verify().await.unwrap(), head);
+    assert_eq!(restored.artifact("v2").await.unwrap(), "two");
+    assert_eq!(restored.history(1).await.unwrap(), registry.history(1).await.unwrap());
+    let occupied = VersionRegistry::restore(&file, store).await.unwrap_err();
+    assert_eq!(occupied.kind(), ErrorKind::InvalidState);
+
+    let whole = std::fs::read(&file).unwrap();
+    let broken = folder.path().join("broken");
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        std::fs::write(&broken, &bytes).unwrap();
+        let store = ObjectVersionStore::memory();
+        let error = VersionRegistry::restore(&broken, store.clone()).await.expect_err(&format!("byte {at}"));
+        assert!(matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NewerFormat), "byte {at}: {error}");
+        assert!(VersionRegistry::with_store(store).await.unwrap().history(1).await.unwrap().is_empty());
+    }
+    for cut in [0, 10, whole.len() / 2, whole.len() - 1] {
+        std::fs::write(&broken, &whole[..cut]).unwrap();
+        let error = VersionRegistry::restore(&broken, ObjectVersionStore::memory()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+    }
+}
+
+#[tokio::test]
+async fn history_tells_every_record_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = small_registry(folder.path()).await;
+    let events = registry.history(1).await.unwrap();
+    assert_eq!(events.iter().map(|event| event.record).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    assert!(matches!(&events[1].kind, EventKind::VersionRegistered { version } if version == "v2"));
+    assert!(
+        matches!(&events[2].kind, EventKind::Deployed(made) if made.split().to_string() == "v1 80%, v2 20%")
+    );
+    assert!(matches!(&events[3].kind, EventKind::AliasMoved { alias, .. } if alias == "stable"));
+    assert_eq!(registry.history(4).await.unwrap().len(), 1);
+}

@@ -1,0 +1,109 @@
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use swarm_registry::testing::{Fault, FaultyStore, conformance};
+use swarm_registry::{ErrorKind, ObjectVersionStore, Result, Split, Version, VersionRegistry, VersionStore};
+
+#[tokio::test]
+async fn memory_keeps_the_contract() {
+    let report = conformance::check(async || ObjectVersionStore::memory()).await;
+    assert!(report.is_ok(), "{report}");
+    assert_eq!(report.kept().len(), 9);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_keeps_the_contract() {
+    let folder = tempfile::tempdir().unwrap();
+    let next = std::sync::atomic::AtomicU32::new(0);
+    let report = conformance::check(async || {
+        let number = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        ObjectVersionStore::folder(folder.path().join(number.to_string())).unwrap()
+    })
+    .await;
+    assert!(report.is_ok(), "{report}");
+}
+
+/// A store of one's own. `CAREFUL` is put-if-absent; without it, `create` looks first and then writes.
+#[derive(Clone, Default)]
+struct Shelf<const CAREFUL: bool>(Arc<Mutex<BTreeMap<String, Bytes>>>);
+
+#[async_trait]
+impl<const CAREFUL: bool> VersionStore for Shelf<CAREFUL> {
+    async fn get(&self, name: &str) -> Result<Option<Bytes>> {
+        Ok(self.0.lock().unwrap().get(name).cloned())
+    }
+
+    async fn create(&self, name: &str, bytes: Bytes) -> Result<bool> {
+        if self.0.lock().unwrap().contains_key(name) {
+            return Ok(false);
+        }
+        if !CAREFUL {
+            tokio::task::yield_now().await;
+        }
+        self.put(name, bytes).await?;
+        Ok(true)
+    }
+
+    async fn put(&self, name: &str, bytes: Bytes) -> Result<()> {
+        self.0.lock().unwrap().insert(name.to_owned(), bytes);
+        Ok(())
+    }
+
+    async fn list(&self, folder: &str) -> Result<Vec<String>> {
+        let start = format!("{folder}/");
+        Ok(self.0.lock().unwrap().keys().filter(|name| name.starts_with(&start)).cloned().collect())
+    }
+
+    async fn delete(&self, name: &str) -> Result<()> {
+        self.0.lock().unwrap().remove(name);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_store_without_put_if_absent_is_caught() {
+    let careful = conformance::check(async || Shelf::<true>::default()).await;
+    assert!(careful.is_ok(), "{careful}");
+    let careless = conformance::check(async || Shelf::<false>::default()).await;
+    let broken: Vec<&str> = careless.broken().iter().map(|broken| broken.rule).collect();
+    assert_eq!(
+        broken,
+        [
+            "of many creates at once, one answers `true`, and its bytes stay",
+            "eight registries on one store lose no write of each other",
+        ],
+        "{careless}"
+    );
+}
+
+/// The answer to any one write is lost: the registry looks, finds its own record, and goes on.
+#[tokio::test]
+async fn a_lost_answer_is_looked_up() {
+    for write in 0..4 {
+        let store = FaultyStore::new(ObjectVersionStore::memory()).fail(write, Fault::LoseAnswer);
+        let registry = VersionRegistry::with_store(store.clone()).await.unwrap();
+        let version = || Version::new("v1").artifact("1");
+        if let Err(error) = registry.register(version()).await {
+            // Of the artifact's put it is not known whether it is there; it can be put again.
+            assert_eq!((write, error.kind()), (0, ErrorKind::Store));
+            registry.register(version()).await.unwrap();
+        }
+        registry.deploy("production", Split::all("v1")).await.unwrap();
+        registry.deploy("production", Split::all("v1")).await.unwrap();
+        assert_eq!(registry.deployments("production").await.unwrap().len(), 2, "each happened once");
+        assert_eq!(registry.verify().await.unwrap().record, 3);
+    }
+}
+
+#[tokio::test]
+async fn a_refused_write_changes_nothing_and_can_be_repeated() {
+    let store = FaultyStore::new(ObjectVersionStore::memory()).fail(2, Fault::Refuse);
+    let registry = VersionRegistry::with_store(store).await.unwrap();
+    registry.register(Version::new("v1").artifact("1")).await.unwrap();
+    let error = registry.deploy("production", Split::all("v1")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Store);
+    assert_eq!(registry.deployment("production").await.unwrap_err().kind(), ErrorKind::NotFound);
+    registry.deploy("production", Split::all("v1")).await.unwrap();
+}

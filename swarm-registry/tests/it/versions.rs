@@ -1,0 +1,176 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::DateTime;
+use swarm_registry::testing::FakeClock;
+use swarm_registry::{
+    Action, Authorizer, Digest, ErrorKind, Measure, ObjectVersionStore, Query, Retention, Split, Version,
+    VersionRegistry,
+};
+
+use crate::registry_with;
+
+fn ids(versions: Vec<Arc<swarm_registry::VersionInfo>>) -> Vec<String> {
+    versions.iter().map(|version| version.id().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_version_is_read_back_as_it_was_registered() {
+    let store = ObjectVersionStore::memory();
+    let registry = VersionRegistry::with_store(store.clone()).await.unwrap().acting_as("Agent-8");
+    registry.register(Version::new("v1.0_current").artifact("one")).await.unwrap();
+    let version = Version::new("v2.0_refactored")
+        .artifact("two")
+        .digest("sha256:3fc4ccfe745870e2c0d99f71f30ff0656c8dedd41cc1d7d3d376b0dbe685e2f3")
+        .metric("v2_violations", 3.0)
+        .metric("cycle", vec![0.1, 0.2, 1e-300])
+        .metric("tests", Measure::Proportion { successes: 88, trials: 100 })
+        .metadata("built_by", serde_json::json!({"host": "ci", "attempt": 2}))
+        .label("team", "agents")
+        .parent("v1.0_current");
+    let answered = registry.register(version).await.unwrap().version;
+    let read = VersionRegistry::with_store(store).await.unwrap();
+    let version = read.version("v2.0_refactored").await.unwrap();
+    assert_eq!(answered, version, "who wrote it has what others read");
+    assert_eq!(version.creator(), Some("Agent-8"));
+    assert_eq!(version.parent(), Some("v1.0_current"));
+    assert_eq!(version.digest(), Digest::of(b"two"));
+    assert_eq!(version.artifact_size(), Some(3));
+    assert_eq!(version.metrics()["cycle"], Measure::Samples(vec![0.1, 0.2, 1e-300]));
+    assert_eq!(version.metadata()["built_by"]["attempt"], 2);
+    assert_eq!(read.artifact("v2.0_refactored").await.unwrap(), "two");
+}
+
+#[tokio::test]
+async fn everything_that_is_wrong_with_a_version_is_told_at_once() {
+    let registry = registry_with(&[]).await;
+    let version =
+        Version::new("a b").metric("m", f64::NAN).metric("n", vec![1.0, f64::INFINITY]).label("", "x");
+    let error = registry.register(version).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    let text = error.to_string();
+    for part in ["\"a b\"", "metric \"m\" is NaN", "metric \"n\" is inf", "label \"\" is empty", "neither"] {
+        assert!(text.contains(part), "{text}");
+    }
+    let other = Version::new("v").artifact("x").digest(Digest::of(b"y"));
+    assert!(registry.register(other).await.unwrap_err().to_string().contains("has the digest"));
+    let orphan = Version::new("v").artifact("x").parent("w");
+    assert_eq!(registry.register(orphan).await.unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn an_id_is_used_once_and_shared_content_is_told() {
+    let registry = registry_with(&["v1"]).await;
+    let again = registry.register(Version::new("v1").artifact("bytes of v1")).await.unwrap_err();
+    assert_eq!((again.kind(), again.version()), (ErrorKind::AlreadyExists, Some("v1")));
+    let twin = registry.register(Version::new("twin").artifact("bytes of v1")).await.unwrap();
+    assert_eq!(twin.same_content, ["v1"]);
+    let elsewhere = Version::new("elsewhere").digest(Digest::of(b"not here"));
+    registry.register(elsewhere).await.unwrap();
+    assert_eq!(registry.artifact("elsewhere").await.unwrap_err().kind(), ErrorKind::NotFound);
+    let near = registry.version("twim").await.unwrap_err().to_string(); // typos:ignore-line
+    assert!(near.ends_with("did you mean \"twin\"?"), "{near}");
+}
+
+#[tokio::test]
+async fn versions_are_found_by_label_metric_time_and_lineage() {
+    let start = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+    let clock = FakeClock::new(start);
+    let builder = VersionRegistry::builder().clock(Arc::new(clock.clone()));
+    let registry = builder.with_store(ObjectVersionStore::memory()).await.unwrap();
+    for (id, violations, parent) in
+        [("v1", 15.0, None), ("v2", 3.0, Some("v1")), ("v3", 4.0, Some("v2")), ("w1", 2.0, None)]
+    {
+        let mut version = Version::new(id).artifact(id).metric("violations", violations);
+        if let Some(parent) = parent {
+            version = version.parent(parent).label("team", "agents");
+        }
+        registry.register(version).await.unwrap();
+        clock.advance(Duration::from_secs(60));
+    }
+    let minute = |at: i64| start + chrono::TimeDelta::minutes(at);
+    for (query, expected) in [
+        (Query::new(), vec!["v1", "v2", "v3", "w1"]),
+        (Query::new().label("team", "agents"), vec!["v2", "v3"]),
+        (Query::new().label("team", "others"), vec![]),
+        (Query::new().labelled("team").metric_at_least("violations", 4.0), vec!["v3"]),
+        (Query::new().metric_at_most("violations", 3.0), vec!["v2", "w1"]),
+        (Query::new().metric_at_most("speed", 3.0), vec![]),
+        (Query::new().since(minute(1)).until(minute(3)), vec!["v2", "v3"]),
+        (Query::new().descendants_of("v1"), vec!["v2", "v3"]),
+        (Query::new().descendants_of("v2"), vec!["v3"]),
+    ] {
+        assert_eq!(ids(registry.find(&query).await.unwrap()), expected, "{query:?}");
+    }
+    assert_eq!(ids(registry.lineage("v3").await.unwrap()), ["v2", "v1"]);
+}
+
+#[tokio::test]
+async fn an_alias_is_moved_by_who_knows_where_it_is() {
+    let registry = registry_with(&["v1", "v2"]).await;
+    let kind = |result: Result<(), swarm_registry::Error>| result.unwrap_err().kind();
+    assert_eq!(kind(registry.move_alias("stable", Some("v1"), Some("v2")).await), ErrorKind::Conflict);
+    assert_eq!(kind(registry.move_alias("stable", None, Some("v9")).await), ErrorKind::NotFound);
+    assert_eq!(kind(registry.protect_alias("stable", true).await), ErrorKind::NotFound);
+    registry.move_alias("stable", None, Some("v1")).await.unwrap();
+    registry.protect_alias("stable", true).await.unwrap();
+    assert_eq!(kind(registry.move_alias("stable", Some("v1"), Some("v2")).await), ErrorKind::Protected);
+    assert_eq!(kind(registry.move_alias("stable", Some("v1"), None).await), ErrorKind::Protected);
+    registry.protect_alias("stable", false).await.unwrap();
+    registry.acting_as("Agent-1").move_alias("stable", Some("v1"), Some("v2")).await.unwrap();
+    assert_eq!(registry.alias("stable").await.unwrap().id(), "v2");
+    registry.move_alias("stable", Some("v2"), None).await.unwrap();
+    assert_eq!(registry.alias("stable").await.unwrap_err().kind(), ErrorKind::NotFound);
+    let history = registry.alias_history("stable").await.unwrap();
+    let moves: Vec<_> = history.iter().map(|m| (m.from.as_deref(), m.to.as_deref())).collect();
+    assert_eq!(moves, [(None, Some("v1")), (Some("v1"), Some("v2")), (Some("v2"), None)]);
+    assert_eq!(history[1].actor.as_deref(), Some("Agent-1"));
+}
+
+/// Says no to everything, and remembers what it was asked.
+struct Guard(std::sync::Mutex<Vec<(Action, String)>>);
+
+impl Authorizer for Guard {
+    fn authorize(&self, actor: Option<&str>, action: Action, target: &str) -> Result<(), String> {
+        self.0.lock().unwrap().push((action, target.to_owned()));
+        match actor {
+            Some("root") => Ok(()),
+            _ => Err("only root may".to_owned()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_mutation_asks_the_authorizer_and_writes_nothing_without_leave() {
+    let guard = Arc::new(Guard(std::sync::Mutex::default()));
+    let builder = VersionRegistry::builder().authorizer(guard.clone());
+    let registry = builder.with_store(ObjectVersionStore::memory()).await.unwrap();
+    let root = registry.acting_as("root");
+    root.register(Version::new("v1").artifact("1")).await.unwrap();
+    root.move_alias("stable", None, Some("v1")).await.unwrap();
+    root.deploy("staging", Split::all("v1")).await.unwrap();
+    root.deploy("staging", Split::all("v1")).await.unwrap();
+    let before = registry.verify().await.unwrap();
+    guard.0.lock().unwrap().clear();
+    let other = registry.acting_as("someone");
+    let all = Split::all("v1");
+    let denied = [
+        (Action::Register, other.register(Version::new("v2").artifact("2")).await.map(drop)),
+        (Action::MoveAlias, other.move_alias("stable", Some("v1"), None).await),
+        (Action::GuardAlias, other.protect_alias("stable", true).await),
+        (Action::Deploy, other.deploy("staging", all.clone()).await.map(drop)),
+        (Action::Deploy, other.deploy_after("staging", 2, all).await.map(drop)),
+        (Action::Promote, other.promote("staging", "production").await.map(drop)),
+        (Action::Rollback, other.rollback("staging").await.map(drop)),
+        (Action::Rollback, other.rollback_from("staging", 2).await.map(drop)),
+        (Action::Rollback, other.rollback_to("staging", "v1").await.map(drop)),
+        (Action::Compact, other.compact(Retention::everything()).await),
+    ];
+    for (action, result) in denied {
+        let error = result.expect_err("someone may nothing");
+        assert_eq!(error.kind(), ErrorKind::Denied, "{action:?}");
+        let asked: Vec<Action> = guard.0.lock().unwrap().iter().map(|(action, _)| *action).collect();
+        assert!(asked.contains(&action), "{action:?}");
+    }
+    assert_eq!(registry.verify().await.unwrap(), before);
+}
