@@ -7,7 +7,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Why a registry, a store or a split could not be used.
 ///
 /// Opaque: match on [`kind`](Error::kind). A version that does badly is not an `Error`; that is a
-/// verdict. An `Error` means that nothing was changed, with one exception that
+/// [`Verdict`](crate::Verdict). An `Error` means that nothing was changed, with one exception that
 /// [`ErrorKind::Store`] tells.
 pub struct Error(Box<Inner>);
 

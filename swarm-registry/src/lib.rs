@@ -7,6 +7,7 @@ mod clock;
 mod digest;
 mod error;
 mod event;
+mod judge;
 mod log;
 mod measure;
 mod name;
@@ -24,6 +25,7 @@ pub use clock::Clock;
 pub use digest::Digest;
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, EventKind};
+pub use judge::{Comparison, Criterion, Direction, Judge, MetricComparison, SampleRatio, Verdict};
 pub use measure::Measure;
 pub use object_store;
 pub use registry::{

@@ -1,7 +1,7 @@
 use crate::error::{Error, Result};
 
 /// What was measured of one metric, from a single figure to all samples. The more there is, the more a
-/// comparison can say.
+/// [`Judge`](crate::Judge) can say.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Measure {

@@ -3,6 +3,7 @@
 
 mod crashes;
 mod features;
+mod judge;
 mod log;
 mod processes;
 mod store;
