@@ -143,7 +143,13 @@ impl Log {
         let bytes = snapshot(state, lines)?;
         self.store.create(&snapshot_name(state.seq), bytes).await?;
         // What stands from here on is not needed to read the log.
-        let emptied = older.first().copied().unwrap_or(0);
+        let mut emptied = older.last().copied().unwrap_or(0);
+        // One that was cut off left some of them full: those with the highest numbers, since it goes upwards.
+        while emptied > 0
+            && self.store.get(&record_name(emptied)).await?.is_some_and(|bytes| !bytes.is_empty())
+        {
+            emptied -= 1;
+        }
         for seq in emptied + 1..=state.seq {
             self.store.put(&record_name(seq), Bytes::new()).await?;
         }

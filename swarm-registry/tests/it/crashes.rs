@@ -3,6 +3,7 @@
 use swarm_registry::testing::{Fault, FaultyStore};
 use swarm_registry::{
     ErrorKind, Head, ObjectVersionStore, Query, Result, Retention, Split, Version, VersionRegistry,
+    VersionStore,
 };
 
 /// Everything that can be seen of a registry.
@@ -115,6 +116,33 @@ async fn a_crash_at_any_write_of_a_restore_leaves_an_empty_registry_or_all_of_it
             }
             let restored = VersionRegistry::with_store(store).await.unwrap();
             assert_eq!(seen(&restored).await, whole, "{write} {fault:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_compaction_that_was_cut_off_is_finished_by_the_next() {
+    let compact = async |store: FaultyStore<ObjectVersionStore>| {
+        let registry = VersionRegistry::with_store(store).await.unwrap();
+        registry.compact(Retention::everything()).await
+    };
+    let prepared = async || {
+        let store = ObjectVersionStore::memory();
+        prepare(&store).await;
+        store
+    };
+    let counted = FaultyStore::new(prepared().await);
+    compact(counted.clone()).await.unwrap();
+    assert!(counted.writes() >= 3, "a snapshot, an emptied record, a removed snapshot");
+    for write in 0..counted.writes() {
+        let store = prepared().await;
+        compact(FaultyStore::new(store.clone()).fail(write, Fault::DieBefore)).await.unwrap_err();
+        compact(FaultyStore::new(store.clone())).await.unwrap();
+        assert_eq!(store.list("snapshots").await.unwrap().len(), 1, "{write}");
+        let records = store.list("log").await.unwrap();
+        assert_eq!(records.len(), 6);
+        for record in records {
+            assert_eq!(store.get(&record).await.unwrap().unwrap(), "", "{record}, cut off at {write}");
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod crashes;
 mod features;
+mod fixture;
 mod judge;
 mod log;
 mod processes;

@@ -246,6 +246,45 @@ async fn a_watch_brings_what_another_process_deployed() {
     assert_eq!(router.route("anyone"), "v1");
 }
 
+/// A version and the mirror beside it are of one deployment, for readers in other threads while it changes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_sees_half_a_change() {
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+    let registry = registry_with(&["a", "a-mirror", "b", "b-mirror"]).await;
+    let split = |version: &str| Split::all(version).mirror(format!("{version}-mirror"), 10_000);
+    registry.deploy("production", split("a")).await.unwrap();
+    let router = registry.router("production").await.unwrap();
+    let done = AtomicBool::new(false);
+    let seen = [AtomicU64::new(0), AtomicU64::new(0)];
+    let handle = tokio::runtime::Handle::current();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut cached = router.cached();
+                while !done.load(Ordering::Relaxed) {
+                    let (version, mirror) = cached.route_and_mirror("anyone");
+                    assert_eq!(mirror.unwrap(), format!("{version}-mirror"));
+                    let routed = router.route("anyone");
+                    assert_eq!(routed.mirror().unwrap(), format!("{routed}-mirror"));
+                    seen[usize::from(routed == "b")].fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        // Until the readers have seen both, often; a reader that failed sees no more, so there is an end.
+        scope.spawn(|| {
+            let few = || seen.iter().any(|count| count.load(Ordering::Relaxed) < 1_000);
+            for _ in (0..20_000).take_while(|_| few()) {
+                for version in ["b", "a"] {
+                    handle.block_on(registry.deploy("production", split(version))).unwrap();
+                }
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+    });
+    assert!(seen.iter().all(|count| count.load(Ordering::Relaxed) >= 1_000), "{seen:?}");
+}
+
 /// A plain model of one channel: the split that each deployment had, and the stack of the good ones.
 #[derive(Default)]
 struct Model {
