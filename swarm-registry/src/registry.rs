@@ -340,6 +340,7 @@ impl VersionRegistry {
             })?;
             if self.shared.log.append(&line).await? {
                 self.absorb(&line)?;
+                tracing::debug!(record = seq + 1, actor = self.actor.as_deref(), on = target, "{action}");
                 return Ok(Some(line));
             }
             self.refresh().await?;

@@ -122,20 +122,23 @@ impl Follower {
                     let kind = EventKind::RecordsSkipped;
                     return Ok(Event { record: state.seq, at, actor: None, kind });
                 }
-                Next::End => self.pause().await,
+                Next::End => {
+                    // Something that this process wrote, or read elsewhere, is no reason to wait.
+                    let mut known = self.registry.shared.known.subscribe();
+                    let seq = self.seq;
+                    tokio::select! {
+                        () = self.pause() => {}
+                        // The sender lives in the registry that this holds. It does not close.
+                        _ = known.wait_for(|known| *known > seq) => {}
+                    }
+                }
             }
         }
     }
 
-    /// Waits, less if this process writes something, and longer the next time.
+    /// Waits, each time longer than the last.
     async fn pause(&mut self) {
-        let mut known = self.registry.shared.known.subscribe();
-        let seq = self.seq;
-        tokio::select! {
-            () = self.registry.shared.clock.sleep(self.wait) => {}
-            // The sender lives in the registry that this holds. It does not close.
-            _ = known.wait_for(|known| *known > seq), if !self.failed => {}
-        }
+        self.registry.shared.clock.sleep(self.wait).await;
         self.wait = (self.wait * 2).min(self.options.longest);
     }
 }

@@ -246,6 +246,28 @@ async fn a_watch_brings_what_another_process_deployed() {
     assert_eq!(router.route("anyone"), "v1");
 }
 
+/// Behind what this process wrote itself, a watch that cannot reach the store still waits before it asks again.
+#[tokio::test]
+async fn a_watch_that_failed_waits_though_there_is_something_to_read() {
+    let clock = FakeClock::new(DateTime::from_timestamp(1_800_000_000, 0).unwrap());
+    let store = FaultyStore::new(ObjectVersionStore::memory());
+    let builder = VersionRegistry::builder().clock(Arc::new(clock.clone()));
+    let registry = builder.with_store(store.clone()).await.unwrap();
+    let wait = Duration::from_secs(1);
+    let mut watch = registry.watch(WatchOptions::default().shortest(wait).longest(wait));
+    registry.register(Version::new("v1").artifact("1")).await.unwrap();
+    store.away(true);
+    assert!(watch.next().await.unwrap().is_err());
+    assert!(futures::poll!(watch.next()).is_pending());
+    clock.advance(wait);
+    assert!(watch.next().await.unwrap().is_err());
+    store.away(false);
+    assert!(futures::poll!(watch.next()).is_pending());
+    clock.advance(wait);
+    let event = watch.next().await.unwrap().unwrap();
+    assert!(matches!(event.kind, EventKind::VersionRegistered { .. }));
+}
+
 /// A version and the mirror beside it are of one deployment, for readers in other threads while it changes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_sees_half_a_change() {
