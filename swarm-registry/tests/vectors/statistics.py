@@ -23,7 +23,7 @@ samples = [
 out = {"welch": [], "mann_whitney": [], "proportions": [], "student": [], "normal": [], "chi_square": []}
 for name, a, b in samples:
     for level in (0.05, 0.001):
-        welch = stats.ttest_ind(b, a, equal_var=False)
+        welch = stats.ttest_ind(b, a, equal_var=False)  # typos:ignore-line
         interval = welch.confidence_interval(1 - level)
         out["welch"].append({
             "name": name, "a": a.tolist(), "b": b.tolist(), "level": level,
