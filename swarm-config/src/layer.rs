@@ -176,6 +176,16 @@ pub(crate) struct Strange {
     pub(crate) place: (Arc<Source>, Range<usize>),
 }
 
+/// Whether there is a variable with the prefix.
+pub(crate) fn any_variable(prefix: &str, variables: Option<&[(String, String)]>) -> bool {
+    let fits =
+        |name: &str| name.strip_prefix(prefix).is_some_and(|rest| rest.len() > 1 && rest.starts_with('_'));
+    match variables {
+        Some(variables) => variables.iter().any(|(name, _)| fits(name)),
+        None => std::env::vars_os().any(|(name, _)| fits(&name.to_string_lossy())),
+    }
+}
+
 /// The layer of environment variables that begin with `prefix` and an underscore.
 pub(crate) fn environment(
     prefix: &str,

@@ -175,7 +175,7 @@ impl ConfigLoader {
         self.layer(Layer::Values { name: name.into(), values })
     }
 
-    /// Adds the environment variables of the process that begin with `prefix` and an underscore.
+    /// Adds the environment variables of the process that begin with `prefix` and an underscore, which may be given with it.
     ///
     /// `APP_DB_POOL_SIZE` sets `db.pool_size` because the schema, the type that is loaded or another layer has that
     /// key; nothing is guessed from underscores. Where two keys could be meant, loading fails and names both. A
@@ -183,7 +183,7 @@ impl ConfigLoader {
     /// `APP_LABELS__TEAM` sets `labels.team`. A list is given with commas, or as JSON.
     #[must_use]
     pub fn env(self, prefix: impl Into<String>) -> ConfigLoader {
-        self.layer(Layer::Environment { prefix: prefix.into(), variables: None })
+        self.layer(Layer::Environment { prefix: bare(prefix.into()), variables: None })
     }
 
     /// Adds environment variables from a list in place of the process's.
@@ -194,7 +194,7 @@ impl ConfigLoader {
         variables: impl IntoIterator<Item = (K, V)>,
     ) -> ConfigLoader {
         let variables = variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-        self.layer(Layer::Environment { prefix: prefix.into(), variables: Some(variables) })
+        self.layer(Layer::Environment { prefix: bare(prefix.into()), variables: Some(variables) })
     }
 
     /// Adds one value as a command line gives it: `db.pool_size=3`.
@@ -329,6 +329,11 @@ impl ConfigLoader {
             masked: Arc::new([]),
         }
     }
+}
+
+/// A prefix without the underscore that is between it and a name; figment's prefixes have it.
+fn bare(prefix: String) -> String {
+    prefix.strip_suffix('_').map(str::to_owned).unwrap_or(prefix)
 }
 
 /// The one of `known` that a misspelt key may stand for.

@@ -90,6 +90,9 @@ impl ConfigLoader {
         let mut late = Vec::new();
         for layer in &self.layers {
             match layer {
+                // To know the keys that variables may stand for takes longer than the rest of a large load.
+                Layer::Environment { prefix, variables }
+                    if !layer::any_variable(prefix, variables.as_deref()) => {}
                 Layer::Environment { .. } | Layer::Override(_) => {
                     late.push((docs.len(), layer));
                     docs.push(None);
@@ -136,6 +139,12 @@ impl ConfigLoader {
             docs[at] = Some(Arc::new(doc));
         }
         let docs: Vec<Arc<Doc>> = docs.into_iter().flatten().collect();
+        // A variable that a reference asks for is known, though no key is.
+        let asked_for = |name: &str| {
+            let asks = |end: char| docs.iter().any(|doc| doc.mentions(&format!("${{env:{name}{end}")));
+            !self.literal && (asks('}') || asks(':'))
+        };
+        strange.retain(|strange| !asked_for(&strange.variable));
         let mut loaded = self.merged(docs, strategies, secrets)?;
         for strange in strange {
             loaded.report.findings.push(self.strange(strange));

@@ -66,6 +66,20 @@ fn a_variable_without_a_key_is_told_with_the_nearest() {
 }
 
 #[test]
+fn a_variable_that_a_reference_asks_for_is_known() {
+    let text = "password = '${env:APP_DB_PASSWORD}'\nport = '${env:APP_PORT:-8080}'";
+    let loader = ConfigLoader::new()
+        .text("a.toml", Format::Toml, text)
+        .env_from("APP_", [("APP_DB_PASSWORD", "x"), ("APP_PORT", "1"), ("APP_DB", "2")])
+        .deny_unknown_keys();
+    let error = loader.clone().load::<std::collections::BTreeMap<String, String>>().unwrap_err();
+    let told: Vec<String> =
+        error.report().unwrap().findings().iter().map(|found| found.to_string()).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("no key is known for APP_DB"), "{told:?}");
+}
+
+#[test]
 fn a_variable_that_may_stand_for_two_keys_is_refused() {
     let error = ConfigLoader::new()
         .text("a.json", Format::Json, r#"{"db": {"pool_size": 1}, "db_pool": {"size": 2}}"#)
