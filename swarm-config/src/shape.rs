@@ -9,6 +9,7 @@ use serde::de::{self, DeserializeSeed, Visitor};
 use crate::doc::Kind;
 use crate::path::Pattern;
 use crate::tree::Value;
+use crate::validate::Refs;
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Shape {
@@ -59,8 +60,8 @@ impl Shape {
     }
 
     /// What a schema says of the keys that it names.
-    pub(crate) fn of_schema(schema: &serde_json::Value) -> Shape {
-        let within = |depth: usize| of_schema(schema, schema, depth, &mut { KEYS });
+    pub(crate) fn of_schema<'s>(refs: &Refs<'s>, schema: &'s serde_json::Value) -> Shape {
+        let within = |depth: usize| of_schema(refs, schema, depth, &mut { KEYS });
         (1..=DEPTH + 1).rev().find_map(within).unwrap_or_default()
     }
 
@@ -121,9 +122,9 @@ impl Shape {
 }
 
 /// Nothing if there are more than `keys` within `depth` levels.
-fn of_schema(
-    root: &serde_json::Value,
-    schema: &serde_json::Value,
+fn of_schema<'s>(
+    refs: &Refs<'s>,
+    schema: &'s serde_json::Value,
     depth: usize,
     keys: &mut usize,
 ) -> Option<Shape> {
@@ -143,20 +144,18 @@ fn of_schema(
         schema["x-renamed-to"].as_str().filter(|_| schema["deprecated"] == true).map(str::to_owned);
     if let Some(fields) = schema["properties"].as_object() {
         for (key, field) in fields {
-            shape.fields.insert(key.clone(), of_schema(root, field, depth, keys)?);
+            shape.fields.insert(key.clone(), of_schema(refs, field, depth, keys)?);
         }
     }
     if schema["items"].is_object() {
-        shape.items = Some(Box::new(of_schema(root, &schema["items"], depth, keys)?));
+        shape.items = Some(Box::new(of_schema(refs, &schema["items"], depth, keys)?));
     }
-    if let Some(pointer) = schema["$ref"].as_str().and_then(|reference| reference.strip_prefix('#'))
-        && let Some(target) = root.pointer(pointer)
-    {
-        shape.learn(of_schema(root, target, depth, keys)?);
+    for part in refs.in_place(schema, false) {
+        shape.learn(of_schema(refs, part, depth, keys)?);
     }
-    for group in ["allOf", "anyOf", "oneOf"] {
+    for group in ["anyOf", "oneOf"] {
         for part in schema[group].as_array().into_iter().flatten() {
-            shape.learn(of_schema(root, part, depth, keys)?);
+            shape.learn(of_schema(refs, part, depth, keys)?);
         }
     }
     Some(shape)

@@ -2,7 +2,7 @@ use std::cell::LazyCell;
 use std::path::Path;
 use std::sync::Arc;
 
-use jsonschema::{PatternOptions, Uri};
+use jsonschema::PatternOptions;
 use serde_json::Value as Json;
 
 use crate::autofix::Remedy;
@@ -26,9 +26,10 @@ pub use rule::{References, Rule};
 
 use defaults::Defaults;
 use found::{Found, nearest_value};
-use guard::Cost;
 #[cfg(feature = "testing")]
+pub(crate) use guard::Documents;
 pub(crate) use guard::Refs;
+use guard::{Cost, Retrieve, Retriever};
 use view::{TreeJson, View};
 
 /// Checks configurations against a JSON Schema and rules, and says everything that is wrong at once.
@@ -78,27 +79,9 @@ pub struct ConfigValidatorBuilder {
     rules: Vec<Arc<dyn Rule>>,
     disabled: Vec<(String, Option<String>)>,
     severities: Vec<(String, Severity)>,
-    retriever: Option<Retriever>,
+    retriever: Option<Arc<Retrieve>>,
     formats: bool,
     limits: Limits,
-}
-
-type Retrieve = dyn Fn(&str) -> Result<Json, Box<dyn std::error::Error + Send + Sync>> + Send + Sync;
-
-#[derive(Clone)]
-struct Retriever(Option<Arc<Retrieve>>);
-
-impl jsonschema::Retrieve for Retriever {
-    fn retrieve(&self, uri: &Uri<String>) -> Result<Json, Box<dyn std::error::Error + Send + Sync>> {
-        match &self.0 {
-            Some(retrieve) => {
-                let schema = retrieve(uri.as_str())?;
-                guard::deep(&schema, 0, &Limits::default())?;
-                Ok(schema)
-            }
-            None => Err(format!("nothing retrieves {uri}").into()),
-        }
-    }
 }
 
 impl ConfigValidatorBuilder {
@@ -136,7 +119,7 @@ impl ConfigValidatorBuilder {
     where
         F: Fn(&str) -> Result<Json, Box<dyn std::error::Error + Send + Sync>> + Send + Sync + 'static,
     {
-        self.retriever = Some(Retriever(Some(Arc::new(retrieve))));
+        self.retriever = Some(Arc::new(retrieve));
         self
     }
 
@@ -168,10 +151,13 @@ impl ConfigValidatorBuilder {
         let schema = match self.schema {
             None => None,
             Some(text) => {
-                let cost = guard::check(&text, &self.limits)?;
-                let mut options = jsonschema::options_for::<TreeJson>()
-                    .with_retriever(self.retriever.unwrap_or(Retriever(None)))
-                    .with_pattern_options(
+                let depth = guard::deep(&text, 0, &self.limits)?;
+                let retriever = Retriever::new(self.retriever, &self.limits);
+                let documents = guard::Documents::fetch(&text, &retriever)?;
+                let refs = Refs::new(&documents, &self.limits)?;
+                let cost = guard::check(&refs, depth, &self.limits)?;
+                let mut options =
+                    jsonschema::options_for::<TreeJson>().with_retriever(retriever).with_pattern_options(
                         PatternOptions::regex().size_limit(1 << 20).dfa_size_limit(8 << 20),
                     );
                 if self.formats {
@@ -186,8 +172,8 @@ impl ConfigValidatorBuilder {
                         format!("the schema is not usable{place}: {}", error.masked()),
                     )
                 })?;
-                let (shape, secrets) = (Shape::of_schema(&text), marks::secrets(&text)?);
-                Some(Schema { compiled, defaults: Defaults::new(&text), shape, secrets, cost })
+                let (shape, secrets) = (Shape::of_schema(&refs, &text), marks::secrets(&refs, &text)?);
+                Some(Schema { compiled, defaults: Defaults::new(&refs, &text), shape, secrets, cost })
             }
         };
         Ok(ConfigValidator(Arc::new(Inner {

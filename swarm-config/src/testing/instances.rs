@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::layer;
 use crate::limits::Limits;
 use crate::tree::Tree;
-use crate::validate::{ConfigValidator, Refs};
+use crate::validate::{ConfigValidator, Documents, Refs};
 
 /// Configurations that a schema lets through, and ones that it does not, for tests of what reads them.
 ///
@@ -53,7 +53,8 @@ impl Instances {
 
     /// The next valid one; nothing if none is found.
     pub fn valid(&mut self) -> Option<Json> {
-        let refs = Refs::new(&self.schema);
+        let documents = Documents::one(&self.schema).ok()?;
+        let refs = Refs::new(&documents, &Limits::default()).ok()?;
         let random = &mut self.random;
         let validator = &self.validator;
         (0..TRIES).find_map(|_| {

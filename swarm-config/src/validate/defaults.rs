@@ -39,8 +39,7 @@ pub(super) struct Defaults {
 }
 
 impl Defaults {
-    pub(super) fn new(schema: &Json) -> Defaults {
-        let refs = Refs::new(schema);
+    pub(super) fn new<'s>(refs: &Refs<'s>, schema: &'s Json) -> Defaults {
         let mut compiler = Compiler { refs, tables: Vec::new(), known: HashMap::new() };
         compiler.table(vec![schema]);
         let mut tables = compiler.tables;
@@ -169,13 +168,13 @@ fn graft(tree: &mut Tree, at: Ref, additions: &HashMap<Ref, Ref>) -> Option<Ref>
     all.map(|all| tree.add_join(at, object, &all))
 }
 
-struct Compiler<'s> {
-    refs: Refs<'s>,
+struct Compiler<'r, 's> {
+    refs: &'r Refs<'s>,
     tables: Vec<Table>,
     known: HashMap<Vec<*const Json>, usize>,
 }
 
-impl<'s> Compiler<'s> {
+impl<'s> Compiler<'_, 's> {
     /// The table for a value that all these schemas apply to.
     fn table(&mut self, schemas: Vec<&'s Json>) -> usize {
         let schemas = self.closure(schemas);

@@ -19,9 +19,8 @@ const DEPTH: usize = 16;
 const PLACES: usize = 10_000;
 
 /// The paths that a schema marks as `writeOnly`, or as a `password` by format.
-pub(super) fn secrets(schema: &Json) -> Result<Vec<Pattern>> {
-    let refs = Refs::new(schema);
-    let mut walk = Walk { holding: holding(&refs, schema), refs, places: 0, found: Vec::new() };
+pub(super) fn secrets<'s>(refs: &Refs<'s>, schema: &'s Json) -> Result<Vec<Pattern>> {
+    let mut walk = Walk { holding: holding(refs, schema), refs, places: 0, found: Vec::new() };
     walk.look(schema, &mut Vec::new())?;
     Ok(walk.found)
 }
@@ -57,7 +56,7 @@ fn below(schema: &Json) -> Vec<(String, &Json)> {
 }
 
 /// The schemas that are marked, or that lead to one which is.
-fn holding(refs: &Refs<'_>, schema: &Json) -> HashSet<*const Json> {
+fn holding<'s>(refs: &Refs<'s>, schema: &'s Json) -> HashSet<*const Json> {
     let mut from: HashMap<*const Json, Vec<*const Json>> = HashMap::new();
     let mut seen = HashSet::from([std::ptr::from_ref(schema)]);
     let mut open = vec![schema];
@@ -82,14 +81,14 @@ fn holding(refs: &Refs<'_>, schema: &Json) -> HashSet<*const Json> {
     holding
 }
 
-struct Walk<'s> {
-    refs: Refs<'s>,
+struct Walk<'r, 's> {
+    refs: &'r Refs<'s>,
     holding: HashSet<*const Json>,
     places: usize,
     found: Vec<Pattern>,
 }
 
-impl<'s> Walk<'s> {
+impl<'s> Walk<'_, 's> {
     fn look(&mut self, schema: &'s Json, path: &mut Vec<String>) -> Result<()> {
         if !self.holding.contains(&std::ptr::from_ref(schema)) {
             return Ok(());

@@ -61,6 +61,18 @@ fn doubling(keyword: &str) -> Value {
     json!({"$ref": "#/$defs/d0", "$defs": defs})
 }
 
+/// Compiles a schema that refers to a document elsewhere.
+fn compile_with(document: fn(&str) -> Value) -> Box<dyn FnOnce() -> Result<(), Error>> {
+    let builder = ConfigValidator::builder().schema(json!({"$ref": "http://x.test/0"}));
+    Box::new(move || {
+        builder.retriever(move |uri| Ok(document(&uri["http://x.test/".len()..]))).build().map(drop)
+    })
+}
+
+fn next_document(name: &str) -> String {
+    format!("http://x.test/{}", name.parse::<u32>().unwrap() + 1)
+}
+
 /// A schema that goes two ways into each level of a deep value, and finds fault with the last level only.
 fn twice(keyword: &str) -> Box<dyn FnOnce() -> Result<(), Error>> {
     let below = json!({"properties": {"a": {"$ref": "#"}}});
@@ -290,6 +302,61 @@ const BOMBS: &[Bomb] = &[
     },
     Bomb { name: "allOf that doubles", kinds: LIMIT, most: 100, make: || compile(doubling("allOf")) },
     Bomb { name: "anyOf that doubles", kinds: LIMIT, most: 100, make: || compile(doubling("anyOf")) },
+    Bomb {
+        name: "allOf that doubles, with encoded references",
+        kinds: LIMIT,
+        most: 100,
+        make: || {
+            let text = doubling("allOf").to_string();
+            compile(serde_json::from_str(&text.replace("#/$defs", "#/%24%64efs")).unwrap())
+        },
+    },
+    Bomb {
+        name: "allOf that doubles, below a property with the name of a keyword",
+        kinds: LIMIT,
+        most: 100,
+        make: || {
+            let doubled = doubling("allOf");
+            compile(json!({"properties": {"default": {"$ref": "#/$defs/d0"}}, "$defs": doubled["$defs"]}))
+        },
+    },
+    Bomb {
+        name: "dependencies that double",
+        kinds: LIMIT,
+        most: 100,
+        make: || {
+            let both = |at: usize| json!({"dependencies": {"a": {"$ref": format!("#/definitions/d{at}")}, "b": {"$ref": format!("#/definitions/d{at}")}}});
+            let mut defs: serde_json::Map<String, Value> =
+                (0..40).map(|at| (format!("d{at}"), both(at + 1))).collect();
+            defs.insert("d40".into(), json!({}));
+            compile(
+                json!({"$schema": "http://json-schema.org/draft-07/schema#", "allOf": [both(0)], "definitions": defs}),
+            )
+        },
+    },
+    Bomb {
+        name: "documents that double",
+        kinds: LIMIT,
+        most: 100,
+        make: || {
+            compile_with(|name| match name {
+                "40" => json!({}),
+                _ => json!({"allOf": [{"$ref": next_document(name)}, {"$ref": next_document(name)}]}),
+            })
+        },
+    },
+    Bomb {
+        name: "documents without an end",
+        kinds: LIMIT,
+        most: 1000,
+        make: || compile_with(|name| json!({"properties": {"a": {"$ref": next_document(name)}}})),
+    },
+    Bomb {
+        name: "a document that refers to itself",
+        kinds: &[ErrorKind::Schema],
+        most: 100,
+        make: || compile_with(|_| json!({"allOf": [{"$ref": "http://x.test/0"}]})),
+    },
     Bomb {
         name: "a schema that refers to itself",
         kinds: &[ErrorKind::Schema],

@@ -305,6 +305,56 @@ fn documents_elsewhere_come_from_the_retriever_only() {
     assert!(!validator.validate(&tree(&json!({"a": "x"}))).unwrap().is_ok());
 }
 
+#[test]
+fn a_reference_that_leads_back_to_itself_is_refused_however_it_is_written() {
+    for schema in [
+        json!({"$ref": "#/%24defs/a", "$defs": {"a": {"$ref": "#/%24defs/a"}}}),
+        json!({"$id": "http://x/root.json", "$ref": "http://x/a.json", "$defs": {"a": {"$id": "a.json", "$ref": "http://x/a.json"}}}),
+        json!({"$id": "http://x/root.json", "properties": {"x": {"$ref": "a.json"}}, "$defs": {"a": {"$id": "a.json", "allOf": [{"$ref": "#"}]}}}),
+        json!({"$schema": "http://json-schema.org/draft-04/schema#", "id": "http://x/root", "allOf": [{"$ref": "http://x/root"}]}),
+        json!({"properties": {"default": {"$ref": "#/$defs/a"}}, "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}}),
+    ] {
+        let error = ConfigValidator::new(schema.clone()).err().unwrap_or_else(|| panic!("{schema}"));
+        assert_eq!(error.kind(), ErrorKind::Schema, "{schema}");
+        assert!(error.to_string().contains("leads back to itself"), "{schema}: {error}");
+    }
+}
+
+#[test]
+fn a_retriever_that_panics_is_an_error() {
+    let schema = json!({"$ref": "https://x.test/a"});
+    let built = ConfigValidator::builder().schema(schema).retriever(|_| panic!("no")).build();
+    let error = built.err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Schema);
+    assert!(error.to_string().contains("the retriever panicked at https://x.test/a"), "{error}");
+}
+
+#[test]
+fn what_a_retrieved_document_says_of_secrets_defaults_and_keys_holds() {
+    let schema = json!({"properties": {"db": {"$ref": "https://x.test/db.json#/%24defs/db"}}});
+    let db = json!({
+        "properties": {"port": {"type": "integer", "default": 5432}, "word": {"$ref": "word.json"}},
+        "additionalProperties": false,
+    });
+    let validator = ConfigValidator::builder()
+        .schema(schema)
+        .retriever(move |uri| match uri {
+            "https://x.test/db.json" => Ok(json!({"$defs": {"db": db}})),
+            "https://x.test/word.json" => Ok(json!({"type": "string", "writeOnly": true})),
+            other => Err(format!("no {other}").into()),
+        })
+        .build()
+        .unwrap();
+    let load = |text: &str| {
+        ConfigLoader::new().text("a.toml", Format::Toml, text).validator(validator.clone()).load::<Value>()
+    };
+    let config = load("[db]\nword = 'CANARY'\n").unwrap();
+    assert_eq!(config.get()["db"]["port"], 5432);
+    assert!(!config.explain("db.word").unwrap().to_string().contains("CANARY"));
+    let error = load("[db]\nprot = 1\nword = 'CANARY'\n").unwrap_err().render(Color::Never);
+    assert!(error.contains("did you mean `port`?") && !error.contains("CANARY"), "{error}");
+}
+
 /// All required cases of the JSON Schema Test Suite, through our validator and our readers, with limits on.
 #[test]
 fn json_schema_test_suite_gives_the_verdicts_it_has() {
