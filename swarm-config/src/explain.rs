@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::fmt;
 
 use serde_json::Value as Json;
@@ -81,7 +82,8 @@ impl Explanation {
         &self.layers
     }
 
-    /// The explanations of the keys that the value refers to with `${…}`.
+    /// The explanations of the keys that the value refers to with `${…}`, and of what those refer to, 8 deep. Each key
+    /// is explained where it is first referred to, and no more than 10,000 references are followed.
     pub fn references(&self) -> &[Explanation] {
         &self.references
     }
@@ -116,11 +118,29 @@ impl fmt::Display for Explanation {
     }
 }
 
+/// How deep references are followed, and how many of them.
+const DEPTH: usize = 8;
+const REFERENCES: usize = 10_000;
+
+/// The references that were followed, since a few short texts can refer to each other in very many ways.
+struct Followed {
+    /// What was explained, which is not explained again.
+    paths: HashSet<Vec<String>>,
+    left: usize,
+    depth: usize,
+}
+
+impl Followed {
+    fn new() -> Followed {
+        Followed { paths: HashSet::new(), left: REFERENCES, depth: 0 }
+    }
+}
+
 impl Loaded {
     /// Explains one key.
     pub(crate) fn explain(&self, path: &str) -> Result<Explanation> {
         let segments = path::parse(path)?;
-        let explanation = self.explain_path(&segments, 0);
+        let explanation = self.explain_path(&segments, &mut Followed::new());
         match explanation.layers.is_empty() {
             true => Err(not_there(path)),
             false => Ok(explanation),
@@ -130,22 +150,30 @@ impl Loaded {
     /// Explains every key that is not a table.
     pub(crate) fn explain_all(&self) -> Vec<Explanation> {
         let mut out = Vec::new();
-        self.leaves(self.tree.root(), &mut Vec::new(), &mut out);
+        self.leaves(self.tree.root(), &mut Vec::new(), &mut out, &mut Followed::new());
         out
     }
 
-    fn leaves(&self, value: Value<'_>, path: &mut Vec<String>, out: &mut Vec<Explanation>) {
+    fn leaves(
+        &self,
+        value: Value<'_>,
+        path: &mut Vec<String>,
+        out: &mut Vec<Explanation>,
+        followed: &mut Followed,
+    ) {
         if value.kind() != Kind::Object || value.is_empty() {
-            return out.push(self.explain_path(path, 0));
+            followed.paths.clear();
+            return out.push(self.explain_path(path, followed));
         }
         for (key, child) in value.entries() {
             path.push(key.to_owned());
-            self.leaves(child, path, out);
+            self.leaves(child, path, out, followed);
             path.pop();
         }
     }
 
-    fn explain_path(&self, path: &[String], depth: usize) -> Explanation {
+    fn explain_path(&self, path: &[String], followed: &mut Followed) -> Explanation {
+        followed.paths.insert(path.to_vec());
         let value = self.tree.walk(path);
         let secret = value.is_some_and(Value::is_secret) || self.hides(path);
         let shown = |value: Value<'_>| if secret { Json::from(crate::tree::MASK) } else { value.to_json() };
@@ -186,18 +214,26 @@ impl Loaded {
                     wins: true,
                 });
             }
-            if depth < 8
+            if followed.depth < DEPTH
+                && followed.left > 0
                 && let Some(template) = self.tree.templates.get(&value.named)
                 && let Some(text) = self.tree.value(*template).as_str()
             {
+                followed.depth += 1;
                 for part in parts(text).unwrap_or_default() {
                     if let Part::Reference { name, .. } = part
-                        && !name.contains(':')
-                        && let Ok(target) = path::parse(name)
+                        && let Some(left) = followed.left.checked_sub(1)
                     {
-                        references.push(self.explain_path(&target, depth + 1));
+                        followed.left = left;
+                        if !name.contains(':')
+                            && let Ok(target) = path::parse(name)
+                            && !followed.paths.contains(&target)
+                        {
+                            references.push(self.explain_path(&target, followed));
+                        }
                     }
                 }
+                followed.depth -= 1;
             }
         }
         Explanation { path: Dotted(path).to_string(), value: value.map(shown), layers, references }

@@ -73,6 +73,16 @@ fn next_document(name: &str) -> String {
     format!("http://x.test/{}", name.parse::<u32>().unwrap() + 1)
 }
 
+/// Loads, and explains everything: what it ends with is an error for the sake of this test.
+fn explain(text: String) -> Box<dyn FnOnce() -> Result<(), Error>> {
+    let config = ConfigLoader::new().text("bomb", Format::Yaml, text).load::<Value>().unwrap();
+    Box::new(move || {
+        let shown = config.explain_all().len() + config.explain("a0")?.to_string().len();
+        assert!(shown < 16 << 10, "{shown}");
+        config.explain("nothing").map(drop)
+    })
+}
+
 /// A schema that goes two ways into each level of a deep value, and finds fault with the last level only.
 fn twice(keyword: &str) -> Box<dyn FnOnce() -> Result<(), Error>> {
     let below = json!({"properties": {"a": {"$ref": "#"}}});
@@ -356,6 +366,14 @@ const BOMBS: &[Bomb] = &[
         kinds: &[ErrorKind::Schema],
         most: 100,
         make: || compile_with(|_| json!({"allOf": [{"$ref": "http://x.test/0"}]})),
+    },
+    Bomb {
+        name: "explanations of texts that refer to the next ten times",
+        kinds: &[ErrorKind::NotFound],
+        most: 100,
+        make: || {
+            explain(each(8, |at| format!("a{at}: '{}'\n", format!("${{a{}}}", at + 1).repeat(10))) + "a8: ''")
+        },
     },
     Bomb {
         name: "a schema that refers to itself",
