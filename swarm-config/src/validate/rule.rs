@@ -1,6 +1,6 @@
 use std::collections::{HashMap, HashSet};
 
-use crate::doc::Kind;
+use crate::doc::{Kind, shorten};
 use crate::path;
 use crate::report::{Finding, Severity};
 use crate::tree::{Tree, Value};
@@ -96,7 +96,7 @@ impl Rule for References {
         each(config.root(), &from, &mut Vec::new(), &mut |path, value| {
             let Some(name) = value.as_str().filter(|_| !value.is_secret()) else { return };
             if !known.contains(name) {
-                let message = format!("names `{}`, which is not in `{}`", crate::doc::shorten(name), self.to);
+                let message = format!("names `{}`, which is not in `{}`", shorten(name), self.to);
                 let mut finding = Finding::new(Severity::Error, "", message);
                 finding.path = path.to_vec();
                 // Looking for what is near costs far more than finding out that nothing is there.
@@ -155,36 +155,35 @@ fn each(
 /// One finding for each ring, at the reference that closes it.
 fn rings(edges: &HashMap<String, Vec<(String, Vec<String>)>>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let mut done: HashMap<&str, bool> = HashMap::new();
+    // Nothing for an entry that was left, and for one on the way its place there.
+    let mut seen: HashMap<&str, Option<usize>> = HashMap::new();
     let mut names: Vec<&String> = edges.keys().collect();
     names.sort();
     for start in names {
         // The way from `start`, with how many of each entry's references were followed.
         let mut way: Vec<(&str, usize)> = vec![(start, 0)];
-        if done.contains_key(start.as_str()) {
+        if seen.contains_key(start.as_str()) {
             continue;
         }
-        done.insert(start, false);
+        seen.insert(start, Some(0));
         while let Some((entry, next)) = way.last_mut() {
             let (entry, at) = (*entry, *next);
             *next += 1;
             match edges.get(entry).and_then(|edges| edges.get(at)) {
                 None => {
-                    done.insert(entry, true);
+                    seen.insert(entry, None);
                     way.pop();
                 }
-                Some((to, path)) => match done.get(to.as_str()) {
-                    Some(true) => {}
-                    Some(false) => {
-                        let from = way.iter().position(|(entry, _)| entry == to).unwrap_or(0);
-                        let ring: Vec<&str> = way[from..].iter().map(|(entry, _)| *entry).collect();
-                        let message = format!("leads back to itself: {} -> {to}", ring.join(" -> "));
+                Some((to, path)) => match seen.get(to.as_str()) {
+                    Some(None) => {}
+                    Some(Some(from)) => {
+                        let message = format!("leads back to itself: {}", ring(&way[*from..]));
                         let mut finding = Finding::new(Severity::Error, "", message);
                         finding.path = path.clone();
                         findings.push(finding);
                     }
                     None => {
-                        done.insert(to, false);
+                        seen.insert(to, Some(way.len()));
                         way.push((to, 0));
                     }
                 },
@@ -192,6 +191,25 @@ fn rings(edges: &HashMap<String, Vec<(String, Vec<String>)>>) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// How many entries of a ring are named.
+const NAMED: usize = 8;
+
+/// A ring in words: each finding takes as little as any other, however long its ring.
+fn ring(way: &[(&str, usize)]) -> String {
+    let named = |way: &[(&str, usize)]| way.iter().map(|(entry, _)| shorten(entry)).collect::<Vec<_>>();
+    let mut names = match way.len().checked_sub(NAMED) {
+        None | Some(0) => named(way),
+        Some(more) => {
+            let mut names = named(&way[..NAMED / 2]);
+            names.push(format!("({more} more)"));
+            names.extend(named(&way[way.len() - NAMED / 2..]));
+            names
+        }
+    };
+    names.extend(way.first().map(|(entry, _)| shorten(entry)));
+    names.join(" -> ")
 }
 
 /// A finding in place of what a rule that panicked would have said.

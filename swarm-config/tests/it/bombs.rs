@@ -376,6 +376,19 @@ const BOMBS: &[Bomb] = &[
         },
     },
     Bomb {
+        name: "a ring of 20,000, each also back to the first",
+        kinds: INVALID,
+        most: 500,
+        make: || {
+            let rule = References::new("s.*", "s").acyclic();
+            let validator = ConfigValidator::builder().rule(rule).build().unwrap();
+            let text = each(20_000, |at| format!("  k{at}: [k{}, k0]\n", (at + 1) % 20_000));
+            let loader =
+                ConfigLoader::new().text("bomb", Format::Yaml, format!("s:\n{text}")).validator(validator);
+            Box::new(move || loader.tree().map(drop))
+        },
+    },
+    Bomb {
         name: "a schema that refers to itself",
         kinds: &[ErrorKind::Schema],
         most: 100,
