@@ -1,9 +1,12 @@
 //! Layers become one tree. Values stay where they are; only references to them move.
 
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash};
+
 use crate::doc::{Kind, Payload};
 use crate::error::Result;
 use crate::path::Pattern;
-use crate::tree::{Ref, Tree};
+use crate::tree::{Ref, Tree, Value};
 
 /// How a layer's value joins the one below it. A strategy is given for a key, and holds for that key alone.
 ///
@@ -139,10 +142,26 @@ impl Merger<'_> {
 
     fn lists(&mut self, below: Ref, above: Ref, key: &str) -> Ref {
         let mut items = self.children(below);
+        // Where the items are, by what they have under the key; the first of those that have the same comes first.
+        let mut index: HashMap<u64, Vec<usize>> = HashMap::with_capacity(items.len());
+        for (at, item) in items.iter().enumerate() {
+            if let Some(name) = self.tree.value(*item).get(key) {
+                let places = index.entry(hash(name)).or_default();
+                if !places.iter().any(|at| self.tree.value(items[*at]).get(key) == Some(name)) {
+                    places.push(at);
+                }
+            }
+        }
         for item in self.children(above) {
             let name = self.tree.value(item).get(key);
             let found = name.and_then(|name| {
-                items.iter().position(|below| self.tree.value(*below).get(key) == Some(name))
+                let places = index.entry(hash(name)).or_default();
+                let found =
+                    places.iter().copied().find(|at| self.tree.value(items[*at]).get(key) == Some(name));
+                if found.is_none() {
+                    places.push(items.len());
+                }
+                found
             });
             match found {
                 Some(found) => {
@@ -156,5 +175,28 @@ impl Merger<'_> {
             }
         }
         self.tree.add_join(above, false, &items)
+    }
+}
+
+/// The same for values that are equal.
+fn hash(value: Value<'_>) -> u64 {
+    fn one<T: Hash>(value: T) -> u64 {
+        // Seeded once a process: whoever writes the layers cannot make values meet.
+        static SEEDS: std::sync::LazyLock<std::hash::RandomState> =
+            std::sync::LazyLock::new(Default::default);
+        SEEDS.hash_one(value)
+    }
+    match value.payload() {
+        Payload::Text(_) => one(value.as_str()),
+        Payload::Array(_) => one(value.items().map(hash).collect::<Vec<_>>()),
+        // The order of keys does not matter.
+        Payload::Object(_) => {
+            value.entries().fold(0, |sum, (key, value)| sum.wrapping_add(one((key, hash(value)))))
+        }
+        Payload::Float(value) => one((value + 0.0).to_bits()),
+        Payload::Int(value) => one(value),
+        Payload::Uint(value) => one(value),
+        Payload::Bool(value) => one(value),
+        Payload::Null => 0,
     }
 }

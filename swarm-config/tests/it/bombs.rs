@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use swarm_config::{ConfigLoader, ConfigValidator, Error, ErrorKind, Format, Limits, References, Tree};
+use swarm_config::{
+    ConfigLoader, ConfigValidator, Error, ErrorKind, Format, Limits, MergeStrategy, References, Tree,
+};
 
 struct Bomb {
     name: &'static str,
@@ -385,6 +387,23 @@ const BOMBS: &[Bomb] = &[
             let text = each(20_000, |at| format!("  k{at}: [k{}, k0]\n", (at + 1) % 20_000));
             let loader =
                 ConfigLoader::new().text("bomb", Format::Yaml, format!("s:\n{text}")).validator(validator);
+            Box::new(move || loader.tree().map(drop))
+        },
+    },
+    Bomb {
+        name: "lists of 50,000, merged by key",
+        kinds: INVALID,
+        most: 500,
+        make: || {
+            let list = |from: usize| {
+                format!("{{\"l\":[{}{{}}]}}", each(50_000, |at| format!("{{\"id\":\"{}\"}},", at + from)))
+            };
+            let validator = ConfigValidator::new(json!({"required": ["nothing"]})).unwrap();
+            let loader = ConfigLoader::new()
+                .text("below", Format::Json, list(0))
+                .text("above", Format::Json, list(50_000))
+                .merge("l", MergeStrategy::ByKey("id".into()))
+                .validator(validator);
             Box::new(move || loader.tree().map(drop))
         },
     },
