@@ -35,7 +35,7 @@ impl Rule for PoolFits {
 // typos:off
 const BROKEN: &str = r#"# The service.
 log_level = "warning"
-prot = "8080"         # behind the proxy
+lisetn = "8080"       # behind the proxy
 
 [db]                  # one for all
 pool_size = 50
@@ -54,7 +54,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .schema(json!({
             "properties": {
                 "log_level": { "enum": ["INFO", "WARNING"] },
-                "port": { "type": "integer" },
+                "listen": { "type": "integer" },
                 "db": { "type": "object" },
                 "agents": { "type": "object" },
                 "jobs": { "type": "object" },
@@ -73,7 +73,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let fixed = validator.autofix(Format::Toml, BROKEN)?;
     println!("mended:\n{}", fixed.diff());
     assert_eq!(fixed.fixes().len(), 3);
-    assert!(fixed.text().contains("port = 8080         # behind the proxy"));
+    assert!(fixed.text().contains("listen = 8080       # behind the proxy"));
     println!("left:\n{}", fixed.report());
     assert_eq!(fixed.report().findings().len(), 2);
     Ok(())

@@ -110,9 +110,9 @@ impl Autofix {
 const MOST: usize = 200;
 
 impl ConfigValidator {
-    /// Mends common mistakes in a text where there is one safe way to: a misspelt key is renamed to the one nearest, a
-    /// number or boolean loses its quotes, an enumerated text gets its case, a missing key its default, and a key that
-    /// the schema has as `deprecated` with `x-renamed-to` its new name.
+    /// Mends common mistakes in a text where there is one safe way to: a misspelt key of five letters or more is renamed
+    /// to the only one that near, a number or boolean loses its quotes, an enumerated text gets its case, a missing key
+    /// its default, and a key that the schema has as `deprecated` with `x-renamed-to` its new name.
     ///
     /// An edit is kept only if the text, read again, differs in that key alone and has fewer errors and none that are
     /// new. Missing keys are not added to YAML, and nothing but keys is changed in dotenv and INI.
@@ -122,11 +122,11 @@ impl ConfigValidator {
     /// use swarm_config::{ConfigValidator, Format};
     ///
     /// let validator = ConfigValidator::new(json!({
-    ///     "properties": { "port": { "type": "integer" } },
+    ///     "properties": { "retries": { "type": "integer" } },
     ///     "additionalProperties": false,
     /// }))?;
-    /// let fixed = validator.autofix(Format::Toml, "# listen here\nprot = \"80\"\n")?;
-    /// assert_eq!(fixed.text(), "# listen here\nport = 80\n");
+    /// let fixed = validator.autofix(Format::Toml, "# then give up\nretires = \"3\"\n")?;
+    /// assert_eq!(fixed.text(), "# then give up\nretries = 3\n");
     /// # Ok::<(), swarm_config::Error>(())
     /// ```
     ///

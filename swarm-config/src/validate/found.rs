@@ -97,7 +97,9 @@ fn findings(
                 let near = close.map(|near| format!("did you mean `{near}`?"));
                 let mut finding = make(format!("the key `{}` is not allowed here", shorten(key)), near);
                 finding.path.push(key.clone());
-                finding.remedy = close.map(|near| Remedy::Rename(near.to_owned()));
+                finding.remedy = close
+                    .filter(|near| is_typo(key, near, &known))
+                    .map(|near| Remedy::Rename(near.to_owned()));
                 finding.place = value.get(key).map(Value::key_place).or(finding.place);
                 finding
             });
@@ -160,6 +162,14 @@ fn findings(
             one(error.masked_with(shown.as_str()).to_string(), None)
         }
     }
+}
+
+/// Whether a key can only be another one misspelt. Short names are near to each other by chance: `cpu` is no `gpu`, and
+/// `https` no `http`.
+fn is_typo(key: &str, near: &str, known: &[&str]) -> bool {
+    let long = |name: &str| name.chars().count() >= 5;
+    let others = known.iter().copied().filter(|known| *known != near);
+    long(key) && long(near) && nearest(key, others).is_none()
 }
 
 fn named(kind: &str) -> String {

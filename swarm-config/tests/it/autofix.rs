@@ -6,6 +6,7 @@ fn validator() -> ConfigValidator {
     ConfigValidator::new(json!({
         "properties": {
             "port": {"type": "integer"},
+            "listen": {"type": "integer"},
             "debug": {"type": "boolean"},
             "level": {"enum": ["INFO", "WARNING"]},
             "retries": {"type": "integer", "default": 3},
@@ -25,17 +26,17 @@ fn validator() -> ConfigValidator {
 
 #[test]
 fn toml_is_mended_in_place_with_its_comments() {
-    let text = "# the service\nprot = \"8080\"   # listens here\ndebug = 'yes'\nlevel = \"warning\"\nold_name = 'x'\n\n[db] # the pool\npool_sise = \"5\"\n";
+    let text = "# the service\nlisetn = \"8080\"   # listens here\ndebug = 'yes'\nlevel = \"warning\"\nold_name = 'x'\n\n[db] # the pool\npool_sise = \"5\"\n";
     let fixed = validator().autofix(Format::Toml, text).unwrap();
     assert_eq!(
         fixed.text(),
-        "# the service\nport = 8080   # listens here\ndebug = true\nlevel = \"WARNING\"\nnew_name = 'x'\nretries = 3\n\n[db] # the pool\nratio = 0.5\npool_size = 5\n"
+        "# the service\nlisten = 8080   # listens here\ndebug = true\nlevel = \"WARNING\"\nnew_name = 'x'\nretries = 3\n\n[db] # the pool\nratio = 0.5\npool_size = 5\n"
     );
     assert!(fixed.report().is_ok(), "{}", fixed.report());
     assert_eq!(fixed.fixes().len(), 9, "{:?}", fixed.fixes());
     insta::assert_snapshot!(fixed.diff(), @r#"
-    -prot = "8080"   # listens here
-    +port = 8080   # listens here
+    -lisetn = "8080"   # listens here
+    +listen = 8080   # listens here
     -debug = 'yes'
     +debug = true
     -level = "warning"
@@ -51,10 +52,10 @@ fn toml_is_mended_in_place_with_its_comments() {
 
 #[test]
 fn json_and_yaml_are_mended_too() {
-    let fixed = validator().autofix(Format::Json, r#"{ "prot": "80", "db": {} }"#).unwrap();
-    assert_eq!(fixed.text(), r#"{ "retries": 3, "port": 80, "db": {"ratio": 0.5} }"#);
-    let fixed = validator().autofix(Format::Yaml, "debug: yes # on\nprot: '80'\nlevel: info\n").unwrap();
-    assert_eq!(fixed.text(), "debug: true # on\nport: 80\nlevel: INFO\n");
+    let fixed = validator().autofix(Format::Json, r#"{ "lisetn": "80", "db": {} }"#).unwrap();
+    assert_eq!(fixed.text(), r#"{ "retries": 3, "listen": 80, "db": {"ratio": 0.5} }"#);
+    let fixed = validator().autofix(Format::Yaml, "debug: yes # on\nlisetn: '80'\nlevel: info\n").unwrap();
+    assert_eq!(fixed.text(), "debug: true # on\nlisten: 80\nlevel: INFO\n");
     assert_eq!(fixed.report().findings().len(), 1);
 }
 
@@ -62,11 +63,11 @@ fn json_and_yaml_are_mended_too() {
 fn what_is_not_sure_is_left_alone() {
     for text in [
         // The right key is there already.
-        "retries = 1\nport = 1\nprot = 2\n",
+        "retries = 1\nlisten = 1\nlisetn = 2\n",
         // Nothing is near.
         "retries = 1\nsomething = 2\n",
         // A name that may be right, for a value that cannot be.
-        "retries = 1\nprot = 'http'\n",
+        "retries = 1\nlisetn = 'http'\n",
         // Not a number, not an integer.
         "retries = 1\nport = 'http'\n",
         "retries = 1\nport = '1.5'\n",
@@ -79,11 +80,30 @@ fn what_is_not_sure_is_left_alone() {
     }
 }
 
+#[test]
+fn a_name_that_is_near_by_chance_is_told_and_not_renamed() {
+    for (known, written) in [
+        (&["x"][..], "y"),
+        (&["gpu"], "cpu"),
+        (&["https"], "http"),
+        (&["http"], "https"),
+        (&["node_a", "node_b"], "node_c"),
+    ] {
+        let fields: serde_json::Map<String, Value> =
+            known.iter().map(|key| ((*key).into(), json!({}))).collect();
+        let schema = json!({"properties": fields, "additionalProperties": false});
+        let text = format!("{written} = 1\n");
+        let fixed = ConfigValidator::new(schema).unwrap().autofix(Format::Toml, &text).unwrap();
+        assert_eq!(fixed.text(), text);
+        assert!(fixed.report().findings()[0].suggestion().is_some(), "{written}");
+    }
+}
+
 proptest! {
     /// Whatever was mended, no error is new and what was right is as it was.
     #[test]
     fn a_fix_is_never_wrong(
-        keys in prop::collection::btree_map("(port|prot|debug|debgu|level|retries|old_name|[a-z]{1,4})", "([0-9]{1,3}|true|yes|info|[a-z]{0,4})", 0..6),
+        keys in prop::collection::btree_map("(listen|lisetn|port|prot|debug|debgu|level|retries|old_name|[a-z]{1,4})", "([0-9]{1,3}|true|yes|info|[a-z]{0,4})", 0..6),
         quoted in any::<bool>(),
     ) {
         let line = |(key, value): (&String, &String)| match quoted {
