@@ -54,8 +54,6 @@ pub enum ErrorKind {
     Ambiguous,
     /// A value is not of the type that is read.
     Type,
-    /// A key is known to nobody, and unknown keys were asked to be errors.
-    UnknownKey,
     /// A schema or a rule found errors: see [`Error::report`].
     Invalid,
     /// A schema is not usable: not valid itself, not resolvable, or beyond the limits.
