@@ -1,5 +1,6 @@
 //! The readers: text to [`Doc`], within limits.
 
+use std::fs::Metadata;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -27,11 +28,11 @@ pub(crate) fn read(source: Arc<Source>, format: Format, limits: &Limits) -> Resu
 /// The bytes of a file, or a limit error before all of them were held.
 pub(crate) fn bytes_of(path: &Path, limits: &Limits) -> Result<Vec<u8>> {
     use std::io::Read as _;
+    // To open a pipe that nobody writes to waits for ever.
+    has_an_end(path, &std::fs::metadata(path).map_err(|error| Error::io("open", path, error))?)?;
     let file = std::fs::File::open(path).map_err(|error| Error::io("open", path, error))?;
     let data = file.metadata().map_err(|error| Error::io("look at", path, error))?;
-    if data.is_dir() {
-        return Err(Error::new(ErrorKind::Io, format!("{} is a folder", path.display())));
-    }
+    has_an_end(path, &data)?;
     let most = limits.max_bytes() as u64;
     let mut bytes = Vec::with_capacity(data.len().min(most) as usize + 1);
     if data.len() <= most {
@@ -41,6 +42,19 @@ pub(crate) fn bytes_of(path: &Path, limits: &Limits) -> Result<Vec<u8>> {
         return Err(Error::new(ErrorKind::Limit, format!("{}: larger than {most} bytes", path.display())));
     }
     Ok(bytes)
+}
+
+/// Refuses what is neither a file nor a device such as `/dev/null`.
+fn has_an_end(path: &Path, data: &Metadata) -> Result<()> {
+    #[cfg(unix)]
+    let is_device = std::os::unix::fs::FileTypeExt::is_char_device(&data.file_type());
+    #[cfg(not(unix))]
+    let is_device = false;
+    if data.is_file() || is_device {
+        return Ok(());
+    }
+    let what = if data.is_dir() { "a folder" } else { "neither a file nor a folder" };
+    Err(Error::new(ErrorKind::Io, format!("{} is {what}", path.display())))
 }
 
 /// The format of a file by its extension.

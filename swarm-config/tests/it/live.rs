@@ -104,6 +104,32 @@ fn content_decides_and_not_time_or_size() {
     assert_eq!(config.get().first, 2);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_refused_and_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.toml");
+    fs::write(&path, text(1)).unwrap();
+    let config = open(&path);
+    fs::remove_file(&path).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let (done, answer) = channel();
+    std::thread::spawn(move || {
+        let loaded = ConfigLoader::new().optional_file(&path).tree().map(drop).map_err(|error| error.kind());
+        let mut watch = ManualWatch::new(&config);
+        watch.advance(Duration::from_secs(6));
+        let refused = events(&mut watch);
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, text(2)).unwrap();
+        watch.advance(Duration::from_secs(6));
+        let _ = done.send((loaded, refused, config.get().first));
+    });
+    let (loaded, refused, first) = answer.recv_timeout(Duration::from_secs(60)).unwrap();
+    assert_eq!(loaded, Err(ErrorKind::Io));
+    assert!(matches!(&refused[..], [ConfigEvent::Rejected { error }] if error.kind() == ErrorKind::Io));
+    assert_eq!(first, 2);
+}
+
 #[test]
 fn a_slow_reader_of_events_is_told_what_it_missed() {
     let folder = tempfile::tempdir().unwrap();
