@@ -2,7 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
@@ -157,9 +157,16 @@ pub(crate) enum Signal {
     Closed(PathBuf),
 }
 
+impl Signal {
+    fn path(&self) -> &Path {
+        let (Signal::Touched(path) | Signal::Written(path) | Signal::Closed(path)) = self;
+        path
+    }
+}
+
 /// How long nothing must happen before files are read.
 pub(crate) const SETTLE: Duration = Duration::from_millis(10);
-/// How long a file may stay open for writing before it is read all the same.
+/// How long files may stay open for writing, or be written to again and again, before they are read all the same.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How often files are looked at where nothing is heard, since a watch can be lost without a word.
 pub(crate) const REASSURE: Duration = Duration::from_secs(5);
@@ -171,8 +178,8 @@ pub(crate) const POLL: Duration = Duration::from_millis(500);
 pub(crate) struct Settle {
     every: Duration,
     looked: Duration,
-    /// When something was last heard, if nobody has looked since.
-    heard: Option<Duration>,
+    /// When something was first and last heard since somebody looked.
+    heard: Option<(Duration, Duration)>,
     writing: HashSet<PathBuf>,
 }
 
@@ -182,7 +189,7 @@ impl Settle {
     }
 
     pub(crate) fn hear(&mut self, signal: Signal, now: Duration) {
-        self.heard = Some(now);
+        self.heard = Some((self.heard.map_or(now, |(first, _)| first), now));
         match signal {
             Signal::Touched(path) | Signal::Closed(path) => {
                 self.writing.remove(&path);
@@ -195,11 +202,10 @@ impl Settle {
 
     /// When to look next.
     pub(crate) fn due(&self) -> Duration {
-        let routine = self.looked + self.every;
         match self.heard {
-            None => routine,
-            Some(heard) if self.writing.is_empty() => heard + SETTLE,
-            Some(heard) => heard + PATIENCE,
+            None => self.looked + self.every,
+            Some((first, last)) if self.writing.is_empty() => (last + SETTLE).min(first + PATIENCE),
+            Some((first, _)) => first + PATIENCE,
         }
     }
 
@@ -287,6 +293,17 @@ mod tests {
         assert_eq!(settle.due(), ms(400) + SETTLE);
         settle.hear(Signal::Written("a".into()), ms(405));
         settle.hear(Signal::Touched("b".into()), ms(406));
-        assert_eq!(settle.due(), ms(406) + PATIENCE);
+        assert_eq!(settle.due(), ms(100) + PATIENCE);
+    }
+
+    #[test]
+    fn what_never_rests_is_looked_at_all_the_same() {
+        for signal in [Signal::Touched("a".into()), Signal::Written("a".into())] {
+            let mut settle = Settle::new(REASSURE, ms(0));
+            for at in (100..5000).step_by(5) {
+                settle.hear(signal.clone(), ms(at));
+                assert!(settle.due() <= ms(100) + PATIENCE, "{signal:?}");
+            }
+        }
     }
 }

@@ -104,6 +104,21 @@ fn content_decides_and_not_time_or_size() {
     assert_eq!(config.get().first, 2);
 }
 
+#[test]
+fn a_file_that_is_written_to_without_end_is_read_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.toml");
+    fs::write(&path, text(1)).unwrap();
+    let config = open(&path);
+    let mut watch = ManualWatch::new(&config);
+    fs::write(&path, text(2)).unwrap();
+    for _ in 0..3 {
+        watch.written(folder.path().join("app.log"));
+        watch.advance(Duration::from_millis(400));
+    }
+    assert_eq!(config.get().last, 2);
+}
+
 #[cfg(unix)]
 #[test]
 fn a_pipe_is_refused_and_not_waited_for() {
@@ -309,6 +324,34 @@ fn files_written_in_place_are_seen() {
 }
 
 #[test]
+fn files_are_seen_beside_a_log_that_is_written_to_without_end() {
+    let logs = std::sync::Mutex::new(Vec::new());
+    let edit = |folder: &Path, value| {
+        fs::write(folder.join(".app.toml.tmp"), text(value)).unwrap();
+        fs::rename(folder.join(".app.toml.tmp"), folder.join("app.toml")).unwrap();
+    };
+    let median = edits("beside a log", edit, |folder| {
+        use std::io::Write as _;
+        plain(folder);
+        let mut log = fs::File::create(folder.join("app.log")).unwrap();
+        let (stop, stopped) = channel::<()>();
+        let writer = std::thread::spawn(move || {
+            let pause = Duration::from_millis(2);
+            while stopped.recv_timeout(pause) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                log.write_all(b"line\n").unwrap();
+            }
+        });
+        logs.lock().unwrap().push((stop, writer));
+    });
+    for (stop, writer) in logs.into_inner().unwrap() {
+        drop(stop);
+        writer.join().unwrap();
+    }
+    // Did the log count, each would take the second that is the most.
+    assert!(median < Duration::from_millis(900), "{median:?}");
+}
+
+#[test]
 fn files_renamed_over_are_seen() {
     let edit = |folder: &Path, value| {
         fs::write(folder.join(".app.toml.tmp"), text(value)).unwrap();
@@ -356,7 +399,13 @@ fn one_process_that_may_not_watch() {
     plain(folder.path());
     let config = open(&path);
     let (sender, heard) = channel();
-    config.on_change(move |event| drop(sender.send(event.clone()))).unwrap();
+    let again = config.clone();
+    config
+        .on_change(move |event| {
+            let _ = again.watch().unwrap();
+            drop(sender.send(event.clone()));
+        })
+        .unwrap();
     let event = heard.recv_timeout(Duration::from_secs(60)).unwrap();
     let ConfigEvent::Polling { reason } = event else { panic!("{event:?}") };
     assert!(!reason.is_empty());
