@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use crate::diff::Change;
 use crate::error::Result;
 use crate::explain::Explanation;
-use crate::loader::{ConfigLoader, Loaded};
+use crate::loader::{ConfigLoader, Loaded, Prints};
 use crate::report::Report;
 use crate::section::Sections;
 use crate::tree::Tree;
@@ -63,7 +63,9 @@ impl<T> Handle<T> {
 
 impl<T: DeserializeOwned + Send + Sync + 'static> Config<T> {
     pub(crate) fn open(loader: ConfigLoader) -> Result<Config<T>> {
-        let current = Arc::new(ArcSwap::from_pointee(loader.typed::<T>(None)?));
+        let current = Arc::new(ArcSwap::from_pointee(loader.typed::<T>(None, &mut Prints::new())?));
+        // From here on what is kept of files is that of this configuration's own last load.
+        let loader = loader.apart();
         let audience = Audience::default();
         let (reloading, watching) = (Mutex::new(()), Mutex::new(None));
         Ok(Config { shared: Arc::new(Shared { watching, current, loader, reloading, audience }) })
@@ -76,14 +78,14 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Config<T> {
     ///
     /// As [`ConfigLoader::load`]. The configuration stays as it was.
     pub fn reload(&self) -> Result<Vec<Change>> {
-        Ok(self.shared.reload(|| true)?.unwrap_or_default())
+        Ok(self.shared.reload(|_, _| true)?.unwrap_or_default())
     }
 
     /// Watches the files from now on, and answers with a stream of what happens to the configuration.
     ///
     /// The first call starts a thread, which ends with the last [`Config`]. It watches the folders of the files,
-    /// waits until nothing has happened for 10 ms and nobody has a file open for writing, and reloads if the content
-    /// is another. Editors that rename, Kubernetes' swap of a link and files that are removed and made anew are
+    /// waits until nothing has happened to them for 10 ms and nobody has one open for writing, but no longer than a
+    /// second, and reloads if the content is another. Editors that rename, Kubernetes' swap of a link and files that are removed and made anew are
     /// understood. Where the system does not watch, files are looked at twice a second, and an event says so.
     ///
     /// # Errors
@@ -112,11 +114,15 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Config<T> {
 
 impl<T: DeserializeOwned> Shared<T> {
     /// Loads again and puts the new configuration in place, whole. Answers with what changed, or with nothing if
-    /// `is_settled`, which is asked after reading, says no.
-    pub(crate) fn reload(&self, is_settled: impl FnOnce() -> bool) -> Result<Option<Vec<Change>>> {
+    /// `is_settled`, which is asked after reading, says no. It is given what was read, and whether that was loaded.
+    pub(crate) fn reload(
+        &self,
+        is_settled: impl FnOnce(&Prints, bool) -> bool,
+    ) -> Result<Option<Vec<Change>>> {
         let one = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
-        let loaded = self.loader.typed::<T>(Some(self.current.load().sections.clone()));
-        if !is_settled() {
+        let mut read = Prints::new();
+        let loaded = self.loader.typed::<T>(Some(self.current.load().sections.clone()), &mut read);
+        if !is_settled(&read, loaded.is_ok()) {
             return Ok(None);
         }
         let new = loaded?;

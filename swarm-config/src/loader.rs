@@ -24,6 +24,8 @@ use crate::validate::ConfigValidator;
 mod load;
 mod secret;
 
+pub(crate) use load::Prints;
+
 /// Says where a configuration comes from, and loads it.
 ///
 /// Layers given later win over layers given earlier. Nothing is read before [`load`](ConfigLoader::load).
@@ -285,13 +287,18 @@ impl ConfigLoader {
     ///
     /// As [`load`](ConfigLoader::load), but for the type.
     pub fn tree(&self) -> Result<Tree> {
-        self.read(Shape::default(), Vec::new()).map(|loaded| loaded.tree)
+        self.read(Shape::default(), Vec::new(), &mut Prints::new()).map(|loaded| loaded.tree)
     }
 
-    /// Loads and makes a `T`. Sections that are the same as `before` stay what they are.
-    pub(crate) fn typed<T: DeserializeOwned>(&self, before: Option<Arc<Sections>>) -> Result<State<T>> {
+    /// Loads and makes a `T`. Sections that are the same as `before` stay what they are. `prints` gets what was read,
+    /// in case of an error too.
+    pub(crate) fn typed<T: DeserializeOwned>(
+        &self,
+        before: Option<Arc<Sections>>,
+        prints: &mut Prints,
+    ) -> Result<State<T>> {
         let (shape, secrets) = Shape::of_type::<T>();
-        let mut loaded = self.read(shape, secrets)?;
+        let mut loaded = self.read(shape, secrets, prints)?;
         let mut report = std::mem::take(&mut loaded.report);
         let loaded = Arc::new(loaded);
         let (made, sections) = section::on(&loaded, before, || extract::<T>(loaded.tree.root()));

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use crate::config::{Config, Shared};
 use crate::diff::Change;
 use crate::error::Error;
+use crate::loader::Prints;
 
 mod files;
 
@@ -221,13 +222,13 @@ pub(crate) struct Live<T> {
     shared: Weak<Shared<T>>,
     pub(crate) settle: Settle,
     /// The content that was last loaded or refused.
-    seen: u64,
+    seen: Option<Prints>,
 }
 
 impl<T: DeserializeOwned + Send + Sync + 'static> Live<T> {
     pub(crate) fn new(config: &Config<T>, settle: Settle) -> Live<T> {
         // What was loaded may differ from what the files hold by now, so the first look always reads.
-        Live { shared: Arc::downgrade(&config.shared), settle, seen: 0 }
+        Live { shared: Arc::downgrade(&config.shared), settle, seen: None }
     }
 
     /// Looks at the files more often from now on, and says so.
@@ -246,16 +247,21 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Live<T> {
             return true;
         }
         self.settle.look(now);
-        let before = shared.loader.fingerprint();
-        if before == self.seen {
+        let before = shared.loader.prints();
+        if self.seen.as_ref() == Some(&before) {
             return true;
         }
-        match shared.reload(|| shared.loader.fingerprint() == before) {
+        let reloaded = shared.reload(|read, is_loaded| {
+            // A load that failed has not read all of them.
+            let is_same = if is_loaded { *read == before } else { read.is_subset(&before) };
+            is_same && shared.loader.prints() == before
+        });
+        match reloaded {
             // Someone wrote while we read: what was read may be half of it.
             Ok(None) => self.settle.hear(Signal::Touched(PathBuf::new()), now),
-            Ok(Some(_)) => self.seen = before,
+            Ok(Some(_)) => self.seen = Some(before),
             Err(error) => {
-                self.seen = before;
+                self.seen = Some(before);
                 tracing::warn!(error = %error, "the configuration was not reloaded");
                 shared.audience.tell(&ConfigEvent::Rejected { error: Arc::new(error) });
             }

@@ -1,11 +1,14 @@
 //! The order in which a configuration is loaded, and what is kept from one load to the next.
 
+use std::collections::{BTreeSet, HashSet};
+use std::hash::{BuildHasher as _, Hash};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::{ConfigLoader, Loaded, Validation};
+use super::{ConfigLoader, Loaded, Parsed, Validation};
 use crate::doc::Doc;
 use crate::error::{Error, ErrorKind, Result};
+use crate::hierarchy::ConfigHierarchy;
 use crate::interpolate::Asked;
 use crate::layer::{self, Layer, Strange};
 use crate::merge::{self, Strategies};
@@ -16,6 +19,34 @@ use crate::shape::Shape;
 use crate::source::{Origin, Source};
 use crate::tree::Tree;
 use crate::validate::ConfigValidator;
+
+/// What files hold, or why they cannot be read: a hash each, the same for the same content within this process. A file
+/// that was read twice and was not the same has two.
+pub(crate) type Prints = BTreeSet<(PathBuf, u64)>;
+
+fn print(content: &impl Hash) -> u64 {
+    static STATE: std::sync::LazyLock<foldhash::quality::RandomState> =
+        std::sync::LazyLock::new(Default::default);
+    STATE.hash_one(content)
+}
+
+/// The files of a hierarchy. What is wrong with it counts as its content.
+fn files_of(hierarchy: &ConfigHierarchy, prints: &mut Prints) -> Result<Vec<PathBuf>> {
+    let files = hierarchy.files();
+    if let Err(error) = &files {
+        prints.extend(
+            hierarchy.folders().into_iter().take(1).map(|folder| (folder, print(&error.to_string()))),
+        );
+    }
+    files
+}
+
+#[cfg(feature = "testing")]
+fn fake(source: &crate::testing::FakeSource, prints: &mut Prints) -> Result<String> {
+    let text = source.read();
+    prints.insert((PathBuf::from(&*source.name), print(&text.as_deref().map_err(Error::kind))));
+    text
+}
 
 impl ConfigLoader {
     /// Files that are read, and folders in which more may appear.
@@ -40,26 +71,38 @@ impl ConfigLoader {
         (files, folders)
     }
 
-    /// A hash of all files that are read: the same for the same content, within this process.
-    pub(crate) fn fingerprint(&self) -> u64 {
-        use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
-        static STATE: std::sync::LazyLock<foldhash::quality::RandomState> =
-            std::sync::LazyLock::new(Default::default);
-        let mut hasher = STATE.build_hasher();
-        for path in self.watched().0 {
-            path.hash(&mut hasher);
-            match read::bytes_of(&path, &self.limits) {
-                Ok(bytes) => bytes.hash(&mut hasher),
-                Err(error) => error.kind().hash(&mut hasher),
-            }
-        }
-        #[cfg(feature = "testing")]
+    /// What all files that are read hold by now.
+    pub(crate) fn prints(&self) -> Prints {
+        let mut prints = Prints::new();
         for layer in &self.layers {
-            if let Layer::Fake(source) = layer {
-                source.read().map_err(|error| error.kind()).hash(&mut hasher);
+            match layer {
+                Layer::Hierarchy(hierarchy) => drop(files_of(hierarchy, &mut prints)),
+                #[cfg(feature = "testing")]
+                Layer::Fake(source) => drop(fake(source, &mut prints)),
+                _ => {}
             }
         }
-        hasher.finish().max(1)
+        for path in self.watched().0 {
+            let _ = self.bytes_at(&path, &mut prints);
+        }
+        prints
+    }
+
+    /// The same loader, which shares nothing that it keeps from one load to the next.
+    pub(crate) fn apart(mut self) -> ConfigLoader {
+        let Parsed { docs, validators } = &*self.parsed;
+        let docs = docs.lock().unwrap_or_else(PoisonError::into_inner).clone().into();
+        let validators = validators.lock().unwrap_or_else(PoisonError::into_inner).clone().into();
+        self.parsed = Arc::new(Parsed { docs, validators });
+        self
+    }
+
+    /// Forgets what was made of files that are not among `files`.
+    fn forget_but(&self, files: &HashSet<&Path>) {
+        let Parsed { docs, validators } = &*self.parsed;
+        let is_kept = |path: &PathBuf| files.contains(&**path);
+        docs.lock().unwrap_or_else(PoisonError::into_inner).retain(|path, _| is_kept(path));
+        validators.lock().unwrap_or_else(PoisonError::into_inner).retain(|path, _| is_kept(path));
     }
 
     fn patterns(&self) -> Result<(Strategies, Vec<Pattern>)> {
@@ -71,15 +114,26 @@ impl ConfigLoader {
         Ok((strategies, secrets))
     }
 
-    /// Loads and validates. `typed` is what the type that is loaded has, and which of its paths are secret.
-    pub(crate) fn read(&self, typed: Shape, paths: Vec<Pattern>) -> Result<Loaded> {
+    /// Loads and validates. `typed` is what the type that is loaded has, and which of its paths are secret. `prints` gets
+    /// what was read, in case of an error too.
+    pub(crate) fn read(&self, typed: Shape, paths: Vec<Pattern>, prints: &mut Prints) -> Result<Loaded> {
+        let loaded = self.read_all(typed, paths, prints);
+        match &loaded {
+            Ok(_) => self.forget_but(&prints.iter().map(|(path, _)| &**path).collect()),
+            // What comes after the error was not read, and is to be known when all is well again.
+            Err(_) => self.forget_but(&self.watched().0.iter().map(|path| &**path).collect()),
+        }
+        loaded
+    }
+
+    fn read_all(&self, typed: Shape, paths: Vec<Pattern>, prints: &mut Prints) -> Result<Loaded> {
         let (strategies, mut secrets) = self.patterns()?;
         secrets.extend(paths);
         let mut validators = Vec::new();
         for validation in &self.validators {
             validators.push(match validation {
                 Validation::Given(validator) => validator.clone(),
-                Validation::File(path) => self.validator_at(path)?,
+                Validation::File(path) => self.validator_at(path, prints)?,
             });
         }
         for validator in &validators {
@@ -97,7 +151,7 @@ impl ConfigLoader {
                     late.push((docs.len(), layer));
                     docs.push(None);
                 }
-                layer => docs.extend(self.early(layer, &secrets)?.into_iter().map(Some)),
+                layer => docs.extend(self.early(layer, &secrets, prints)?.into_iter().map(Some)),
             }
         }
         let mut strange = Vec::new();
@@ -207,19 +261,19 @@ impl ConfigLoader {
     }
 
     /// Documents of a layer that needs nothing of the others.
-    fn early(&self, layer: &Layer, secrets: &[Pattern]) -> Result<Vec<Arc<Doc>>> {
+    fn early(&self, layer: &Layer, secrets: &[Pattern], prints: &mut Prints) -> Result<Vec<Arc<Doc>>> {
         let limits = &self.limits;
         // A file that cannot be read has no paths, so none of its lines is shown where there are secrets.
         let hide = |error: Error| if secrets.is_empty() { error } else { error.without_frame() };
         Ok(match layer {
-            Layer::File { path, required } => match self.file_at(path) {
+            Layer::File { path, required } => match self.file_at(path, prints) {
                 Ok(doc) => vec![doc],
                 Err(error) if !required && error.kind() == ErrorKind::NotFound => Vec::new(),
                 Err(error) => return Err(hide(error)),
             },
             Layer::Hierarchy(hierarchy) => {
-                let files = hierarchy.files()?;
-                files.iter().map(|path| self.file_at(path).map_err(hide)).collect::<Result<_>>()?
+                let files = files_of(hierarchy, prints)?;
+                files.iter().map(|path| self.file_at(path, prints).map_err(hide)).collect::<Result<_>>()?
             }
             Layer::Text { name, format, text } => {
                 let doc = read::text(name, *format, text.as_bytes(), limits).map_err(hide)?;
@@ -236,19 +290,32 @@ impl ConfigLoader {
             },
             #[cfg(feature = "testing")]
             Layer::Fake(source) => {
-                let text = source.read()?;
+                let text = fake(source, prints)?;
                 let doc = read::text(&source.name, source.format, text.as_bytes(), limits).map_err(hide)?;
                 vec![self.opened(Arc::new(doc), source.format)?]
             }
             #[cfg(feature = "figment")]
-            Layer::Provider(provider) => provider.supply(limits)?.into_iter().map(Arc::new).collect(),
+            Layer::Provider(provider) => {
+                let supplied =
+                    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| provider.supply(limits)));
+                let docs = supplied.unwrap_or_else(|_| {
+                    Err(Error::new(ErrorKind::Provider, "a figment provider panicked"))
+                })?;
+                docs.into_iter().map(Arc::new).collect()
+            }
             Layer::Environment { .. } | Layer::Override(_) => Vec::new(),
         })
     }
 
-    fn file_at(&self, path: &Path) -> Result<Arc<Doc>> {
+    fn bytes_at(&self, path: &Path, prints: &mut Prints) -> Result<Vec<u8>> {
+        let bytes = read::bytes_of(path, &self.limits);
+        prints.insert((path.to_owned(), print(&bytes.as_deref().map_err(Error::kind))));
+        bytes
+    }
+
+    fn file_at(&self, path: &Path, prints: &mut Prints) -> Result<Arc<Doc>> {
         let format = read::format_of(path)?;
-        let bytes = read::bytes_of(path, &self.limits)?;
+        let bytes = self.bytes_at(path, prints)?;
         let parsed = || self.parsed.docs.lock().unwrap_or_else(PoisonError::into_inner);
         // The bytes themselves are compared: neither times nor hashes can be wrong about them.
         if let Some(known) = parsed().get(path).filter(|known| known.source.text.as_bytes() == bytes) {
@@ -261,8 +328,8 @@ impl ConfigLoader {
     }
 
     /// The validator for a schema file, compiled once for the same content.
-    fn validator_at(&self, path: &Path) -> Result<ConfigValidator> {
-        let bytes = read::bytes_of(path, &self.limits)?;
+    fn validator_at(&self, path: &Path, prints: &mut Prints) -> Result<ConfigValidator> {
+        let bytes = self.bytes_at(path, prints)?;
         let compiled = || self.parsed.validators.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, known)) = compiled().get(path).filter(|(known, _)| *known == bytes) {
             return Ok(known.clone());
@@ -270,5 +337,30 @@ impl ConfigLoader {
         let validator = ConfigValidator::from_bytes(path, bytes.clone(), &self.limits)?;
         compiled().insert(path.to_owned(), (bytes, validator.clone()));
         Ok(validator)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_are_gone_are_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |file: usize| folder.path().join(format!("prod/{file}.toml"));
+        std::fs::create_dir(folder.path().join("prod")).unwrap();
+        std::fs::write(at(0), "a = 1").unwrap();
+        let loader = ConfigLoader::new().hierarchy(folder.path(), "prod");
+        let config = loader.load::<serde_json::Value>().unwrap();
+        for file in 1..5 {
+            std::fs::rename(at(file - 1), at(file)).unwrap();
+            config.reload().unwrap();
+        }
+        let docs = |loader: &ConfigLoader| -> Vec<PathBuf> {
+            loader.parsed.docs.lock().unwrap().keys().cloned().collect()
+        };
+        assert_eq!(docs(&config.shared.loader), [at(4)]);
+        // Two that were made of one loader do not make each other forget.
+        assert_eq!(docs(&loader), [at(0)]);
     }
 }

@@ -119,6 +119,68 @@ fn a_file_that_is_written_to_without_end_is_read_all_the_same() {
     assert_eq!(config.get().last, 2);
 }
 
+/// A figment provider that supplies nothing, but does something each time.
+#[cfg(feature = "figment")]
+struct Does<F>(F);
+
+#[cfg(feature = "figment")]
+impl<F: Fn()> figment::Provider for Does<F> {
+    fn metadata(&self) -> figment::Metadata {
+        figment::Metadata::named("does")
+    }
+
+    fn data(&self) -> Result<figment::value::Map<figment::Profile, figment::value::Dict>, figment::Error> {
+        (self.0)();
+        Ok(Default::default())
+    }
+}
+
+#[cfg(feature = "figment")]
+#[test]
+fn what_is_kept_is_what_the_file_holds_and_not_what_it_held_in_between() {
+    /// Writes the whole file again while it is validated.
+    struct Whole(std::path::PathBuf, std::sync::Arc<AtomicU64>);
+
+    impl swarm_config::Rule for Whole {
+        fn name(&self) -> &str {
+            "whole"
+        }
+
+        fn check(&self, _: &swarm_config::Tree) -> Vec<swarm_config::Finding> {
+            if self.1.compare_exchange(2, 3, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                fs::write(&self.0, text(2)).unwrap();
+            }
+            Vec::new()
+        }
+    }
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.toml");
+    fs::write(&path, text(1)).unwrap();
+    let step = std::sync::Arc::new(AtomicU64::new(0));
+    let half = Does({
+        let (path, step) = (path.clone(), step.clone());
+        move || {
+            if step.compare_exchange(1, 2, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                fs::write(&path, "first = 7\nlast = 7").unwrap();
+            }
+        }
+    });
+    let validator =
+        swarm_config::ConfigValidator::builder().rule(Whole(path.clone(), step.clone())).build().unwrap();
+    let config: Config<Pair> =
+        ConfigLoader::new().provider(half).file(&path).validator(validator).load().unwrap();
+    let mut watch = ManualWatch::new(&config);
+    watch.advance(Duration::from_secs(6));
+    fs::write(&path, text(2)).unwrap();
+    step.store(1, Ordering::Relaxed);
+    watch.touched(&path);
+    watch.advance(Duration::from_secs(1));
+    assert_eq!(step.load(Ordering::Relaxed), 3);
+    assert_eq!(config.get().first, 2);
+    assert_eq!(events(&mut watch).len(), 1);
+}
+
 #[cfg(unix)]
 #[test]
 fn a_pipe_is_refused_and_not_waited_for() {
