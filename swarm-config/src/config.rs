@@ -85,7 +85,8 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Config<T> {
     ///
     /// The first call starts a thread, which ends with the last [`Config`]. It watches the folders of the files,
     /// waits until nothing has happened to them for 10 ms and nobody has one open for writing, but no longer than a
-    /// second, and reloads if the content is another. Editors that rename, Kubernetes' swap of a link and files that are removed and made anew are
+    /// second, and reloads if the content is another. What failed and may not fail again, as a provider that was away,
+    /// is tried again every 5 seconds. Editors that rename, Kubernetes' swap of a link and files that are removed and made anew are
     /// understood. Where the system does not watch, files are looked at twice a second, and an event says so.
     ///
     /// # Errors

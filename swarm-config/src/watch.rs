@@ -2,6 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -13,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use crate::config::{Config, Shared};
 use crate::diff::Change;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::loader::Prints;
 
 mod files;
@@ -59,6 +60,15 @@ struct Queue {
     missed: usize,
     waker: Option<Waker>,
     closed: bool,
+}
+
+/// Wakes who waits. Called without a lock, for a waker may do anything: poll the stream at once, or panic.
+fn wake(wakers: Vec<Waker>) {
+    for waker in wakers {
+        if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
+            tracing::error!("a waker of a stream of configuration changes panicked");
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -112,6 +122,7 @@ impl Audience {
     }
 
     pub(crate) fn tell(&self, event: &ConfigEvent) {
+        let mut wakers = Vec::new();
         lock(&self.streams).retain(|queue| {
             let Some(queue) = queue.upgrade() else { return false };
             let mut queue = lock(&queue);
@@ -120,15 +131,14 @@ impl Audience {
                 queue.missed += 1;
             }
             queue.events.push_back(event.clone());
-            if let Some(waker) = queue.waker.take() {
-                waker.wake();
-            }
+            wakers.extend(queue.waker.take());
             true
         });
+        wake(wakers);
         // Called without the lock, so that a callback may add another.
         let callbacks = lock(&self.callbacks).clone();
         for callback in callbacks {
-            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| callback(event))).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| callback(event))).is_err() {
                 tracing::error!("a subscriber to configuration changes panicked");
             }
         }
@@ -137,13 +147,13 @@ impl Audience {
 
 impl Drop for Audience {
     fn drop(&mut self) {
+        let mut wakers = Vec::new();
         for queue in lock(&self.streams).iter().filter_map(Weak::upgrade) {
             let mut queue = lock(&queue);
             queue.closed = true;
-            if let Some(waker) = queue.waker.take() {
-                waker.wake();
-            }
+            wakers.extend(queue.waker.take());
         }
+        wake(wakers);
     }
 }
 
@@ -169,7 +179,8 @@ impl Signal {
 pub(crate) const SETTLE: Duration = Duration::from_millis(10);
 /// How long files may stay open for writing, or be written to again and again, before they are read all the same.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How often files are looked at where nothing is heard, since a watch can be lost without a word.
+/// How often files are looked at where nothing is heard, since a watch can be lost without a word, and how long after a
+/// failure that may pass by itself the same files are loaded again.
 pub(crate) const REASSURE: Duration = Duration::from_secs(5);
 /// How often files are looked at where the system does not watch.
 pub(crate) const POLL: Duration = Duration::from_millis(500);
@@ -181,12 +192,14 @@ pub(crate) struct Settle {
     looked: Duration,
     /// When something was first and last heard since somebody looked.
     heard: Option<(Duration, Duration)>,
+    /// When to try again what failed and may not fail again.
+    again: Option<Duration>,
     writing: HashSet<PathBuf>,
 }
 
 impl Settle {
     pub(crate) fn new(every: Duration, now: Duration) -> Settle {
-        Settle { every, looked: now, heard: None, writing: HashSet::new() }
+        Settle { every, looked: now, heard: None, again: None, writing: HashSet::new() }
     }
 
     pub(crate) fn hear(&mut self, signal: Signal, now: Duration) {
@@ -203,11 +216,12 @@ impl Settle {
 
     /// When to look next.
     pub(crate) fn due(&self) -> Duration {
-        match self.heard {
+        let due = match self.heard {
             None => self.looked + self.every,
             Some((first, last)) if self.writing.is_empty() => (last + SETTLE).min(first + PATIENCE),
             Some((first, _)) => first + PATIENCE,
-        }
+        };
+        self.again.map_or(due, |again| again.min(due))
     }
 
     pub(crate) fn look(&mut self, now: Duration) {
@@ -223,12 +237,14 @@ pub(crate) struct Live<T> {
     pub(crate) settle: Settle,
     /// The content that was last loaded or refused.
     seen: Option<Prints>,
+    /// What was told of that content, if it is to be tried again.
+    told: Option<String>,
 }
 
 impl<T: DeserializeOwned + Send + Sync + 'static> Live<T> {
     pub(crate) fn new(config: &Config<T>, settle: Settle) -> Live<T> {
         // What was loaded may differ from what the files hold by now, so the first look always reads.
-        Live { shared: Arc::downgrade(&config.shared), settle, seen: None }
+        Live { shared: Arc::downgrade(&config.shared), settle, seen: None, told: None }
     }
 
     /// Looks at the files more often from now on, and says so.
@@ -248,22 +264,40 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Live<T> {
         }
         self.settle.look(now);
         let before = shared.loader.prints();
-        if self.seen.as_ref() == Some(&before) {
+        let is_known = self.seen.as_ref() == Some(&before);
+        if is_known && self.settle.again.is_none_or(|again| now < again) {
             return true;
         }
-        let reloaded = shared.reload(|read, is_loaded| {
-            // A load that failed has not read all of them.
-            let is_same = if is_loaded { *read == before } else { read.is_subset(&before) };
-            is_same && shared.loader.prints() == before
-        });
+        self.settle.again = None;
+        let reload = || {
+            shared.reload(|read, is_loaded| {
+                // A load that failed has not read all of them.
+                let is_same = if is_loaded { *read == before } else { read.is_subset(&before) };
+                is_same && shared.loader.prints() == before
+            })
+        };
+        // The thread must outlive what is not ours: a `Deserialize`, a `Drop`.
+        let reloaded = catch_unwind(AssertUnwindSafe(reload))
+            .unwrap_or_else(|_| Err(Error::new(ErrorKind::Type, "the type that is read panicked")));
         match reloaded {
             // Someone wrote while we read: what was read may be half of it.
-            Ok(None) => self.settle.hear(Signal::Touched(PathBuf::new()), now),
-            Ok(Some(_)) => self.seen = Some(before),
+            Ok(None) => {
+                self.settle.hear(Signal::Touched(PathBuf::new()), now);
+                self.settle.again = is_known.then_some(now + SETTLE);
+            }
+            Ok(Some(_)) => (self.seen, self.told) = (Some(before), None),
             Err(error) => {
                 self.seen = Some(before);
-                tracing::warn!(error = %error, "the configuration was not reloaded");
-                shared.audience.tell(&ConfigEvent::Rejected { error: Arc::new(error) });
+                let text = error.to_string();
+                let was_told = is_known && self.told.as_ref() == Some(&text);
+                // Of a figment provider's failure nobody knows whether it lasts.
+                let may_pass = error.is_retryable() || error.kind() == ErrorKind::Provider;
+                self.settle.again = may_pass.then_some(now + REASSURE);
+                self.told = may_pass.then_some(text);
+                if !was_told {
+                    tracing::warn!(error = %error, "the configuration was not reloaded");
+                    shared.audience.tell(&ConfigEvent::Rejected { error: Arc::new(error) });
+                }
             }
         }
         true

@@ -119,6 +119,53 @@ fn a_file_that_is_written_to_without_end_is_read_all_the_same() {
     assert_eq!(config.get().last, 2);
 }
 
+/// Panics when it is 13.
+#[derive(Debug)]
+struct Shy(u64);
+
+impl<'de> Deserialize<'de> for Shy {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Shy, D::Error> {
+        let value = u64::deserialize(from)?;
+        assert_ne!(value, 13, "on purpose");
+        Ok(Shy(value))
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct One {
+    value: Shy,
+}
+
+struct Startled;
+
+impl std::task::Wake for Startled {
+    fn wake(self: std::sync::Arc<Startled>) {
+        panic!("a waker that panics, on purpose");
+    }
+}
+
+#[test]
+fn watching_goes_on_after_a_panic_of_the_type_or_of_a_waker() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.toml");
+    fs::write(&path, "value = 1").unwrap();
+    let config: Config<One> = ConfigLoader::new().file(&path).load().unwrap();
+    let mut watch = ManualWatch::new(&config);
+    let waker = std::sync::Arc::new(Startled).into();
+    assert!(watch.changes().poll_next_unpin(&mut std::task::Context::from_waker(&waker)).is_pending());
+    for (text, value, is_refused) in [("value = 13", 1, true), ("value = 2", 2, false)] {
+        fs::write(&path, text).unwrap();
+        watch.touched(&path);
+        watch.advance(Duration::from_millis(10));
+        assert_eq!(config.get().value.0, value);
+        match &events(&mut watch)[..] {
+            [ConfigEvent::Rejected { error }] => assert!(is_refused && error.kind() == ErrorKind::Type),
+            [ConfigEvent::Changed { .. }] => assert!(!is_refused),
+            found => panic!("{found:?}"),
+        }
+    }
+}
+
 /// A figment provider that supplies nothing, but does something each time.
 #[cfg(feature = "figment")]
 struct Does<F>(F);
@@ -133,6 +180,29 @@ impl<F: Fn()> figment::Provider for Does<F> {
         (self.0)();
         Ok(Default::default())
     }
+}
+
+#[cfg(feature = "figment")]
+#[test]
+fn watching_goes_on_after_a_panic_of_a_figment_provider() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.toml");
+    fs::write(&path, text(1)).unwrap();
+    let asked = AtomicU64::new(0);
+    let provider = Does(move || assert_ne!(asked.fetch_add(1, Ordering::Relaxed), 1, "on purpose"));
+    let config: Config<Pair> = ConfigLoader::new().provider(provider).file(&path).load().unwrap();
+    let mut watch = ManualWatch::new(&config);
+    fs::write(&path, text(2)).unwrap();
+    watch.touched(&path);
+    watch.advance(Duration::from_millis(10));
+    let found = events(&mut watch);
+    assert!(
+        matches!(&found[..], [ConfigEvent::Rejected { error }] if error.kind() == ErrorKind::Provider),
+        "{found:?}"
+    );
+    // Nobody knows whether it lasts, so it is asked again.
+    watch.advance(Duration::from_secs(5));
+    assert_eq!(config.get().first, 2);
 }
 
 #[cfg(feature = "figment")]
@@ -179,6 +249,41 @@ fn what_is_kept_is_what_the_file_holds_and_not_what_it_held_in_between() {
     assert_eq!(step.load(Ordering::Relaxed), 3);
     assert_eq!(config.get().first, 2);
     assert_eq!(events(&mut watch).len(), 1);
+}
+
+/// Answers only when it is not away.
+struct Vault(std::sync::Arc<AtomicBool>);
+
+impl SecretProvider for Vault {
+    fn get(&self, _: &str) -> Result<Secret<String>, SecretError> {
+        match self.0.load(Ordering::Relaxed) {
+            true => Err(SecretError::Unavailable("down")),
+            false => Ok(Secret::new(String::new())),
+        }
+    }
+}
+
+#[test]
+fn a_provider_that_was_away_is_asked_again_and_told_of_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.toml");
+    let with_secret = |value: u64| format!("{}secret = '${{vault:x}}'\n", text(value));
+    fs::write(&path, with_secret(1)).unwrap();
+    let is_away = std::sync::Arc::new(AtomicBool::new(false));
+    let vault = Vault(is_away.clone());
+    let config: Config<Pair> =
+        ConfigLoader::new().file(&path).secret_provider("vault", vault).load().unwrap();
+    let mut watch = ManualWatch::new(&config);
+    is_away.store(true, Ordering::Relaxed);
+    fs::write(&path, with_secret(2)).unwrap();
+    watch.touched(&path);
+    watch.advance(Duration::from_secs(60));
+    let found = events(&mut watch);
+    assert!(matches!(&found[..], [ConfigEvent::Rejected { error }] if error.is_retryable()), "{found:?}");
+    is_away.store(false, Ordering::Relaxed);
+    watch.advance(Duration::from_secs(5));
+    assert_eq!(config.get().first, 2);
+    assert!(matches!(&events(&mut watch)[..], [ConfigEvent::Changed { .. }]));
 }
 
 #[cfg(unix)]
