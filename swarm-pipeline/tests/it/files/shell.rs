@@ -139,9 +139,12 @@ fn pipe(
 }
 
 /// Two processes that hold the pipe, the second of which is no child that anybody waits for.
+///
+/// Who says goodbye is given the time for it; nobody else needs any.
 fn family(pipe: &Path, trap: &str) -> Shell {
+    let grace = if trap.contains("bye") { Duration::from_secs(60) } else { Duration::from_millis(50) };
     let script = format!("exec 3>{}; {trap} (sleep 1000; :) & echo up >&3; sleep 1000; :", pipe.display());
-    Shell::script(script).kill_grace(Duration::from_millis(50))
+    Shell::script(script).kill_grace(grace)
 }
 
 #[tokio::test]
