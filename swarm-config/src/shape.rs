@@ -4,12 +4,15 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::Deserialize;
-use serde::de::{self, DeserializeSeed, Visitor};
 
 use crate::doc::Kind;
 use crate::path::Pattern;
 use crate::tree::Value;
-use crate::validate::Refs;
+use crate::validate::{Schema, Step};
+
+mod probe;
+
+use probe::{Found, Probe};
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Shape {
@@ -60,8 +63,11 @@ impl Shape {
     }
 
     /// What a schema says of the keys that it names.
-    pub(crate) fn of_schema<'s>(refs: &Refs<'s>, schema: &'s serde_json::Value) -> Shape {
-        let within = |depth: usize| of_schema(refs, schema, depth, &mut { KEYS });
+    pub(crate) fn of_schema(schema: &Schema<'_>) -> Shape {
+        if schema.parts().is_empty() {
+            return Shape::default();
+        }
+        let within = |depth: usize| of_schema(schema, 0, depth, &mut { KEYS });
         (1..=DEPTH + 1).rev().find_map(within).unwrap_or_default()
     }
 
@@ -122,16 +128,12 @@ impl Shape {
 }
 
 /// Nothing if there are more than `keys` within `depth` levels.
-fn of_schema<'s>(
-    refs: &Refs<'s>,
-    schema: &'s serde_json::Value,
-    depth: usize,
-    keys: &mut usize,
-) -> Option<Shape> {
+fn of_schema(schema: &Schema<'_>, at: usize, depth: usize, keys: &mut usize) -> Option<Shape> {
     let mut shape = Shape::default();
     let Some(depth) = depth.checked_sub(1) else { return Some(shape) };
     *keys = keys.checked_sub(1)?;
-    shape.kind = match &schema["type"] {
+    let part = &schema.parts()[at];
+    shape.kind = match &part.text["type"] {
         serde_json::Value::String(name) => kind_of(name),
         serde_json::Value::Array(names) => {
             let mut names = names.iter().filter_map(|name| name.as_str()).filter(|name| *name != "null");
@@ -139,24 +141,20 @@ fn of_schema<'s>(
         }
         _ => None,
     };
-    shape.default = schema.get("default").cloned();
+    shape.default = part.text.get("default").cloned();
     shape.renamed =
-        schema["x-renamed-to"].as_str().filter(|_| schema["deprecated"] == true).map(str::to_owned);
-    if let Some(fields) = schema["properties"].as_object() {
-        for (key, field) in fields {
-            shape.fields.insert(key.clone(), of_schema(refs, field, depth, keys)?);
+        part.text["x-renamed-to"].as_str().filter(|_| part.text["deprecated"] == true).map(str::to_owned);
+    for (step, next) in &part.below {
+        match step {
+            Step::Key(key) => {
+                shape.fields.insert((*key).to_owned(), of_schema(schema, *next, depth, keys)?);
+            }
+            Step::Item => shape.items = Some(Box::new(of_schema(schema, *next, depth, keys)?)),
+            Step::Matching(_) | Step::OtherKey | Step::Position(_) | Step::Some => {}
         }
     }
-    if schema["items"].is_object() {
-        shape.items = Some(Box::new(of_schema(refs, &schema["items"], depth, keys)?));
-    }
-    for part in refs.in_place(schema, false) {
-        shape.learn(of_schema(refs, part, depth, keys)?);
-    }
-    for group in ["anyOf", "oneOf"] {
-        for part in schema[group].as_array().into_iter().flatten() {
-            shape.learn(of_schema(refs, part, depth, keys)?);
-        }
+    for next in part.also.iter().chain(&part.ways) {
+        shape.learn(of_schema(schema, *next, depth, keys)?);
     }
     Some(shape)
 }
@@ -171,247 +169,6 @@ fn kind_of(name: &str) -> Option<Kind> {
         "object" => Kind::Object,
         _ => return None,
     })
-}
-
-#[derive(Default)]
-struct Found {
-    kind: Option<Kind>,
-    fields: &'static [&'static str],
-    variants: &'static [&'static str],
-    list: bool,
-    item: Option<Kind>,
-    /// Whether there is more below under keys or positions that the type does not name.
-    many: bool,
-    secret: bool,
-}
-
-/// Reads as a table with one key, the next of the way, and notes what is asked for at its end.
-struct Probe<'w, 'f> {
-    way: &'w [&'static str],
-    found: &'f mut Found,
-}
-
-#[derive(Debug)]
-struct Enough;
-
-impl std::fmt::Display for Enough {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("asked")
-    }
-}
-
-impl std::error::Error for Enough {}
-
-impl de::Error for Enough {
-    fn custom<T: std::fmt::Display>(_: T) -> Self {
-        Enough
-    }
-}
-
-macro_rules! asked {
-    ($($method:ident $kind:expr;)*) => {$(
-        fn $method<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Enough> {
-            if self.way.is_empty() {
-                self.found.kind = $kind;
-            }
-            Err(Enough)
-        }
-    )*};
-}
-
-impl<'de> de::Deserializer<'de> for Probe<'_, '_> {
-    type Error = Enough;
-
-    asked! {
-        deserialize_any None;
-        deserialize_ignored_any None;
-        deserialize_identifier None;
-        deserialize_bool Some(Kind::Bool);
-        deserialize_i8 Some(Kind::Integer);
-        deserialize_i16 Some(Kind::Integer);
-        deserialize_i32 Some(Kind::Integer);
-        deserialize_i64 Some(Kind::Integer);
-        deserialize_i128 Some(Kind::Integer);
-        deserialize_u8 Some(Kind::Integer);
-        deserialize_u16 Some(Kind::Integer);
-        deserialize_u32 Some(Kind::Integer);
-        deserialize_u64 Some(Kind::Integer);
-        deserialize_u128 Some(Kind::Integer);
-        deserialize_f32 Some(Kind::Float);
-        deserialize_f64 Some(Kind::Float);
-        deserialize_char Some(Kind::String);
-        deserialize_str Some(Kind::String);
-        deserialize_string Some(Kind::String);
-        deserialize_bytes None;
-        deserialize_byte_buf None;
-        deserialize_unit None;
-    }
-
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Enough> {
-        visitor.visit_some(self)
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        name: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, Enough> {
-        self.found.secret |= name == crate::secret::NAME && self.way.is_empty();
-        visitor.visit_newtype_struct(self)
-    }
-
-    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Enough> {
-        match self.way.split_first() {
-            None => {
-                self.found.kind = Some(Kind::Object);
-                self.found.many = true;
-                Err(Enough)
-            }
-            Some((key, rest)) => visitor.visit_map(Step { key: Some(key), rest, found: self.found }),
-        }
-    }
-
-    fn deserialize_unit_struct<V: Visitor<'de>>(self, _: &'static str, _: V) -> Result<V::Value, Enough> {
-        Err(Enough)
-    }
-
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Enough> {
-        if let Some((_, rest)) = self.way.split_first() {
-            return visitor.visit_seq(One { way: rest, found: self.found });
-        }
-        self.found.kind = Some(Kind::Array);
-        self.found.list = true;
-        self.found.many = true;
-        let mut item = Found::default();
-        let _ = visitor.visit_seq(One { way: &[], found: &mut item });
-        self.found.item = item.kind;
-        Err(Enough)
-    }
-
-    fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Enough> {
-        self.deserialize_seq(visitor)
-    }
-
-    fn deserialize_tuple_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        _: usize,
-        visitor: V,
-    ) -> Result<V::Value, Enough> {
-        self.deserialize_seq(visitor)
-    }
-
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Enough> {
-        match self.way.split_first() {
-            None => {
-                self.found.kind = Some(Kind::Object);
-                self.found.fields = fields;
-                Err(Enough)
-            }
-            Some((key, rest)) => visitor.visit_map(Step { key: Some(key), rest, found: self.found }),
-        }
-    }
-
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        variants: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Enough> {
-        match self.way.split_first() {
-            None => {
-                self.found.kind = Some(Kind::String);
-                self.found.variants = variants;
-                Err(Enough)
-            }
-            Some((variant, rest)) => visitor.visit_enum(Chosen { variant, rest, found: self.found }),
-        }
-    }
-}
-
-struct Chosen<'w, 'f> {
-    variant: &'static str,
-    rest: &'w [&'static str],
-    found: &'f mut Found,
-}
-
-impl<'w, 'f> Chosen<'w, 'f> {
-    fn inside(self) -> Probe<'w, 'f> {
-        Probe { way: self.rest, found: self.found }
-    }
-}
-
-impl<'de> de::EnumAccess<'de> for Chosen<'_, '_> {
-    type Error = Enough;
-    type Variant = Self;
-
-    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self), Enough> {
-        let variant = de::value::BorrowedStrDeserializer::new(self.variant);
-        seed.deserialize(variant).map(|variant| (variant, self))
-    }
-}
-
-impl<'de> de::VariantAccess<'de> for Chosen<'_, '_> {
-    type Error = Enough;
-
-    fn unit_variant(self) -> Result<(), Enough> {
-        Err(Enough)
-    }
-
-    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, Enough> {
-        seed.deserialize(self.inside())
-    }
-
-    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Enough> {
-        de::Deserializer::deserialize_seq(self.inside(), visitor)
-    }
-
-    fn struct_variant<V: Visitor<'de>>(
-        self,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Enough> {
-        de::Deserializer::deserialize_struct(self.inside(), "", fields, visitor)
-    }
-}
-
-struct One<'w, 'f> {
-    way: &'w [&'static str],
-    found: &'f mut Found,
-}
-
-impl<'de> de::SeqAccess<'de> for One<'_, '_> {
-    type Error = Enough;
-
-    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Enough> {
-        seed.deserialize(Probe { way: self.way, found: self.found }).map(Some)
-    }
-}
-
-struct Step<'w, 'f> {
-    key: Option<&'static str>,
-    rest: &'w [&'static str],
-    found: &'f mut Found,
-}
-
-impl<'de> de::MapAccess<'de> for Step<'_, '_> {
-    type Error = Enough;
-
-    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Enough> {
-        match self.key.take() {
-            Some(key) => seed.deserialize(de::value::BorrowedStrDeserializer::new(key)).map(Some),
-            None => Err(Enough),
-        }
-    }
-
-    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Enough> {
-        seed.deserialize(Probe { way: self.rest, found: self.found })
-    }
 }
 
 #[cfg(test)]

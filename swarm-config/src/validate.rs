@@ -20,16 +20,20 @@ mod found;
 mod guard;
 mod marks;
 mod rule;
+mod schema;
 mod view;
 
 pub use rule::{References, Rule};
 
 use defaults::Defaults;
 use found::{Found, nearest_value};
+use guard::Cost;
+#[cfg(not(feature = "testing"))]
+use schema::Documents;
 #[cfg(feature = "testing")]
-pub(crate) use guard::Documents;
-pub(crate) use guard::Refs;
-use guard::{Cost, Retrieve, Retriever};
+pub(crate) use schema::Documents;
+use schema::{Retrieve, Retriever};
+pub(crate) use schema::{Schema, Step};
 use view::{TreeJson, View};
 
 /// Checks configurations against a JSON Schema and rules, and says everything that is wrong at once.
@@ -56,15 +60,16 @@ use view::{TreeJson, View};
 pub struct ConfigValidator(Arc<Inner>);
 
 struct Inner {
-    schema: Option<Schema>,
+    schema: Option<Compiled>,
     rules: Vec<Arc<dyn Rule>>,
     disabled: Vec<(Pattern, Option<String>)>,
     severities: Vec<(String, Severity)>,
     limits: Limits,
 }
 
-struct Schema {
-    compiled: jsonschema::Validator<TreeJson>,
+/// What was made of a schema.
+struct Compiled {
+    validator: jsonschema::Validator<TreeJson>,
     defaults: Defaults,
     /// Which keys it knows, and which of them hold secrets.
     shape: Shape,
@@ -148,34 +153,8 @@ impl ConfigValidatorBuilder {
         for (path, rule) in self.disabled {
             disabled.push((Pattern::parse(&path)?, rule));
         }
-        let schema = match self.schema {
-            None => None,
-            Some(text) => {
-                let depth = guard::deep(&text, 0, &self.limits)?;
-                let retriever = Retriever::new(self.retriever, &self.limits);
-                let documents = guard::Documents::fetch(&text, &retriever)?;
-                let refs = Refs::new(&documents, &self.limits)?;
-                let cost = guard::check(&refs, depth, &self.limits)?;
-                let mut options =
-                    jsonschema::options_for::<TreeJson>().with_retriever(retriever).with_pattern_options(
-                        PatternOptions::regex().size_limit(1 << 20).dfa_size_limit(8 << 20),
-                    );
-                if self.formats {
-                    options = options.should_validate_formats(true);
-                }
-                // The compiler recurses on what it was given, which the guard found to be shallow.
-                let compiled = options.build(&text).map_err(|error| {
-                    let at = error.instance_path().as_str().to_owned();
-                    let place = if at.is_empty() { String::new() } else { format!(" at {at}") };
-                    Error::new(
-                        ErrorKind::Schema,
-                        format!("the schema is not usable{place}: {}", error.masked()),
-                    )
-                })?;
-                let (shape, secrets) = (Shape::of_schema(&refs, &text), marks::secrets(&refs, &text)?);
-                Some(Schema { compiled, defaults: Defaults::new(&refs, &text), shape, secrets, cost })
-            }
-        };
+        let compile = |text: Json| Compiled::new(&text, self.retriever, self.formats, &self.limits);
+        let schema = self.schema.map(compile).transpose()?;
         Ok(ConfigValidator(Arc::new(Inner {
             schema,
             rules: self.rules,
@@ -183,6 +162,39 @@ impl ConfigValidatorBuilder {
             severities: self.severities,
             limits: self.limits,
         })))
+    }
+}
+
+/// Patterns match in linear time, and take little memory.
+fn patterns() -> PatternOptions<jsonschema::Regex> {
+    PatternOptions::regex().size_limit(1 << 20).dfa_size_limit(8 << 20)
+}
+
+impl Compiled {
+    fn new(text: &Json, retrieve: Option<Arc<Retrieve>>, formats: bool, limits: &Limits) -> Result<Compiled> {
+        let depth = guard::deep(text, 0, limits)?;
+        let retriever = Retriever::new(retrieve, limits);
+        let documents = Documents::fetch(text, &retriever)?;
+        let schema = Schema::resolve(&documents, limits)?;
+        let cost = guard::check(&schema, depth, limits)?;
+        let mut options =
+            jsonschema::options_for::<TreeJson>().with_retriever(retriever).with_pattern_options(patterns());
+        if formats {
+            options = options.should_validate_formats(true);
+        }
+        // The compiler recurses on what it was given, which the guard found to be shallow.
+        let validator = options.build(text).map_err(|error| {
+            let at = error.instance_path().as_str().to_owned();
+            let place = if at.is_empty() { String::new() } else { format!(" at {at}") };
+            Error::new(ErrorKind::Schema, format!("the schema is not usable{place}: {}", error.masked()))
+        })?;
+        Ok(Compiled {
+            validator,
+            defaults: Defaults::new(&schema),
+            shape: Shape::of_schema(&schema),
+            secrets: marks::secrets(&schema)?,
+            cost,
+        })
     }
 }
 
@@ -308,13 +320,13 @@ impl ConfigValidator {
             let steps = limits.steps.saturating_add(values as u64 * 64);
             let refused =
                 || Error::new(ErrorKind::Limit, format!("validation takes more than {steps} steps"));
-            let valid = view::within(steps, || schema.compiled.is_valid(root));
+            let valid = view::within(steps, || schema.validator.is_valid(root));
             if !valid.ok_or_else(refused)? {
                 // Errors are made one by one, and an end is put to them: a file can be wrong in a million places.
                 let most = limits.findings.saturating_mul(4).saturating_add(16);
                 let found = view::within(steps, || {
                     let mut found = Found::new(tree, &schema.shape, most);
-                    schema.compiled.iter_errors(root).take(most).try_for_each(|error| found.add(&error))?;
+                    schema.validator.iter_errors(root).take(most).try_for_each(|error| found.add(&error))?;
                     Ok(found)
                 });
                 let found = found.ok_or_else(refused)??;

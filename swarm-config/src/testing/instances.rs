@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::layer;
 use crate::limits::Limits;
 use crate::tree::Tree;
-use crate::validate::{ConfigValidator, Documents, Refs};
+use crate::validate::{ConfigValidator, Documents, Schema};
 
 /// Configurations that a schema lets through, and ones that it does not, for tests of what reads them.
 ///
@@ -54,11 +54,11 @@ impl Instances {
     /// The next valid one; nothing if none is found.
     pub fn valid(&mut self) -> Option<Json> {
         let documents = Documents::one(&self.schema).ok()?;
-        let refs = Refs::new(&documents, &Limits::default()).ok()?;
+        let schema = Schema::resolve(&documents, &Limits::default()).ok()?;
         let random = &mut self.random;
         let validator = &self.validator;
         (0..TRIES).find_map(|_| {
-            let made = Maker { refs: &refs, random }.value(&self.schema, 0);
+            let made = Maker { schema: &schema, random }.value(&self.schema, 0);
             is_valid(validator, &made).then_some(made)
         })
     }
@@ -135,7 +135,7 @@ fn at(value: &mut Json, left: &mut usize, change: &mut dyn FnMut(&mut Json)) -> 
 }
 
 struct Maker<'m, 's> {
-    refs: &'m Refs<'s>,
+    schema: &'m Schema<'s>,
     random: &'m mut Random,
 }
 
@@ -242,7 +242,7 @@ impl<'s> Maker<'_, 's> {
                 break;
             }
             parts.push(part);
-            open.extend(self.refs.in_place(part, false));
+            open.extend(self.schema.also(part));
             for group in ["anyOf", "oneOf"] {
                 let Some(ways) = part[group].as_array().filter(|ways| !ways.is_empty()) else { continue };
                 // Further down the first way is taken, which is where a schema that holds itself most often ends.

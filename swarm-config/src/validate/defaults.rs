@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
 
-use super::guard::Refs;
+use super::patterns;
+use super::schema::{Schema, Step};
 use crate::doc::{Kind, Payload};
 use crate::error::Result;
 use crate::layer;
@@ -14,10 +15,11 @@ use crate::source::Source;
 use crate::tree::{Ref, Tree, Value};
 
 /// What to add to one table, and where to look below it. Compiled once a schema.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Table {
     fields: Vec<Field>,
-    /// For keys that no field names.
+    /// For keys that no field names: those that fit a pattern, the first counting, and the rest.
+    matching: Vec<(jsonschema::Validator, usize)>,
     others: Option<usize>,
     items: Option<usize>,
     required: Vec<String>,
@@ -25,23 +27,30 @@ struct Table {
     useful: bool,
 }
 
-#[derive(Debug)]
 struct Field {
     key: String,
     default: Option<Json>,
     table: Option<usize>,
 }
 
+impl Table {
+    /// The table for a key that no field names.
+    fn unnamed(&self, key: &str) -> Option<usize> {
+        let name = || Json::from(key);
+        let fits = self.matching.iter().find(|(pattern, _)| pattern.is_valid(&name()));
+        fits.map(|(_, below)| *below).or(self.others)
+    }
+}
+
 /// The defaults of a schema: tables that may refer to each other.
-#[derive(Debug)]
 pub(super) struct Defaults {
     tables: Vec<Table>,
 }
 
 impl Defaults {
-    pub(super) fn new<'s>(refs: &Refs<'s>, schema: &'s Json) -> Defaults {
-        let mut compiler = Compiler { refs, tables: Vec::new(), known: HashMap::new() };
-        compiler.table(vec![schema]);
+    pub(super) fn new(schema: &Schema<'_>) -> Defaults {
+        let mut compiler = Compiler { schema, tables: Vec::new(), known: HashMap::new() };
+        compiler.table((0..schema.parts().len().min(1)).collect());
         let mut tables = compiler.tables;
         // What is useful spreads upwards until nothing changes.
         loop {
@@ -51,6 +60,7 @@ impl Defaults {
                     let below = |at: Option<usize>| at.is_some_and(|at| tables[at].useful);
                     !table.useful
                         && (table.fields.iter().any(|field| field.default.is_some() || below(field.table))
+                            || table.matching.iter().any(|(_, at)| tables[*at].useful)
                             || below(table.others)
                             || below(table.items))
                 })
@@ -103,10 +113,12 @@ impl Defaults {
                         }
                     }
                 }
-                if let Some(others) = table.others {
+                if table.others.is_some() || !table.matching.is_empty() {
                     for (key, child) in value.entries() {
-                        if table.fields.iter().all(|field| field.key != key) {
-                            self.look(others, child, missing);
+                        if table.fields.iter().all(|field| field.key != key)
+                            && let Some(below) = table.unnamed(key)
+                        {
+                            self.look(below, child, missing);
                         }
                     }
                 }
@@ -168,45 +180,63 @@ fn graft(tree: &mut Tree, at: Ref, additions: &HashMap<Ref, Ref>) -> Option<Ref>
     all.map(|all| tree.add_join(at, object, &all))
 }
 
-struct Compiler<'r, 's> {
-    refs: &'r Refs<'s>,
-    tables: Vec<Table>,
-    known: HashMap<Vec<*const Json>, usize>,
+/// What tells whether a key fits, as the validator does.
+fn pattern_of(pattern: &str) -> Result<jsonschema::Validator, jsonschema::ValidationError<'static>> {
+    jsonschema::options().with_pattern_options(patterns()).build(&json!({ "pattern": pattern }))
 }
 
-impl<'s> Compiler<'_, 's> {
-    /// The table for a value that all these schemas apply to.
-    fn table(&mut self, schemas: Vec<&'s Json>) -> usize {
-        let schemas = self.closure(schemas);
-        let name: Vec<*const Json> =
-            schemas.iter().map(|schema| std::ptr::from_ref::<Json>(schema)).collect();
-        if let Some(known) = self.known.get(&name) {
+struct Compiler<'w> {
+    schema: &'w Schema<'w>,
+    tables: Vec<Table>,
+    known: HashMap<Vec<usize>, usize>,
+}
+
+impl<'w> Compiler<'w> {
+    /// The table for a value that all these parts apply to.
+    fn table(&mut self, parts: Vec<usize>) -> usize {
+        let parts = self.closure(parts);
+        if let Some(known) = self.known.get(&parts) {
             return *known;
         }
         let at = self.tables.len();
-        self.known.insert(name, at);
+        self.known.insert(parts.clone(), at);
         self.tables.push(Table::default());
         let mut table = Table::default();
-        let mut below: Vec<(&'s str, Vec<&'s Json>)> = Vec::new();
+        let mut below: Vec<(&'w str, Vec<usize>)> = Vec::new();
+        let mut matching: Vec<(&'w str, Vec<usize>)> = Vec::new();
         let mut others = Vec::new();
         let mut items = Vec::new();
-        for schema in &schemas {
-            for (key, field) in schema["properties"].as_object().into_iter().flatten() {
-                match below.iter_mut().find(|(known, _)| known == key) {
-                    Some((_, fields)) => fields.push(field),
-                    None => below.push((key, vec![field])),
+        for part in parts.iter().map(|at| &self.schema.parts()[*at]) {
+            for (step, next) in &part.below {
+                let add = |to: &mut Vec<(&'w str, Vec<usize>)>, name| match to
+                    .iter_mut()
+                    .find(|(known, _)| *known == name)
+                {
+                    Some((_, parts)) => parts.push(*next),
+                    None => to.push((name, vec![*next])),
+                };
+                match step {
+                    Step::Key(key) => add(&mut below, *key),
+                    Step::Matching(pattern) => add(&mut matching, *pattern),
+                    Step::OtherKey => others.push(*next),
+                    Step::Item => items.push(*next),
+                    Step::Position(_) | Step::Some => {}
                 }
             }
-            others.extend(schema.get("additionalProperties").filter(|schema| schema.is_object()));
-            items.extend(schema.get("items").filter(|schema| schema.is_object()));
-            let required = schema["required"].as_array().into_iter().flatten();
+            let required = part.text["required"].as_array().into_iter().flatten();
             table.required.extend(required.filter_map(|key| Some(key.as_str()?.to_owned())));
         }
         for (key, fields) in below {
             let all = self.closure(fields.clone());
-            let default = all.iter().find_map(|schema| schema.get("default")).cloned();
+            let default = all.iter().find_map(|at| self.schema.parts()[*at].text.get("default")).cloned();
             let table_below = Some(self.table(fields));
             table.fields.push(Field { key: key.to_owned(), default, table: table_below });
+        }
+        for (pattern, parts) in matching {
+            // One that is no pattern the compiler refuses.
+            if let Ok(pattern) = pattern_of(pattern) {
+                table.matching.push((pattern, self.table(parts)));
+            }
         }
         if !others.is_empty() {
             table.others = Some(self.table(others));
@@ -218,19 +248,16 @@ impl<'s> Compiler<'_, 's> {
         at
     }
 
-    /// The schemas, and those that they take in by reference and `allOf`.
-    fn closure(&self, schemas: Vec<&'s Json>) -> Vec<&'s Json> {
-        let mut all: Vec<&'s Json> = Vec::new();
-        let mut open: Vec<&'s Json> = schemas;
+    /// The parts, and those that they take in by reference and `allOf`.
+    fn closure(&self, parts: Vec<usize>) -> Vec<usize> {
+        let mut all = Vec::new();
+        let mut open = parts;
         open.reverse();
-        while let Some(schema) = open.pop() {
-            if all.iter().any(|known| std::ptr::eq(*known, schema)) {
-                continue;
+        while let Some(at) = open.pop() {
+            if !all.contains(&at) {
+                all.push(at);
+                open.extend(self.schema.parts()[at].also.iter().rev());
             }
-            all.push(schema);
-            let mut inner = self.refs.in_place(schema, false);
-            inner.reverse();
-            open.extend(inner);
         }
         all
     }

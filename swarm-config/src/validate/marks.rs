@@ -1,12 +1,11 @@
 //! What a schema marks as secret, and where that stands in the sources.
 
-use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
 use serde_json::Value as Json;
 
-use super::guard::Refs;
+use super::schema::{Schema, Step};
 use crate::doc::{Kind, Node};
 use crate::error::{Error, ErrorKind, Result};
 use crate::path::Pattern;
@@ -19,9 +18,11 @@ const DEPTH: usize = 16;
 const PLACES: usize = 10_000;
 
 /// The paths that a schema marks as `writeOnly`, or as a `password` by format.
-pub(super) fn secrets<'s>(refs: &Refs<'s>, schema: &'s Json) -> Result<Vec<Pattern>> {
-    let mut walk = Walk { holding: holding(refs, schema), refs, places: 0, found: Vec::new() };
-    walk.look(schema, &mut Vec::new())?;
+pub(super) fn secrets(schema: &Schema<'_>) -> Result<Vec<Pattern>> {
+    let mut walk = Walk { holds: holding(schema), schema, places: 0, found: Vec::new() };
+    if !schema.parts().is_empty() {
+        walk.look(0, &mut Vec::new())?;
+    }
     Ok(walk.found)
 }
 
@@ -29,68 +30,36 @@ fn is_mark(schema: &Json) -> bool {
     schema["writeOnly"] == true || schema["format"] == "password"
 }
 
-/// The schemas for the values below one, with the key that each has.
-fn below(schema: &Json) -> Vec<(String, &Json)> {
-    let any = || "*".to_owned();
-    let mut found = Vec::new();
-    for (key, field) in schema["properties"].as_object().into_iter().flatten() {
-        found.push((key.clone(), field));
-    }
-    let patterns = schema["patternProperties"].as_object().into_iter().flatten();
-    found.extend(patterns.map(|(_, field)| (any(), field)));
-    for keyword in ["prefixItems", "items"] {
-        let items = schema[keyword].as_array().into_iter().flatten();
-        found.extend(items.enumerate().map(|(position, item)| (position.to_string(), item)));
-    }
-    for keyword in [
-        "additionalProperties",
-        "unevaluatedProperties",
-        "items",
-        "additionalItems",
-        "unevaluatedItems",
-        "contains",
-    ] {
-        found.extend(schema.get(keyword).filter(|below| below.is_object()).map(|below| (any(), below)));
-    }
-    found
-}
-
-/// The schemas that are marked, or that lead to one which is.
-fn holding<'s>(refs: &Refs<'s>, schema: &'s Json) -> HashSet<*const Json> {
-    let mut from: HashMap<*const Json, Vec<*const Json>> = HashMap::new();
-    let mut seen = HashSet::from([std::ptr::from_ref(schema)]);
-    let mut open = vec![schema];
+/// Of each part, whether it is marked or leads to one that is.
+fn holding(schema: &Schema<'_>) -> Vec<bool> {
+    let parts = schema.parts();
+    let mut from = vec![Vec::new(); parts.len()];
     let mut marks = Vec::new();
-    while let Some(part) = open.pop() {
-        if is_mark(part) {
-            marks.push(std::ptr::from_ref(part));
+    for (at, part) in parts.iter().enumerate() {
+        if is_mark(part.text) {
+            marks.push(at);
         }
-        for next in below(part).into_iter().map(|(_, next)| next).chain(refs.in_place(part, true)) {
-            from.entry(next).or_default().push(part);
-            if seen.insert(next) {
-                open.push(next);
-            }
+        part.below.iter().map(|(_, next)| *next).chain(part.in_place()).for_each(|next| from[next].push(at));
+    }
+    let mut holds = vec![false; parts.len()];
+    while let Some(at) = marks.pop() {
+        if !std::mem::replace(&mut holds[at], true) {
+            marks.extend(&from[at]);
         }
     }
-    let mut holding = HashSet::new();
-    while let Some(part) = marks.pop() {
-        if holding.insert(part) {
-            marks.extend(from.get(&part).into_iter().flatten());
-        }
-    }
-    holding
+    holds
 }
 
-struct Walk<'r, 's> {
-    refs: &'r Refs<'s>,
-    holding: HashSet<*const Json>,
+struct Walk<'w> {
+    schema: &'w Schema<'w>,
+    holds: Vec<bool>,
     places: usize,
     found: Vec<Pattern>,
 }
 
-impl<'s> Walk<'_, 's> {
-    fn look(&mut self, schema: &'s Json, path: &mut Vec<String>) -> Result<()> {
-        if !self.holding.contains(&std::ptr::from_ref(schema)) {
+impl Walk<'_> {
+    fn look(&mut self, at: usize, path: &mut Vec<String>) -> Result<()> {
+        if !self.holds[at] {
             return Ok(());
         }
         self.places += 1;
@@ -98,19 +67,21 @@ impl<'s> Walk<'_, 's> {
             let message = format!("the schema may mark secrets in more than {PLACES} places");
             return Err(Error::new(ErrorKind::Limit, message));
         }
-        if is_mark(schema) || path.len() == DEPTH {
+        let part = &self.schema.parts()[at];
+        if is_mark(part.text) || path.len() == DEPTH {
             self.found.push(Pattern(path.clone()));
             return Ok(());
         }
-        for (key, part) in below(schema) {
-            path.push(key);
-            self.look(part, path)?;
+        for (step, next) in &part.below {
+            path.push(match step {
+                Step::Key(key) => (*key).to_owned(),
+                Step::Position(at) => at.to_string(),
+                Step::Matching(_) | Step::OtherKey | Step::Item | Step::Some => "*".to_owned(),
+            });
+            self.look(*next, path)?;
             path.pop();
         }
-        for part in self.refs.in_place(schema, true) {
-            self.look(part, path)?;
-        }
-        Ok(())
+        part.in_place().try_for_each(|next| self.look(next, path))
     }
 }
 

@@ -131,6 +131,57 @@ fn defaults_are_filled_at_any_depth_through_references_and_all_of() {
 }
 
 #[test]
+fn defaults_are_filled_under_keys_that_fit_a_pattern() {
+    let agent = |retries: u32| json!({"type": "object", "properties": {"retries": {"default": retries}}});
+    let schema = json!({
+        "properties": {"named": {}},
+        "patternProperties": {"^x-": true, "^big-\\d+$": agent(9)},
+        "additionalProperties": agent(3),
+    });
+    let filled = ConfigLoader::new()
+        .text(
+            "a.json",
+            Format::Json,
+            r#"{"named": {}, "x-a": {}, "big-1": {}, "big-b": {}, "c": {"retries": 1}}"#,
+        )
+        .validator(ConfigValidator::new(schema).unwrap())
+        .tree()
+        .unwrap();
+    assert_eq!(
+        filled.to_json(),
+        json!({"named": {}, "x-a": {}, "big-1": {"retries": 9}, "big-b": {"retries": 3}, "c": {"retries": 1}})
+    );
+}
+
+#[test]
+fn keys_that_depend_on_a_condition_are_known() {
+    let validator = ConfigValidator::new(json!({
+        "$ref": "#conditional",
+        "$defs": {"conditional": {
+            "$anchor": "conditional",
+            "properties": {"kind": {"enum": ["net", "disk"]}},
+            "if": {"properties": {"kind": {"const": "net"}}},
+            "then": {"properties": {"endpoint": {"type": "string"}}},
+            "else": {"properties": {"location": {"$ref": "https://x.test/root/word"}}},
+        }},
+        "dependentSchemas": {"kind": {"properties": {"retries": {"type": "integer"}}}},
+        "unevaluatedProperties": false,
+        "$id": "https://x.test/root/schema",
+        "definitions": {"word": {"$id": "word", "type": "string"}},
+    }));
+    let validator = validator.unwrap();
+    let load = |text: &str| {
+        let variables = [("APP_ENDPOINT", "7"), ("APP_RETRIES", "3")];
+        let loader = ConfigLoader::new().text("a.toml", Format::Toml, text).env_from("APP", variables);
+        loader.validator(validator.clone()).tree()
+    };
+    let tree = load("kind = 'net'").unwrap();
+    assert_eq!(tree.to_json(), json!({"kind": "net", "endpoint": "7", "retries": 3}));
+    let error = load("kind = 'net'\nendpiont = 'x'").unwrap_err().to_string();
+    assert!(error.contains("`endpiont` is not allowed here (did you mean `endpoint`?)"), "{error}");
+}
+
+#[test]
 fn messages_say_what_is_wrong_in_plain_words() {
     let schema = json!({
         "properties": {
