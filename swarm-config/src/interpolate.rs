@@ -119,9 +119,9 @@ pub(crate) fn resolve(
     let mut texts = Vec::new();
     for (path, at) in &templates {
         if let Some(Resolved { made: Made::Text(text), .. }) = done.get(path) {
-            let known = shape.walk(path).filter(|shape| shape.kind != Some(Kind::Array));
+            let kind = shape.walk(path).and_then(|shape| shape.kind).filter(|kind| *kind != Kind::Array);
             let key = out.decode(tree.value(*at).key());
-            let (value, loose) = interpret(text, known, limits);
+            let (value, loose) = interpret(text, kind, None, limits);
             write_value(&mut out, key, &value, 0..0, loose)?;
             texts.push(*at);
         }

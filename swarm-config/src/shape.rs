@@ -7,7 +7,6 @@ use serde::Deserialize;
 
 use crate::doc::Kind;
 use crate::path::Pattern;
-use crate::tree::Value;
 use crate::validate::{Schema, Step};
 
 mod probe;
@@ -54,12 +53,6 @@ impl Shape {
                 Entry::Occupied(mut known) => known.get_mut().learn(shape),
             }
         }
-    }
-
-    pub(crate) fn of_value(value: Value<'_>) -> Shape {
-        let fields = value.entries().map(|(key, value)| (key.to_owned(), Shape::of_value(value))).collect();
-        let kind = Some(value.kind()).filter(|kind| *kind != Kind::Null);
-        Shape { kind, fields, ..Shape::default() }
     }
 
     /// What a schema says of the keys that it names.
@@ -116,7 +109,7 @@ impl Shape {
         path.iter().try_fold(self, |shape, key| shape.fields.get(key))
     }
 
-    /// Every path, with the names an environment variable may have for it.
+    /// Every path, and what is known of it.
     pub(crate) fn each(&self, path: &mut Vec<String>, found: &mut dyn FnMut(&[String], &Shape)) {
         for (key, shape) in &self.fields {
             path.push(key.clone());

@@ -10,7 +10,7 @@ use crate::doc::Doc;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hierarchy::ConfigHierarchy;
 use crate::interpolate::Asked;
-use crate::layer::{self, Layer, Strange};
+use crate::layer::{self, Known, Layer, Strange};
 use crate::merge::{self, Strategies};
 use crate::path::Pattern;
 use crate::read;
@@ -144,9 +144,6 @@ impl ConfigLoader {
         let mut late = Vec::new();
         for layer in &self.layers {
             match layer {
-                // To know the keys that variables may stand for takes longer than the rest of a large load.
-                Layer::Environment { prefix, variables }
-                    if !layer::any_variable(prefix, variables.as_deref()) => {}
                 Layer::Environment { .. } | Layer::Override(_) => {
                     late.push((docs.len(), layer));
                     docs.push(None);
@@ -162,32 +159,27 @@ impl ConfigLoader {
             }
             shape.learn(typed);
         }
-        if !late.is_empty() {
-            for doc in docs.iter().flatten() {
-                shape.learn(Shape::of_value(Tree::of(doc.clone()).root()));
-            }
-        }
+        let trees: Vec<Tree> = match late.is_empty() {
+            true => Vec::new(),
+            false => docs.iter().flatten().map(|doc| Tree::of(doc.clone())).collect(),
+        };
+        let known = Known::new(&shape, trees.iter().map(Tree::root));
         for (at, layer) in late {
             let doc = match layer {
                 Layer::Environment { prefix, variables } => {
-                    let own: Vec<_>;
+                    let own;
                     let variables = match variables {
                         Some(variables) => &variables[..],
                         None => {
-                            // A variable that is not text cannot be one of ours.
-                            own = std::env::vars_os()
-                                .filter_map(|(name, value)| {
-                                    Some((name.into_string().ok()?, value.into_string().ok()?))
-                                })
-                                .collect();
+                            own = layer::of_process(prefix)?;
                             &own
                         }
                     };
-                    let (doc, unknown) = layer::environment(prefix, variables, &shape, &self.limits)?;
+                    let (doc, unknown) = layer::environment(prefix, variables, &known, &self.limits)?;
                     strange.extend(unknown);
                     doc
                 }
-                Layer::Override(text) => layer::overridden(text, &shape, &self.limits)?,
+                Layer::Override(text) => layer::overridden(text, &known, &self.limits)?,
                 _ => continue,
             };
             docs[at] = Some(Arc::new(doc));

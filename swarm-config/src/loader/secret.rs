@@ -1,5 +1,6 @@
 //! Where secrets come from: providers by scheme, and the keys of encrypted files.
 
+use std::env::VarError;
 use std::sync::Arc;
 
 use super::ConfigLoader;
@@ -61,9 +62,7 @@ impl ConfigLoader {
     pub(super) fn ask(&self, scheme: &str, reference: &str) -> Option<Result<Secret<String>, SecretError>> {
         match self.providers.iter().rev().find(|(known, _)| known == scheme) {
             Some((_, provider)) => Some(secret::contained(&**provider, reference)),
-            None if scheme == "env" => {
-                Some(self.variable(reference).map(Secret::new).ok_or(SecretError::NotFound))
-            }
+            None if scheme == "env" => Some(self.variable(reference).map(Secret::new)),
             None => None,
         }
     }
@@ -77,16 +76,20 @@ impl ConfigLoader {
         schemes
     }
 
-    fn variable(&self, name: &str) -> Option<String> {
+    fn variable(&self, name: &str) -> Result<String, SecretError> {
         let given = self.layers.iter().rev().find_map(|layer| match layer {
             Layer::Environment { variables: Some(variables), .. } => Some(variables),
             _ => None,
         });
         match given {
             Some(variables) => {
-                variables.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.clone())
+                let found = variables.iter().rev().find(|(key, _)| key == name);
+                found.map(|(_, value)| value.clone()).ok_or(SecretError::NotFound)
             }
-            None => std::env::var(name).ok(),
+            None => std::env::var(name).map_err(|error| match error {
+                VarError::NotPresent => SecretError::NotFound,
+                VarError::NotUnicode(_) => SecretError::Unusable("it is not UTF-8"),
+            }),
         }
     }
 

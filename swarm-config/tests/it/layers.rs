@@ -359,3 +359,39 @@ fn dotenv_and_ini_are_layers_of_texts() {
         assert_eq!(Tree::parse("x", format, text, &Limits::default()).unwrap_err().kind(), kind, "{text}");
     }
 }
+
+#[test]
+fn a_variable_is_looked_up_from_its_name() {
+    let text = r#"{"db": {"pool-size": 1, "maxIdle": 2, "retries": {"first.try": 3}}, "db_pool": {"other": 4}, "": {"x": 5}}"#;
+    let load = |name: &str| {
+        let loader = ConfigLoader::new().text("a.json", Format::Json, text).env_from("APP", [(name, "7")]);
+        loader.tree().map(|tree| tree.to_json())
+    };
+    for (variable, path) in [
+        ("APP_DB_POOL_SIZE", "/db/pool-size"),
+        ("APP_DB_MAXIDLE", "/db/maxIdle"),
+        ("APP_DB_MAX_IDLE", "/db/maxIdle"),
+        ("APP_db_retries_first_try", "/db/retries/first.try"),
+        ("APP_DB_POOL_OTHER", "/db_pool/other"),
+        ("APP__X", "//x"),
+    ] {
+        assert_eq!(load(variable).unwrap().pointer(path), Some(&json!(7)), "{variable}");
+    }
+    let expected: serde_json::Value = serde_json::from_str(text).unwrap();
+    assert_eq!(load("APP_DB_POOLS").unwrap(), expected);
+}
+
+#[test]
+fn a_template_is_typed_alike_with_and_without_variables() {
+    let text = "base = 1\nport = '${base}0'\nname = 'x'";
+    let read = |loader: ConfigLoader| loader.load::<serde_json::Value>().unwrap().get()["port"].clone();
+    let plain = ConfigLoader::new().text("a.toml", Format::Toml, text);
+    assert_eq!(read(plain.clone()), read(plain.env_from("APP", [("APP_NAME", "y")])));
+}
+
+#[test]
+fn a_variable_with_a_nul_byte_is_refused() {
+    let error = base().env_from("APP", [("APP_DB_URL", "CANARY\0")]).load::<Settings>().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Encoding);
+    assert_eq!(error.to_string(), "environment variable APP_DB_URL: a NUL byte is not text");
+}

@@ -1,0 +1,244 @@
+//! Environment variables, which find their keys by what is known of them.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::ffi::OsString;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::{Leaf, interpret, put, write_nest};
+use crate::doc::{Doc, DocBuilder, Kind, NO_KEY};
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits::Limits;
+use crate::path::Dotted;
+use crate::shape::Shape;
+use crate::source::{Origin, Source};
+use crate::tree::Value;
+
+/// What is known of a place in the configuration: by schemas and the type that is loaded, and by what layers have there.
+#[derive(Clone)]
+pub(crate) struct Known<'k> {
+    shape: Option<&'k Shape>,
+    /// Lowest layer first.
+    values: Vec<Value<'k>>,
+}
+
+impl<'k> Known<'k> {
+    pub(crate) fn new(shape: &'k Shape, roots: impl IntoIterator<Item = Value<'k>>) -> Known<'k> {
+        Known { shape: Some(shape), values: roots.into_iter().collect() }
+    }
+
+    fn keys(&self) -> BTreeSet<&'k str> {
+        let named = self.shape.into_iter().flat_map(|shape| shape.fields.keys()).map(String::as_str);
+        named.chain(self.values.iter().flat_map(|value| value.entries()).map(|(key, _)| key)).collect()
+    }
+
+    fn key(&self, key: &str) -> Known<'k> {
+        Known {
+            shape: self.shape.and_then(|shape| shape.fields.get(key)),
+            values: self.values.iter().filter_map(|value| value.get(key)).collect(),
+        }
+    }
+
+    pub(crate) fn walk(&self, path: &[String]) -> Known<'k> {
+        path.iter().fold(self.clone(), |known, key| known.key(key))
+    }
+
+    pub(crate) fn kind(&self) -> Option<Kind> {
+        let stated = self.shape.and_then(|shape| shape.kind);
+        stated.or_else(|| self.values.iter().map(|value| value.kind()).find(|kind| *kind != Kind::Null))
+    }
+
+    pub(crate) fn item(&self) -> Option<&'k Shape> {
+        self.shape?.items.as_deref()
+    }
+
+    /// Every path that the name of a variable, in capitals, may stand for.
+    fn named(&self, name: &str, path: &mut Vec<String>, found: &mut Vec<Vec<String>>) {
+        for key in self.keys() {
+            for spelling in spellings(key) {
+                let Some(rest) = name.strip_prefix(&spelling) else { continue };
+                path.push(key.to_owned());
+                if rest.is_empty() {
+                    found.push(path.clone());
+                } else if let Some(rest) = rest.strip_prefix('_') {
+                    self.key(key).named(rest, path, found);
+                }
+                path.pop();
+            }
+        }
+    }
+
+    /// The name that a misspelt one, in capitals, may stand for.
+    fn nearest(&self, name: &str) -> Option<String> {
+        let most = 2.max(name.len() / 4);
+        let mut best: Option<(usize, String)> = None;
+        let mut open = VecDeque::from([(self.clone(), String::new())]);
+        let mut left = NEAR;
+        while let Some((known, before)) = open.pop_front() {
+            for key in known.keys() {
+                for spelling in spellings(key) {
+                    let whole = format!("{before}{spelling}");
+                    if left == 0 || whole.len() > name.len() + most {
+                        continue;
+                    }
+                    left -= 1;
+                    if whole.len() + most >= name.len() {
+                        let distance = strsim::damerau_levenshtein(&whole, name);
+                        let nearer = best.as_ref().is_none_or(|(least, _)| distance < *least);
+                        if distance <= most && nearer {
+                            best = Some((distance, whole.clone()));
+                        }
+                    }
+                    open.push_back((known.key(key), whole + "_"));
+                }
+            }
+        }
+        best.map(|(_, name)| name)
+    }
+
+    /// `LABELS__TEAM` as `labels.team`, with the spelling that is known for each part.
+    fn spelled(&self, name: &str) -> Vec<String> {
+        let mut at = self.clone();
+        let part = |part: &str| {
+            let upper = part.to_uppercase();
+            let known = at.keys().into_iter().find(|key| spellings(key).contains(&upper));
+            let key = known.map_or_else(|| part.to_lowercase(), str::to_owned);
+            at = at.key(&key);
+            key
+        };
+        name.split("__").map(part).collect()
+    }
+}
+
+/// Among how many names the nearest is looked for, and how many misspelt ones get it.
+const NEAR: usize = 5_000;
+const SUGGESTED: usize = 20;
+
+/// Variables that no key is known for, with the nearest that there is one for.
+pub(crate) struct Strange {
+    pub(crate) variable: String,
+    pub(crate) nearest: Option<String>,
+    pub(crate) place: (Arc<Source>, Range<usize>),
+}
+
+/// The variables of the process that begin with `prefix` and an underscore.
+pub(crate) fn of_process(prefix: &str) -> Result<Vec<(String, String)>> {
+    ours(prefix, std::env::vars_os())
+}
+
+fn ours(
+    prefix: &str,
+    variables: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<Vec<(String, String)>> {
+    let ours = variables.filter(|(name, _)| rest(prefix, &name.to_string_lossy()).is_some());
+    let text = |(name, value): (OsString, OsString)| match (name.into_string(), value.into_string()) {
+        (Ok(name), Ok(value)) => Ok((name, value)),
+        (Ok(name), Err(_)) => Err(not_text(&name, "not UTF-8")),
+        (Err(name), _) => Err(not_text(&name.to_string_lossy(), "not UTF-8")),
+    };
+    ours.map(text).collect()
+}
+
+fn not_text(variable: &str, what: &str) -> Error {
+    Error::new(ErrorKind::Encoding, format!("environment variable {variable}: {what}"))
+}
+
+/// What follows the prefix in the name of one of our variables.
+fn rest<'n>(prefix: &str, name: &'n str) -> Option<&'n str> {
+    name.strip_prefix(prefix)?.strip_prefix('_').filter(|rest| !rest.is_empty())
+}
+
+/// The layer of environment variables that begin with `prefix` and an underscore.
+pub(crate) fn environment(
+    prefix: &str,
+    variables: &[(String, String)],
+    known: &Known<'_>,
+    limits: &Limits,
+) -> Result<(Doc, Vec<Strange>)> {
+    let mut text = String::new();
+    let mut values = Vec::new();
+    let mut strange: Vec<Strange> = Vec::new();
+    for (variable, value) in variables {
+        let Some(name) = rest(prefix, variable) else { continue };
+        if value.contains('\0') {
+            return Err(not_text(variable, "a NUL byte is not text"));
+        }
+        let start = text.len() + variable.len() + 1;
+        // Lines of the text are how a place is found again; a value of several lines is kept in one.
+        text.push_str(&format!("{variable}={}\n", value.replace('\n', " ")));
+        values.push((variable, name, value, start..start + value.len()));
+    }
+    if text.len() > limits.max_bytes() {
+        let message = format!("environment: more than {} bytes", limits.max_bytes());
+        return Err(Error::new(ErrorKind::Limit, message));
+    }
+    let source = Source::new(Origin::Environment, text);
+    let mut root = Vec::new();
+    for (variable, name, value, span) in values {
+        let upper = name.to_uppercase();
+        let mut fits = Vec::new();
+        known.named(&upper, &mut Vec::new(), &mut fits);
+        let path = match fits.as_slice() {
+            [path] => path.clone(),
+            [one, two, ..] => {
+                let message = format!("it may stand for `{}` and for `{}`", Dotted(one), Dotted(two));
+                return Err(Error::new(ErrorKind::Ambiguous, message).at(&source, span));
+            }
+            [] if name.contains("__") => known.spelled(name),
+            [] => {
+                // Looking for what is near costs far more than finding out that nothing is there.
+                let nearest = (strange.len() < SUGGESTED).then(|| known.nearest(&upper)).flatten();
+                strange.push(Strange {
+                    variable: variable.clone(),
+                    nearest: nearest.map(|name| format!("{prefix}_{name}")),
+                    place: (source.clone(), span),
+                });
+                continue;
+            }
+        };
+        let known = known.walk(&path);
+        let (value, loose) = interpret(value, known.kind(), known.item(), limits);
+        if !put(&mut root, &path, Leaf::Value(value, span.clone(), loose)) {
+            let message = format!("another variable sets `{}` or what it is in", Dotted(&path));
+            return Err(Error::new(ErrorKind::Ambiguous, message).at(&source, span));
+        }
+    }
+    let mut out = DocBuilder::new(source, limits);
+    write_nest(&mut out, NO_KEY, root)?;
+    Ok((out.finish(), strange))
+}
+
+/// `poolSize` as `POOLSIZE` and `POOL_SIZE`.
+fn spellings(key: &str) -> BTreeSet<String> {
+    let plain = |key: &str| key.replace(['-', '.', ' '], "_").to_uppercase();
+    let mut split = String::new();
+    let mut lower = false;
+    for c in key.chars() {
+        if lower && c.is_uppercase() {
+            split.push('_');
+        }
+        lower = c.is_lowercase() || c.is_ascii_digit();
+        split.push(c);
+    }
+    BTreeSet::from([plain(key), plain(&split)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_variable_of_ours_that_is_no_text_is_an_error() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let odd = |text: &[u8]| OsString::from_vec(text.to_vec());
+        let plain = (OsString::from("APP_A"), OsString::from("1"));
+        let others = [plain.clone(), (odd(b"OTHER"), odd(b"\xff")), (odd(b"APP"), odd(b"\xff"))];
+        assert_eq!(ours("APP", others.into_iter()).unwrap(), [("APP_A".to_owned(), "1".to_owned())]);
+        for (name, value) in [(b"APP_B".as_slice(), b"CANARY\xff".as_slice()), (b"APP_B\xff", b"1")] {
+            let error = ours("APP", [plain.clone(), (odd(name), odd(value))].into_iter()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Encoding);
+            assert!(error.to_string().contains("APP_B") && !error.to_string().contains("CANARY"), "{error}");
+        }
+    }
+}
