@@ -148,7 +148,7 @@ pub(crate) fn resolve(
             tree.templates.insert(*made, *at);
             if resolved.secret {
                 let content = tree.value(*made).at;
-                tree.secrets.extend([*made, content]);
+                tree.mark([*made, content]);
             }
         }
     }

@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -84,9 +84,10 @@ pub(crate) struct Loaded {
     /// The root of each layer, lowest first.
     pub(crate) layers: Vec<Ref>,
     pub(crate) strategies: Strategies,
-    pub(crate) secrets: Vec<Pattern>,
-    /// Those that showed only when the type was read.
-    late_secrets: RwLock<Vec<Pattern>>,
+    /// Paths of secrets, in every layer. More show while the type is read, when this is shared already.
+    secrets: RwLock<Vec<Pattern>>,
+    /// How many of them somebody named; the others were found.
+    named: usize,
     /// Whether `${…}` stands for something.
     pub(crate) interpolated: bool,
     /// Where values come from that no layer sets.
@@ -96,36 +97,35 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
+    fn secrets(&self) -> RwLockReadGuard<'_, Vec<Pattern>> {
+        self.secrets.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Marks more paths as secret.
-    fn hide(&mut self, paths: Vec<Pattern>) {
-        let new = self.unknown_of(paths);
-        if !new.is_empty() {
-            self.tree.mark_secrets(&self.layers, &new);
-            self.secrets.extend(new);
+    fn hide(&self, mut paths: Vec<Pattern>) {
+        let known = self.secrets();
+        paths.retain(|path| !known.contains(path));
+        drop(known);
+        if !paths.is_empty() {
+            self.tree.mark_secrets(&self.layers, &paths);
+            self.secrets.write().unwrap_or_else(PoisonError::into_inner).extend(paths);
         }
     }
 
     /// Marks what a type that was read showed to be secret and did not say before.
-    pub(crate) fn hide_late(&self, found: Hidden) {
-        let mut new = self.unknown_of(found.paths);
+    pub(crate) fn hide_found(&self, found: Hidden) {
+        let mut paths = found.paths;
         // Where somebody has named paths below, those are what is secret there.
-        new.extend(
-            found.below.into_iter().filter(|whole| !self.secrets.iter().any(|known| whole.covers(&known.0))),
-        );
-        if !new.is_empty() {
-            self.tree.mark_late_secrets(&self.layers, &new);
-            self.late_secrets.write().unwrap_or_else(PoisonError::into_inner).extend(new);
-        }
-    }
-
-    fn unknown_of(&self, paths: Vec<Pattern>) -> Vec<Pattern> {
-        paths.into_iter().filter(|path| !self.secrets.contains(path)).collect()
+        let known = self.secrets();
+        let is_named = |whole: &Pattern| known[..self.named].iter().any(|known| whole.covers(&known.0));
+        paths.extend(found.below.into_iter().filter(|whole| !is_named(whole)));
+        drop(known);
+        self.hide(paths);
     }
 
     /// Whether what stands at a path is secret, whatever layer it stands in.
     pub(crate) fn hides(&self, path: &[String]) -> bool {
-        let late = self.late_secrets.read().unwrap_or_else(PoisonError::into_inner);
-        self.secrets.iter().chain(late.iter()).any(|known| known.covers(path))
+        self.secrets().iter().any(|known| known.covers(path))
     }
 }
 
@@ -303,7 +303,7 @@ impl ConfigLoader {
         let loaded = Arc::new(loaded);
         let (made, sections) = section::on(&loaded, before, || extract::<T>(loaded.tree.root()));
         let Extracted { value, unknown, secrets } = made?;
-        loaded.hide_late(secrets);
+        loaded.hide_found(secrets);
         for unknown in unknown {
             // Each has a suggestion, which takes time to find.
             match report.findings.len() < self.limits.findings {

@@ -74,7 +74,7 @@ impl<T: DeserializeOwned> Section<T> {
     pub fn get(&self) -> Result<&T, Arc<Error>> {
         let make = || match lock(&self.0.from).clone() {
             Some(from) => extract_below(from.value(), &from.path).map_err(Arc::new).map(|(made, secrets)| {
-                from.loaded.hide_late(secrets.clone());
+                from.loaded.hide_found(secrets.clone());
                 *lock(&self.0.secrets) = secrets;
                 made
             }),
@@ -197,7 +197,7 @@ impl<'de, T: DeserializeOwned + Send + Sync + 'static> Visitor<'de> for Place<T>
             let part = match before.filter(|part| part.is(&from)) {
                 Some(part) => {
                     // What it was made of is needed no longer.
-                    from.loaded.hide_late(lock(&part.secrets).clone());
+                    from.loaded.hide_found(lock(&part.secrets).clone());
                     *lock(&part.from) = Some(from);
                     part
                 }

@@ -40,9 +40,8 @@ pub struct Tree {
     pub(crate) root: Ref,
     /// Values that were made from a template, and the template.
     pub(crate) templates: HashMap<Ref, Ref, foldhash::fast::RandomState>,
-    pub(crate) secrets: Marked,
-    /// Those that showed only when a type was read.
-    late_secrets: RwLock<Marked>,
+    /// More show while a type is read, when the tree is shared already.
+    secrets: RwLock<Marked>,
 }
 
 type Marked = HashSet<Ref, foldhash::fast::RandomState>;
@@ -112,8 +111,7 @@ impl Tree {
             refs: Vec::new(),
             root,
             templates: HashMap::default(),
-            secrets: Marked::default(),
-            late_secrets: RwLock::default(),
+            secrets: RwLock::default(),
         }
     }
 
@@ -295,21 +293,19 @@ impl Tree {
     }
 
     /// Marks what the patterns cover, in the tree and in the layers that it was made of.
-    pub(crate) fn mark_secrets(&mut self, layers: &[Ref], patterns: &[Pattern]) {
-        let marked = self.covered(layers, patterns);
-        self.secrets.extend(marked);
+    pub(crate) fn mark_secrets(&self, layers: &[Ref], patterns: &[Pattern]) {
+        self.mark(self.covered(layers, patterns));
     }
 
-    /// As [`mark_secrets`](Tree::mark_secrets), when the tree is shared already.
-    pub(crate) fn mark_late_secrets(&self, layers: &[Ref], patterns: &[Pattern]) {
-        let marked = self.covered(layers, patterns);
-        self.late_secrets.write().unwrap_or_else(PoisonError::into_inner).extend(marked);
+    /// Marks values as secret.
+    pub(crate) fn mark(&self, values: impl IntoIterator<Item = Ref>) {
+        self.secrets.write().unwrap_or_else(PoisonError::into_inner).extend(values);
     }
 
     /// Whether one of the values is marked.
     pub(crate) fn marks(&self, values: [Ref; 2]) -> bool {
-        let has = |marked: &Marked| !marked.is_empty() && values.iter().any(|value| marked.contains(value));
-        has(&self.secrets) || has(&self.late_secrets.read().unwrap_or_else(PoisonError::into_inner))
+        let marked = self.secrets.read().unwrap_or_else(PoisonError::into_inner);
+        !marked.is_empty() && values.iter().any(|value| marked.contains(value))
     }
 
     fn covered(&self, layers: &[Ref], patterns: &[Pattern]) -> Marked {

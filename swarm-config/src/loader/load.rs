@@ -198,7 +198,7 @@ impl ConfigLoader {
         for validator in &validators {
             loaded.defaults = validator.fill_defaults(&mut loaded.tree, &self.limits)?.or(loaded.defaults);
         }
-        loaded.tree.mark_secrets(&loaded.layers, &loaded.secrets);
+        loaded.tree.mark_secrets(&loaded.layers, &loaded.secrets());
         if !self.literal {
             let ask = |scheme: &str, reference: &str| self.ask(scheme, reference);
             let asked = Asked::new(&ask, self.schemes());
@@ -206,7 +206,7 @@ impl ConfigLoader {
             loaded.hide(reached.into_iter().map(Pattern).collect());
         }
         for validator in &validators {
-            let report = validator.check(&loaded.tree, &loaded.layers, &loaded.secrets, &self.limits)?;
+            let report = validator.check(&loaded.tree, &loaded.layers, &loaded.secrets(), &self.limits)?;
             loaded.report.findings.extend(report.findings);
             loaded.report.unlisted += report.unlisted;
         }
@@ -235,8 +235,9 @@ impl ConfigLoader {
         }
         merge::merge(&mut tree, &layers, &strategies)?;
         let interpolated = !self.literal;
-        let (late_secrets, defaults, report) = (RwLock::default(), None, Report::default());
-        Ok(Loaded { tree, layers, strategies, secrets, late_secrets, interpolated, defaults, report })
+        let (named, secrets) = (secrets.len(), RwLock::new(secrets));
+        let (defaults, report) = (None, Report::default());
+        Ok(Loaded { tree, layers, strategies, secrets, named, interpolated, defaults, report })
     }
 
     fn strange(&self, strange: Strange) -> Finding {

@@ -439,3 +439,25 @@ fn secrets_in_sections_are_hidden_whatever_their_type() {
     assert!(config.get().auth.is_made());
     assert!(!everything(&config).contains(CANARY), "and after a reload that leaves it as it is");
 }
+
+#[test]
+fn a_reference_beside_a_secret_without_a_path_does_not_show_it() {
+    #[derive(Debug, Deserialize)]
+    #[serde(untagged)]
+    enum Auth {
+        Both { token: String, password: Secret<String> },
+    }
+    #[derive(Debug, Deserialize)]
+    struct Settings {
+        auth: Auth,
+    }
+    let config = ConfigLoader::new()
+        .text("a.toml", Format::Toml, "auth = { token = '${env:TOKEN}', password = 'CANARY' }")
+        .env_from("APP", [("TOKEN", "t")])
+        .load::<Settings>()
+        .unwrap();
+    let Auth::Both { token, password } = &config.get().auth;
+    assert_eq!((&**token, &**password.expose()), ("t", "CANARY"));
+    let shown = format!("{:?} {}", config, config.explain("auth.password").unwrap());
+    assert!(!shown.contains("CANARY"), "{shown}");
+}
