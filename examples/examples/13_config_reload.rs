@@ -45,14 +45,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         let watched = futures::executor::block_on(async {
             write("low = 10\nhigh = 20\n")?;
-            let Some(ConfigEvent::Changed { changes }) = events.next().await else {
+            let Some(ConfigEvent::Changed { changes, .. }) = events.next().await else {
                 return Err("no change".into());
             };
             changes.iter().for_each(|change| println!("{change}"));
             assert_eq!(config.get().low, 10);
 
             write("low = 100\nhigh = ")?;
-            let Some(ConfigEvent::Rejected { error }) = events.next().await else {
+            let Some(ConfigEvent::Rejected { error, .. }) = events.next().await else {
                 return Err("not refused".into());
             };
             println!("{error}");

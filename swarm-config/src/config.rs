@@ -1,12 +1,13 @@
 use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::ThreadId;
 
 use arc_swap::{ArcSwap, Guard};
 use serde::de::DeserializeOwned;
 
 use crate::diff::Change;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::explain::Explanation;
 use crate::loader::{ConfigLoader, Loaded, Prints};
 use crate::report::Report;
@@ -30,6 +31,8 @@ pub(crate) struct Shared<T> {
     /// From reading to swapping, so that of two reloads at once the later one stays, and each difference is to the one
     /// before.
     reloading: Mutex<()>,
+    /// Who does.
+    reloader: Mutex<Option<ThreadId>>,
     pub(crate) audience: Audience,
 }
 
@@ -67,8 +70,8 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Config<T> {
         // From here on what is kept of files is that of this configuration's own last load.
         let loader = loader.apart();
         let audience = Audience::default();
-        let (reloading, watching) = (Mutex::new(()), Mutex::new(None));
-        Ok(Config { shared: Arc::new(Shared { watching, current, loader, reloading, audience }) })
+        let (reloading, reloader, watching) = (Mutex::new(()), Mutex::new(None), Mutex::new(None));
+        Ok(Config { shared: Arc::new(Shared { watching, current, loader, reloading, reloader, audience }) })
     }
 
     /// Loads again and, if all is well, puts the new configuration in place. Answers with what changed, which those who
@@ -76,7 +79,8 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Config<T> {
     ///
     /// # Errors
     ///
-    /// As [`ConfigLoader::load`]. The configuration stays as it was.
+    /// As [`ConfigLoader::load`], and when it is called by what a reload of the same configuration calls: a rule, a
+    /// provider, somebody's `Deserialize`. The configuration stays as it was.
     pub fn reload(&self) -> Result<Vec<Change>> {
         Ok(self.shared.reload(|_, _| true)?.unwrap_or_default())
     }
@@ -113,6 +117,15 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Config<T> {
     }
 }
 
+/// Says that nobody reloads any more, after a panic too.
+struct Done<'s>(&'s Mutex<Option<ThreadId>>);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
 impl<T: DeserializeOwned> Shared<T> {
     /// Loads again and puts the new configuration in place, whole. Answers with what changed, or with nothing if
     /// `is_settled`, which is asked after reading, says no. It is given what was read, and whether that was loaded.
@@ -120,7 +133,14 @@ impl<T: DeserializeOwned> Shared<T> {
         &self,
         is_settled: impl FnOnce(&Prints, bool) -> bool,
     ) -> Result<Option<Vec<Change>>> {
+        let reloader = || self.reloader.lock().unwrap_or_else(PoisonError::into_inner);
+        let this = std::thread::current().id();
+        if *reloader() == Some(this) {
+            return Err(Error::new(ErrorKind::InvalidInput, "a reload was asked for within a reload"));
+        }
         let one = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        *reloader() = Some(this);
+        let done = Done(&self.reloader);
         let mut read = Prints::new();
         let loaded = self.loader.typed::<T>(Some(self.current.load().sections.clone()), &mut read);
         if !is_settled(&read, loaded.is_ok()) {
@@ -128,12 +148,14 @@ impl<T: DeserializeOwned> Shared<T> {
         }
         let new = loaded?;
         let changes = self.current.load().loaded.tree.diff(&new.loaded.tree);
+        let warnings = Arc::new(new.report.clone());
         // Places may have moved where values have not, so the new one is taken in either case.
         self.current.store(Arc::new(new));
         // Callbacks may reload.
+        drop(done);
         drop(one);
         if !changes.is_empty() {
-            self.audience.tell(&ConfigEvent::Changed { changes: changes.clone().into() });
+            self.audience.tell(&ConfigEvent::Changed { changes: changes.clone().into(), warnings });
         }
         Ok(Some(changes))
     }

@@ -16,6 +16,7 @@ use crate::config::{Config, Shared};
 use crate::diff::Change;
 use crate::error::{Error, ErrorKind};
 use crate::loader::Prints;
+use crate::report::Report;
 
 mod files;
 
@@ -26,21 +27,27 @@ pub(crate) use files::Watching;
 #[non_exhaustive]
 pub enum ConfigEvent {
     /// A new configuration is in place. Sent after the swap.
+    #[non_exhaustive]
     Changed {
         /// What differs, never empty.
         changes: Arc<[Change]>,
+        /// What was noticed while loading and is no error.
+        warnings: Arc<Report>,
     },
     /// The files are not acceptable, and the last good configuration stays. Sent once for the same content.
+    #[non_exhaustive]
     Rejected {
         /// Why.
         error: Arc<Error>,
     },
     /// The system does not watch, so files are looked at twice a second from now on.
+    #[non_exhaustive]
     Polling {
         /// What the system said.
         reason: String,
     },
     /// The stream was read too slowly, and its oldest events are gone.
+    #[non_exhaustive]
     Missed {
         /// How many.
         events: usize,

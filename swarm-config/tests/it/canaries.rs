@@ -337,7 +337,7 @@ fn live(said: &mut Said, folder: &Path) {
     assert_eq!(heard.iter().filter(|event| matches!(event, ConfigEvent::Changed { .. })).count(), 2);
     said.debug(&*heard);
     for event in heard.iter() {
-        if let ConfigEvent::Rejected { error } = event {
+        if let ConfigEvent::Rejected { error, .. } = event {
             said.error(error);
         }
     }

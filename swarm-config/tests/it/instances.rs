@@ -73,7 +73,9 @@ fn a_fake_source_is_watched_like_a_file() {
     watch.touched("app.json");
     watch.advance(Duration::from_millis(10));
     let event = watch.changes().next().now_or_never().flatten();
-    assert!(matches!(event, Some(ConfigEvent::Rejected { error }) if error.kind() == ErrorKind::NotFound));
+    assert!(
+        matches!(event, Some(ConfigEvent::Rejected { error, .. }) if error.kind() == ErrorKind::NotFound)
+    );
     source.set("{\"limit\": 2}");
     watch.touched("app.json");
     watch.advance(Duration::from_millis(10));

@@ -47,20 +47,20 @@ fn a_bad_file_keeps_the_last_good_and_says_so_once() {
     assert_eq!(config.get().first, 1);
     let found = events(&mut watch);
     assert!(
-        matches!(&found[..], [ConfigEvent::Rejected { error }] if error.kind() == ErrorKind::Syntax),
+        matches!(&found[..], [ConfigEvent::Rejected { error, .. }] if error.kind() == ErrorKind::Syntax),
         "{found:?}"
     );
     fs::remove_file(&path).unwrap();
     watch.touched(&path);
     watch.advance(Duration::from_millis(10));
     assert!(
-        matches!(&events(&mut watch)[..], [ConfigEvent::Rejected { error }] if error.kind() == ErrorKind::NotFound)
+        matches!(&events(&mut watch)[..], [ConfigEvent::Rejected { error, .. }] if error.kind() == ErrorKind::NotFound)
     );
     fs::write(&path, text(2)).unwrap();
     watch.touched(&path);
     watch.advance(Duration::from_millis(10));
     let found = events(&mut watch);
-    let [ConfigEvent::Changed { changes }] = &found[..] else { panic!("{found:?}") };
+    let [ConfigEvent::Changed { changes, .. }] = &found[..] else { panic!("{found:?}") };
     assert_eq!(
         changes.iter().map(|change| change.to_string()).collect::<Vec<_>>(),
         ["first: 1 -> 2", "last: 1 -> 2"]
@@ -159,7 +159,7 @@ fn watching_goes_on_after_a_panic_of_the_type_or_of_a_waker() {
         watch.advance(Duration::from_millis(10));
         assert_eq!(config.get().value.0, value);
         match &events(&mut watch)[..] {
-            [ConfigEvent::Rejected { error }] => assert!(is_refused && error.kind() == ErrorKind::Type),
+            [ConfigEvent::Rejected { error, .. }] => assert!(is_refused && error.kind() == ErrorKind::Type),
             [ConfigEvent::Changed { .. }] => assert!(!is_refused),
             found => panic!("{found:?}"),
         }
@@ -197,7 +197,7 @@ fn watching_goes_on_after_a_panic_of_a_figment_provider() {
     watch.advance(Duration::from_millis(10));
     let found = events(&mut watch);
     assert!(
-        matches!(&found[..], [ConfigEvent::Rejected { error }] if error.kind() == ErrorKind::Provider),
+        matches!(&found[..], [ConfigEvent::Rejected { error, .. }] if error.kind() == ErrorKind::Provider),
         "{found:?}"
     );
     // Nobody knows whether it lasts, so it is asked again.
@@ -279,7 +279,7 @@ fn a_provider_that_was_away_is_asked_again_and_told_of_once() {
     watch.touched(&path);
     watch.advance(Duration::from_secs(60));
     let found = events(&mut watch);
-    assert!(matches!(&found[..], [ConfigEvent::Rejected { error }] if error.is_retryable()), "{found:?}");
+    assert!(matches!(&found[..], [ConfigEvent::Rejected { error, .. }] if error.is_retryable()), "{found:?}");
     is_away.store(false, Ordering::Relaxed);
     watch.advance(Duration::from_secs(5));
     assert_eq!(config.get().first, 2);
@@ -308,7 +308,7 @@ fn a_pipe_is_refused_and_not_waited_for() {
     });
     let (loaded, refused, first) = answer.recv_timeout(Duration::from_secs(60)).unwrap();
     assert_eq!(loaded, Err(ErrorKind::Io));
-    assert!(matches!(&refused[..], [ConfigEvent::Rejected { error }] if error.kind() == ErrorKind::Io));
+    assert!(matches!(&refused[..], [ConfigEvent::Rejected { error, .. }] if error.kind() == ErrorKind::Io));
     assert_eq!(first, 2);
 }
 
@@ -325,7 +325,7 @@ fn a_slow_reader_of_events_is_told_what_it_missed() {
         watch.advance(Duration::from_millis(10));
     }
     let found = events(&mut watch);
-    assert!(matches!(found[0], ConfigEvent::Missed { events: 6 }), "{:?}", found[0]);
+    assert!(matches!(found[0], ConfigEvent::Missed { events: 6, .. }), "{:?}", found[0]);
     assert_eq!(found.len(), 65);
 }
 
@@ -341,7 +341,7 @@ fn those_who_watch_hear_of_a_reload_by_hand() {
     watch.touched(&path);
     watch.advance(Duration::from_millis(10));
     let heard = events(&mut watch);
-    assert!(matches!(&heard[..], [ConfigEvent::Changed { changes }] if changes.len() == 2), "{heard:?}");
+    assert!(matches!(&heard[..], [ConfigEvent::Changed { changes, .. }] if changes.len() == 2), "{heard:?}");
 }
 
 /// Stops the first load after the first one, when it has read its files.
@@ -574,7 +574,7 @@ fn one_process_that_may_not_watch() {
         })
         .unwrap();
     let event = heard.recv_timeout(Duration::from_secs(60)).unwrap();
-    let ConfigEvent::Polling { reason } = event else { panic!("{event:?}") };
+    let ConfigEvent::Polling { reason, .. } = event else { panic!("{event:?}") };
     assert!(!reason.is_empty());
     for value in 1..4 {
         fs::write(&path, text(value)).unwrap();
@@ -651,4 +651,40 @@ fn the_stream_ends_with_the_configuration() {
     let mut changes = config.watch().unwrap();
     drop(config);
     assert!(futures::executor::block_on(changes.next()).is_none());
+}
+
+#[test]
+fn a_reload_within_a_reload_is_an_error() {
+    type Own = std::sync::Arc<std::sync::OnceLock<Config<serde_json::Value>>>;
+    struct Reloads(Own);
+
+    impl swarm_config::Rule for Reloads {
+        fn name(&self) -> &str {
+            "reloads"
+        }
+
+        fn check(&self, _: &swarm_config::Tree) -> Vec<swarm_config::Finding> {
+            let Some(config) = self.0.get() else { return Vec::new() };
+            let error = config.reload().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            vec![swarm_config::Finding::new(swarm_config::Severity::Warning, "", error.to_string())]
+        }
+    }
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.toml");
+    fs::write(&path, "a = 1").unwrap();
+    let own = Own::default();
+    let validator = swarm_config::ConfigValidator::builder().rule(Reloads(own.clone())).build().unwrap();
+    let config = ConfigLoader::new().file(&path).validator(validator).load().unwrap();
+    own.set(config.clone()).unwrap();
+    let mut watch = ManualWatch::new(&config);
+    for value in 2..4 {
+        fs::write(&path, format!("a = {value}")).unwrap();
+        watch.touched(&path);
+        watch.advance(Duration::from_millis(10));
+        let found = events(&mut watch);
+        let [ConfigEvent::Changed { warnings, .. }] = &found[..] else { panic!("{found:?}") };
+        assert_eq!(warnings.findings()[0].message(), "a reload was asked for within a reload");
+    }
 }
