@@ -6,9 +6,13 @@ use subtle::ConstantTimeEq as _;
 use zeroize::Zeroize;
 
 mod provider;
+mod sealed;
 
 pub(crate) use provider::contained;
 pub use provider::{FileSecrets, SecretError, SecretProvider};
+pub(crate) use sealed::is_sealed;
+#[cfg(feature = "sops")]
+pub(crate) use sealed::{KEY, PREFIX};
 
 /// A value that is not shown: no text, no `Debug` and no export of it holds the value.
 ///

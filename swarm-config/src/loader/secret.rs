@@ -111,12 +111,7 @@ impl ConfigLoader {
 
     #[cfg(not(feature = "sops"))]
     pub(super) fn opened(&self, doc: Arc<Doc>, format: Format) -> Result<Arc<Doc>> {
-        let tree = Tree::of(doc.clone());
-        let has = |key: &str| match format {
-            Format::Dotenv => tree.root().get(&format!("sops_{key}")).is_some(),
-            _ => tree.root().get("sops").is_some_and(|sops| sops.get(key).is_some()),
-        };
-        if !has("mac") && !has("lastmodified") {
+        if !secret::is_sealed(Tree::of(doc.clone()).root(), format) {
             return Ok(doc);
         }
         // Ciphertext is no configuration.

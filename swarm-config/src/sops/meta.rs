@@ -7,6 +7,8 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::doc::{Doc, shorten};
 use crate::error::{Error, ErrorKind, Result};
+use crate::secret::is_sealed;
+pub(super) use crate::secret::{KEY, PREFIX};
 use crate::source::Format;
 use crate::tree::Value;
 
@@ -87,23 +89,18 @@ const KNOWN: [&str; 10] = [
     "shamir_threshold",
 ];
 
-/// The key that metadata stands under, and in dotenv with an underscore before each key.
-pub(super) const KEY: &str = "sops";
-pub(super) const PREFIX: &str = "sops_";
-
 /// The metadata as it stands, if the document is an encrypted one.
 pub(super) fn find(root: Value<'_>, format: Format) -> Option<Json> {
-    let found = match format {
-        Format::Toml => return None,
-        Format::Json | Format::Yaml => root.get(KEY)?.to_json(),
+    if !is_sealed(root, format) {
+        return None;
+    }
+    Some(match format {
+        Format::Json | Format::Yaml | Format::Toml => root.get(KEY)?.to_json(),
         Format::Ini => unflatten(root.get(KEY)?.entries()),
         Format::Dotenv => {
             unflatten(root.entries().filter_map(|(key, value)| Some((key.strip_prefix(PREFIX)?, value))))
         }
-    };
-    // Any one of them, so that taking one away does not make ciphertext pass as a configuration.
-    let marks = ["mac", "lastmodified", "age", "pgp", "kms", "key_groups"];
-    marks.iter().any(|mark| found.get(mark).is_some()).then_some(found)
+    })
 }
 
 /// `age__list_0__map_enc` as `age[0].enc`. No list is longer than its entries.

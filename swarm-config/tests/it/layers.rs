@@ -395,3 +395,27 @@ fn a_variable_with_a_nul_byte_is_refused() {
     assert_eq!(error.kind(), ErrorKind::Encoding);
     assert_eq!(error.to_string(), "environment variable APP_DB_URL: a NUL byte is not text");
 }
+
+#[test]
+fn a_table_named_sops_is_a_configuration_unless_it_looks_encrypted() {
+    let load =
+        |format, text: &str| ConfigLoader::new().text("a", format, text).tree().map(|tree| tree.to_json());
+    for (format, text) in [
+        (Format::Yaml, "sops: {folder: keys, version: 3}"),
+        (Format::Json, r#"{"sops": "a text", "mac": "aa:bb"}"#),
+        (Format::Toml, "[sops]\nmac = 'TOML is not written by it'"),
+        (Format::Dotenv, "sops_folder=keys\nmac=aa"),
+        (Format::Ini, "[sops]\nmachine = 1"),
+    ] {
+        assert!(load(format, text).is_ok(), "{text}");
+    }
+    for (format, text) in [
+        (Format::Yaml, "a: ENC[x]\nsops: {mac: x}"),
+        (Format::Json, r#"{"sops": {"age": []}}"#),
+        (Format::Dotenv, "sops_age__list_0__map_enc=x"),
+        (Format::Ini, "[sops]\nlastmodified = x"),
+    ] {
+        let error = load(format, text).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Secret, "{text}: {error}");
+    }
+}
