@@ -97,6 +97,27 @@ impl<T: Default> Default for Section<T> {
     }
 }
 
+/// The schema of the part.
+#[cfg(feature = "schemars")]
+#[cfg_attr(docsrs, doc(cfg(feature = "schemars")))]
+impl<T: schemars::JsonSchema> schemars::JsonSchema for Section<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn schema_id() -> std::borrow::Cow<'static, str> {
+        T::schema_id()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        T::json_schema(generator)
+    }
+}
+
 impl<T> Part<T> {
     fn made(value: T) -> Part<T> {
         Part { from: Mutex::new(None), made: OnceLock::from(Ok(value)), secrets: Mutex::default() }

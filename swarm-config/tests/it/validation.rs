@@ -470,3 +470,35 @@ fn remote(folder: &Path, uri: &str) -> Result<Value, Box<dyn std::error::Error +
     let path = uri.strip_prefix("http://localhost:1234/").ok_or_else(|| format!("nobody has {uri}"))?;
     Ok(serde_json::from_slice(&std::fs::read(folder.join(path))?)?)
 }
+
+#[cfg(feature = "schemars")]
+#[test]
+fn secrets_and_sections_of_a_type_are_in_its_schema() {
+    #[derive(schemars::JsonSchema, serde::Deserialize, Default)]
+    #[allow(dead_code)]
+    struct Settings {
+        #[serde(default)]
+        password: swarm_config::Secret<String>,
+        tokens: Vec<swarm_config::Secret<String>>,
+        part: swarm_config::Section<Part>,
+    }
+    #[derive(schemars::JsonSchema, serde::Deserialize, Default)]
+    struct Part {
+        port: u16,
+    }
+    let load = |text: &str| {
+        let validator = ConfigValidator::for_type::<Settings>().unwrap();
+        ConfigLoader::new().text("a.toml", Format::Toml, text).validator(validator).load::<Settings>()
+    };
+    let config = load("password = 'CANARY'\ntokens = ['CANARY']\npart = { port = 1 }\n").unwrap();
+    assert_eq!(config.get().password.expose(), "CANARY");
+    assert_eq!(config.get().part.get().unwrap().port, 1);
+    let tree = ConfigLoader::new()
+        .text("a.toml", Format::Toml, "password = 'CANARY'\ntokens = ['CANARY']\npart = { port = 1 }\n")
+        .validator(ConfigValidator::for_type::<Settings>().unwrap())
+        .tree()
+        .unwrap();
+    assert_eq!(tree.to_json(), json!({"password": "******", "tokens": ["******"], "part": {"port": 1}}));
+    let error = load("password = 7\ntokens = [1]\npart = { port = 'x' }\n").unwrap_err();
+    assert_eq!(error.report().unwrap().findings().len(), 3, "{error}");
+}
