@@ -20,6 +20,8 @@ mod environment;
 mod finite;
 
 pub(crate) use environment::{Known, Strange, environment, of_process};
+pub(crate) use finite::given;
+#[cfg(feature = "figment")]
 pub(crate) use finite::to_json;
 
 #[derive(Clone)]
@@ -190,7 +192,11 @@ pub(crate) fn overridden(text: &str, known: &Known<'_>, limits: &Limits) -> Resu
         return Err(wrong("has no key: write `a.b=value`"));
     }
     let known = known.walk(&path);
-    let (mut leaf, loose) = interpret(value, known.kind(), known.item(), limits);
+    let (mut leaf, loose) = match value.trim() {
+        // As in any other layer, whatever kind the key has.
+        "null" => (Json::Null, false),
+        _ => interpret(value, known.kind(), known.item(), limits),
+    };
     if loose && let Ok(doc) = read::text("value", Format::Json, value.as_bytes(), limits) {
         leaf = Tree::of(Arc::new(doc)).to_json();
     }

@@ -170,10 +170,13 @@ impl ConfigLoader {
         self.layer(Layer::Hierarchy(hierarchy))
     }
 
-    /// Adds values made in code, such as the defaults of a struct. `name` stands in locations.
+    /// Adds values made in code, such as the defaults of a struct or what a command line gave. `name` stands in locations.
+    ///
+    /// A field that is `None` is not given, and leaves the layers below their say; what is written as `null`, as `()`
+    /// and `serde_json::Value::Null` are, deletes the key.
     #[must_use]
     pub fn values(self, name: impl Into<String>, values: &impl Serialize) -> ConfigLoader {
-        let values = layer::to_json(values).map(Arc::new);
+        let values = layer::given(values).map(Arc::new);
         self.layer(Layer::Values { name: name.into(), values })
     }
 
@@ -199,7 +202,8 @@ impl ConfigLoader {
         self.layer(Layer::Environment { prefix: bare(prefix.into()), variables: Some(variables) })
     }
 
-    /// Adds one value as a command line gives it: `db.pool_size=3`.
+    /// Adds one value as a command line gives it: `db.pool_size=3`. It is read as what the key is known to be, or else
+    /// as JSON, or else as a text; `db.pool_size=null` deletes the key.
     #[must_use]
     pub fn set(self, assignment: impl Into<String>) -> ConfigLoader {
         self.layer(Layer::Override(assignment.into()))

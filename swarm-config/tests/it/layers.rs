@@ -419,3 +419,48 @@ fn a_table_named_sops_is_a_configuration_unless_it_looks_encrypted() {
         assert_eq!(error.kind(), ErrorKind::Secret, "{text}: {error}");
     }
 }
+
+#[test]
+fn what_is_none_in_values_is_not_given() {
+    #[derive(serde::Serialize)]
+    struct Args {
+        port: Option<u16>,
+        name: Option<String>,
+        limits: Option<Limit>,
+        list: Vec<Option<u8>>,
+        tables: Vec<Limit>,
+    }
+    #[derive(serde::Serialize)]
+    struct Limit {
+        rate: Option<u8>,
+        burst: Option<u8>,
+    }
+    let args = Args {
+        port: None,
+        name: Some("given".into()),
+        limits: Some(Limit { rate: None, burst: Some(2) }),
+        list: vec![Some(1), None],
+        tables: vec![Limit { rate: Some(1), burst: None }],
+    };
+    let below = r#"{"port": 80, "name": "below", "limits": {"rate": 1, "burst": 1}, "gone": true}"#;
+    let tree = ConfigLoader::new()
+        .text("a.json", Format::Json, below)
+        .values("arguments", &args)
+        .values("more", &json!({"gone": null}))
+        .tree()
+        .unwrap();
+    assert_eq!(
+        tree.to_json(),
+        json!({
+            "port": 80, "name": "given", "limits": {"rate": 1, "burst": 2}, "list": [1, null], "tables": [{"rate": 1}],
+        })
+    );
+}
+
+#[test]
+fn an_override_of_null_deletes_a_key_of_any_kind() {
+    let text = "name = 'x'\nport = 1\n[db]\nurl = 'u'\n";
+    let loader = ConfigLoader::new().text("a.toml", Format::Toml, text);
+    let tree = loader.set("name=null").set("port= null").set("db=null").set("new=nullable").tree().unwrap();
+    assert_eq!(tree.to_json(), json!({"new": "nullable"}));
+}
