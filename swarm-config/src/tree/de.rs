@@ -11,8 +11,9 @@ use serde::de::value::{BorrowedStrDeserializer, StrDeserializer};
 use serde::de::{self, DeserializeSeed, IntoDeserializer as _, Unexpected, Visitor};
 
 use super::{Ref, Value};
-use crate::doc::{Children, Kind, Node, Payload};
+use crate::doc::{Children, Kind, Node, Payload, shorten};
 use crate::error::{Error, ErrorKind, Result};
+use crate::loader::nearest;
 use crate::path::{Dotted, Pattern};
 use crate::source::Source;
 use crate::{secret, section};
@@ -54,6 +55,19 @@ struct Notes {
     secrets: RefCell<Hidden>,
 }
 
+impl Notes {
+    /// The key of a table, and its place, that nobody knows and that a missing field may stand under.
+    fn misspelt(&self, field: &str, table: &[String]) -> Option<(String, (Arc<Source>, Range<usize>))> {
+        let unknown = self.unknown.borrow();
+        let mut beside = unknown.iter().filter_map(|unknown| match unknown.path.split_last() {
+            Some((key, parent)) if parent == table => Some((key, unknown)),
+            _ => None,
+        });
+        let near = nearest(field, beside.clone().map(|(key, _)| &**key))?;
+        beside.find(|(key, _)| *key == near).map(|(key, unknown)| (key.clone(), unknown.place.clone()))
+    }
+}
+
 /// Makes a `T`.
 pub(crate) fn extract<'a, T: Deserialize<'a>>(value: Value<'a>) -> Result<Extracted<T>> {
     let notes = Notes::default();
@@ -77,12 +91,16 @@ pub(crate) fn extract_below<'a, T: Deserialize<'a>>(
 
 fn read<'a, T: Deserialize<'a>>(value: Value<'a>, above: &[String], notes: &Notes) -> Result<T> {
     let reader = De { value, way: &Way::Root, known: &[], notes };
-    reader.read(PhantomData::<T>).map_err(|Wrong { mut path, message, at }| {
+    reader.read(PhantomData::<T>).map_err(|Wrong { mut path, mut message, missing, at }| {
         path.reverse();
         let hidden = notes.secrets.borrow().covers(&path);
-        path.splice(..0, above.iter().cloned());
         let found = at.map_or(value, |at| value.tree.value(at));
-        let (source, span) = found.place();
+        let (mut source, mut span) = found.place();
+        if let Some((key, place)) = missing.and_then(|field| notes.misspelt(field, &path)) {
+            message.push_str(&format!("; is `{}` meant to be it?", shorten(&key)));
+            (source, span) = place;
+        }
+        path.splice(..0, above.iter().cloned());
         let secret = hidden || found.is_secret();
         let message = if secret { "not of the type that is read".to_owned() } else { message };
         let mut error = Error::new(ErrorKind::Type, message).at(&source, span);
@@ -120,6 +138,8 @@ impl Way<'_> {
 #[derive(Debug)]
 struct Wrong {
     message: String,
+    /// The field that is not there.
+    missing: Option<&'static str>,
     at: Option<Ref>,
     path: Vec<String>,
 }
@@ -142,7 +162,11 @@ impl std::error::Error for Wrong {}
 
 impl de::Error for Wrong {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Wrong { message: message.to_string(), at: None, path: Vec::new() }
+        Wrong { message: message.to_string(), missing: None, at: None, path: Vec::new() }
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        Wrong { missing: Some(field), ..Wrong::custom(format_args!("missing field `{field}`")) }
     }
 }
 

@@ -107,8 +107,12 @@ fn findings(
         }
         ValidationErrorKind::Required { property } => {
             let key = property.as_str().unwrap_or_default();
-            let mut finding = make(format!("the key `{key}` is missing"), None);
-            let default = shape.walk(&path).and_then(|shape| shape.fields.get(key)?.default.clone());
+            let here = shape.walk(&path);
+            let is_known = |key: &str| here.is_some_and(|shape| shape.fields.contains_key(key));
+            let strange = value.entries().map(|(key, _)| key).filter(|key| !is_known(key));
+            let near = nearest(key, strange).map(|near| format!("is `{near}` meant to be it?"));
+            let mut finding = make(format!("the key `{key}` is missing"), near);
+            let default = here.and_then(|shape| shape.fields.get(key)?.default.clone());
             finding.remedy = default.map(|default| Remedy::Add(key.to_owned(), default));
             Ok((vec![finding], 0))
         }

@@ -464,3 +464,16 @@ fn an_override_of_null_deletes_a_key_of_any_kind() {
     let tree = loader.set("name=null").set("port= null").set("db=null").set("new=nullable").tree().unwrap();
     assert_eq!(tree.to_json(), json!({"new": "nullable"}));
 }
+
+#[test]
+fn a_missing_field_is_told_with_the_key_that_may_be_it() {
+    let load =
+        |text: &str| ConfigLoader::new().text("a.toml", Format::Toml, text).load::<Settings>().unwrap_err();
+    let error = load("[db]\nurl = 'u'\npool_sise = 1\n");
+    assert_eq!(
+        error.to_string(),
+        "a.toml:3:1: db: missing field `pool_size`; is `pool_sise` meant to be it?"
+    );
+    assert!(load("[db]\nurl = 'u'\nother = 1\n").to_string().ends_with("db: missing field `pool_size`"));
+    assert!(load("[bd]\nurl = 'u'\n").to_string().contains("missing field `db`; is `bd` meant to be it?"));
+}

@@ -502,3 +502,12 @@ fn secrets_and_sections_of_a_type_are_in_its_schema() {
     let error = load("password = 7\ntokens = [1]\npart = { port = 'x' }\n").unwrap_err();
     assert_eq!(error.report().unwrap().findings().len(), 3, "{error}");
 }
+
+#[test]
+fn a_missing_key_is_told_with_the_one_that_may_be_it() {
+    let schema = json!({"properties": {"timeout": {}, "size": {}}, "required": ["timeout", "size"]});
+    let tree = tree(&json!({"timeuot": 1, "seize": 2}));
+    let report = ConfigValidator::new(schema).unwrap().validate(&tree).unwrap();
+    let told: Vec<_> = report.findings().iter().map(|found| found.suggestion().unwrap_or("none")).collect();
+    assert_eq!(told, ["is `timeuot` meant to be it?", "is `seize` meant to be it?"]);
+}
