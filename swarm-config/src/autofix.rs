@@ -5,7 +5,6 @@ use serde_json::Value as Json;
 
 use crate::doc::Kind;
 use crate::error::Result;
-use crate::limits::Limits;
 use crate::path::Dotted;
 use crate::report::{Finding, Report, Severity};
 use crate::source::Format;
@@ -134,8 +133,7 @@ impl ConfigValidator {
     ///
     /// When the text cannot be read, or the check could not be finished within the limits.
     pub fn autofix(&self, format: Format, text: &str) -> Result<Autofix> {
-        let limits = Limits::default();
-        let read = |text: &str| Tree::parse("text", format, text, &limits);
+        let read = |text: &str| Tree::parse("text", format, text, self.limits());
         let mut tree = read(text)?;
         let mut after = text.to_owned();
         let mut report = self.validate(&tree)?;

@@ -254,6 +254,10 @@ impl ConfigValidator {
         self.0.schema.as_ref().map_or(&NONE, |schema| &schema.shape)
     }
 
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
     /// The paths that the schema marks as `writeOnly`, or as a `password` by format.
     pub(crate) fn secrets(&self) -> &[Pattern] {
         self.0.schema.as_ref().map_or(&[], |schema| &schema.secrets)

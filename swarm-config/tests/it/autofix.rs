@@ -127,3 +127,13 @@ proptest! {
         prop_assert_eq!(fixed.text().matches("# note").count(), text.matches("# note").count());
     }
 }
+
+#[test]
+fn the_limits_of_a_validator_hold_for_what_it_fixes() {
+    let mut limits = Limits::default();
+    limits.depth = 2;
+    let validator = ConfigValidator::builder().limits(limits).build().unwrap();
+    assert!(validator.autofix(Format::Json, r#"{"a": 1}"#).is_ok());
+    let error = validator.autofix(Format::Json, r#"{"a": {"b": {"c": 1}}}"#).unwrap_err();
+    assert_eq!(error.kind(), swarm_config::ErrorKind::Limit);
+}
