@@ -202,7 +202,7 @@ impl Loaded {
         let mut references = Vec::new();
         if let Some(value) = value {
             let origin = self.tree.source_of(value.named).0;
-            if self.defaults.as_ref().is_some_and(|defaults| std::sync::Arc::ptr_eq(&origin, defaults)) {
+            if self.defaults.iter().any(|defaults| std::sync::Arc::ptr_eq(&origin, defaults)) {
                 for layer in &mut layers {
                     layer.wins = false;
                 }

@@ -91,21 +91,24 @@ impl<'l> Asked<'l> {
     }
 }
 
-/// Replaces every template of the tree by what it stands for. Answers with the paths that hold a secret now.
+/// Replaces every template of the tree by what it stands for: all, or those of documents from the number `since` on,
+/// the others being in place. Answers with the paths that hold a secret now.
 pub(crate) fn resolve(
     tree: &mut Tree,
+    since: usize,
     shape: &Shape,
-    asked: Asked<'_>,
+    asked: &mut Asked<'_>,
     limits: &Limits,
 ) -> Result<Vec<Vec<String>>> {
     let mut templates = Vec::new();
-    if tree.docs.iter().any(|doc| doc.mentions("${")) {
-        collect(tree.root(), &mut Vec::new(), &mut templates);
+    if tree.docs[since..].iter().any(|doc| doc.mentions("${")) {
+        collect(tree.root(), since, &mut Vec::new(), &mut templates);
     }
     if templates.is_empty() {
         return Ok(Vec::new());
     }
-    let mut resolver = Resolver { tree, asked, limits, done: HashMap::new(), chain: Vec::new(), bytes: 0 };
+    let mut resolver =
+        Resolver { tree, since, asked, limits, done: HashMap::new(), chain: Vec::new(), bytes: 0 };
     for (path, _) in &templates {
         resolver.template(path)?;
     }
@@ -226,18 +229,24 @@ fn replace(tree: &mut Tree, new: &HashMap<Ref, Ref>) -> Result<()> {
     Ok(())
 }
 
-fn collect(value: Value<'_>, path: &mut Vec<String>, found: &mut Vec<(Vec<String>, Ref)>) {
-    if value.as_str().is_some_and(|text| text.contains("${")) {
+/// Whether it is a text that refers to something, and was not put in place before.
+fn is_template(value: Value<'_>, since: usize) -> bool {
+    let is_new = since == 0 || value.named.as_join().is_none() && value.named.doc() >= since;
+    is_new && value.as_str().is_some_and(|text| text.contains("${"))
+}
+
+fn collect(value: Value<'_>, since: usize, path: &mut Vec<String>, found: &mut Vec<(Vec<String>, Ref)>) {
+    if is_template(value, since) {
         found.push((path.clone(), value.named));
     }
     for (key, child) in value.entries() {
         path.push(key.to_owned());
-        collect(child, path, found);
+        collect(child, since, path, found);
         path.pop();
     }
     for (position, child) in value.items().enumerate() {
         path.push(position.to_string());
-        collect(child, path, found);
+        collect(child, since, path, found);
         path.pop();
     }
 }
@@ -261,9 +270,10 @@ pub(crate) fn is_reference(text: &str) -> bool {
     matches!(parts(text).as_deref(), Ok([Part::Reference { name, default: None }]) if name.contains(':'))
 }
 
-struct Resolver<'t> {
+struct Resolver<'t, 'l> {
     tree: &'t Tree,
-    asked: Asked<'t>,
+    since: usize,
+    asked: &'t mut Asked<'l>,
     limits: &'t Limits,
     done: HashMap<Vec<String>, Resolved>,
     chain: Vec<Vec<String>>,
@@ -271,7 +281,7 @@ struct Resolver<'t> {
     bytes: usize,
 }
 
-impl Resolver<'_> {
+impl Resolver<'_, '_> {
     /// What the template at a path stands for.
     fn template(&mut self, path: &[String]) -> Result<Resolved> {
         if let Some(done) = self.done.get(path) {
@@ -379,6 +389,9 @@ impl Resolver<'_> {
         let Some(found) = self.tree.walk(&target) else {
             return match default {
                 Some(default) => text(default),
+                None if is_variable(name) => {
+                    Err(wrong(value, path, format!("there is no `{name}`; a variable is `${{env:{name}}}`")))
+                }
                 None => Err(wrong(value, path, format!("there is no `{name}`"))),
             };
         };
@@ -388,13 +401,18 @@ impl Resolver<'_> {
             }
             return Ok(Resolved { made: Made::Later(target), secret: secret || found.is_secret() });
         }
-        if found.as_str().is_some_and(|text| text.contains("${")) {
+        if is_template(found, self.since) {
             let mut resolved = self.template(&target)?;
             resolved.secret |= secret;
             return Ok(resolved);
         }
         Ok(Resolved { made: Made::Same(found.named), secret: secret || found.is_secret() })
     }
+}
+
+/// Whether it looks like the name of an environment variable.
+fn is_variable(name: &str) -> bool {
+    name.bytes().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == b'_')
 }
 
 /// A number or a boolean as text.

@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
@@ -13,7 +14,7 @@ use crate::layer::{self, Layer};
 use crate::limits::Limits;
 use crate::merge::{MergeStrategy, Strategies};
 use crate::path::Pattern;
-use crate::report::{Finding, Report, Severity};
+use crate::report::{Finding, Severity};
 use crate::secret::SecretProvider;
 use crate::section::{self, Sections};
 use crate::shape::Shape;
@@ -23,6 +24,7 @@ use crate::validate::ConfigValidator;
 
 mod load;
 mod secret;
+mod unused;
 
 pub(crate) use load::Prints;
 
@@ -88,15 +90,20 @@ pub(crate) struct Loaded {
     secrets: RwLock<Vec<Pattern>>,
     /// How many of them somebody named; the others were found.
     named: usize,
+    /// Which weigh what the loader finds itself, too.
+    validators: Vec<ConfigValidator>,
     /// Whether `${…}` stands for something.
     pub(crate) interpolated: bool,
     /// Where values come from that no layer sets.
-    pub(crate) defaults: Option<Arc<Source>>,
-    /// Warnings.
-    pub(crate) report: Report,
+    pub(crate) defaults: Vec<Arc<Source>>,
 }
 
 impl Loaded {
+    /// What the loader found, as the validators were asked to weigh it.
+    fn weighed(&self, finding: Finding) -> Option<Finding> {
+        self.validators.iter().try_fold(finding, |finding, validator| validator.weighed(finding))
+    }
+
     fn secrets(&self) -> RwLockReadGuard<'_, Vec<Pattern>> {
         self.secrets.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -225,14 +232,16 @@ impl ConfigLoader {
         self.layer(Layer::Fake(source.clone()))
     }
 
-    /// Gives the key at a path a strategy for merging. `*` stands for any one key.
+    /// Gives the key at a path a strategy for merging. `*` stands for any one key. A path that nobody knows is told, as
+    /// for [`secret`](ConfigLoader::secret).
     #[must_use]
     pub fn merge(mut self, path: impl Into<String>, strategy: MergeStrategy) -> ConfigLoader {
         self.strategies.push((path.into(), strategy));
         self
     }
 
-    /// Marks a path as secret: what stands there, and below, is shown nowhere. `*` stands for any one key.
+    /// Marks a path as secret: what stands there, and below, is shown nowhere. `*` stands for any one key. A path at
+    /// which there is nothing, and that schema and type do not know, is told as a warning.
     #[must_use]
     pub fn secret(mut self, path: impl Into<String>) -> ConfigLoader {
         self.secrets.push(path.into());
@@ -262,6 +271,7 @@ impl ConfigLoader {
     }
 
     /// Makes errors of keys that the loaded type does not have, and of environment variables that no key is known for.
+    /// `$schema` at the root, by which editors find a schema, is no such key.
     #[must_use]
     pub fn deny_unknown_keys(mut self) -> ConfigLoader {
         self.strict = true;
@@ -285,7 +295,7 @@ impl ConfigLoader {
         Config::open(self.clone())
     }
 
-    /// Loads and validates without a type.
+    /// Loads and validates without a type. [`Tree::warnings`] has what is no error.
     ///
     /// # Errors
     ///
@@ -302,18 +312,26 @@ impl ConfigLoader {
         prints: &mut Prints,
     ) -> Result<State<T>> {
         let (shape, secrets) = Shape::of_type::<T>();
-        let mut loaded = self.read(shape, secrets, prints)?;
-        let mut report = std::mem::take(&mut loaded.report);
-        let loaded = Arc::new(loaded);
+        let loaded = Arc::new(self.read(shape, secrets, prints)?);
+        let mut report = loaded.tree.report.clone();
         let (made, sections) = section::on(&loaded, before, || extract::<T>(loaded.tree.root()));
         let Extracted { value, unknown, secrets } = made?;
         loaded.hide_found(secrets);
         for unknown in unknown {
-            // Each has a suggestion, which takes time to find.
-            match report.findings.len() < self.limits.findings {
-                true => report.findings.push(self.unknown(unknown)),
-                false => report.unlisted += usize::from(self.strict),
+            let Unknown { path, place, known } = unknown;
+            // By which editors find the schema.
+            if path == ["$schema"] {
+                continue;
             }
+            let Some(mut finding) = loaded.weighed(self.unknown(path, place)) else { continue };
+            if report.findings.len() >= self.limits.findings {
+                report.unlisted += usize::from(finding.severity >= Severity::Error);
+                continue;
+            }
+            let key = finding.path.last().map(String::as_str).unwrap_or_default();
+            let near = nearest(key, known.iter().copied());
+            finding.suggestion = near.map(|near| format!("did you mean `{near}`?"));
+            report.findings.push(finding);
         }
         match report.is_ok() {
             true => Ok(State { value, loaded, report, sections: Arc::new(sections) }),
@@ -325,15 +343,13 @@ impl ConfigLoader {
         if self.strict { Severity::Error } else { Severity::Warning }
     }
 
-    fn unknown(&self, unknown: Unknown) -> Finding {
-        let Unknown { path, place, known } = unknown;
+    fn unknown(&self, path: Vec<String>, place: (Arc<Source>, Range<usize>)) -> Finding {
         let key = path.last().map(String::as_str).unwrap_or_default();
-        let suggestion = nearest(key, known.iter().copied()).map(|near| format!("did you mean `{near}`?"));
         Finding {
             severity: self.severity(),
             rule: "unknown-key".into(),
             message: format!("the key `{}` is known to nobody", crate::doc::shorten(key)),
-            suggestion,
+            suggestion: None,
             path,
             place: Some(place),
             remedy: None,

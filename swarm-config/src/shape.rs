@@ -105,6 +105,17 @@ impl Shape {
         (shape, secrets)
     }
 
+    /// Whether there may be something at a path in which `*` stands for any one key. What is known of no keys, but to be a
+    /// table or a list, may have any.
+    pub(crate) fn may_have(&self, pattern: &[String]) -> bool {
+        let Some((key, rest)) = pattern.split_first() else { return true };
+        match key == ANY {
+            _ if self.fields.is_empty() => self.kind.is_some(),
+            true => self.fields.values().any(|field| field.may_have(rest)),
+            false => self.fields.get(key).is_some_and(|field| field.may_have(rest)),
+        }
+    }
+
     pub(crate) fn walk(&self, path: &[String]) -> Option<&Shape> {
         path.iter().try_fold(self, |shape, key| shape.fields.get(key))
     }

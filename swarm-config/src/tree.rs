@@ -10,6 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::index::Index;
 use crate::limits::Limits;
 use crate::path::{self, Pattern};
+use crate::report::Report;
 use crate::source::{Format, Source};
 
 mod de;
@@ -40,6 +41,8 @@ pub struct Tree {
     pub(crate) root: Ref,
     /// Values that were made from a template, and the template.
     pub(crate) templates: HashMap<Ref, Ref, foldhash::fast::RandomState>,
+    /// Warnings of the load that it was made in.
+    pub(crate) report: Report,
     /// More show while a type is read, when the tree is shared already.
     secrets: RwLock<Marked>,
 }
@@ -111,6 +114,7 @@ impl Tree {
             refs: Vec::new(),
             root,
             templates: HashMap::default(),
+            report: Report::default(),
             secrets: RwLock::default(),
         }
     }
@@ -154,6 +158,11 @@ impl Tree {
     /// The whole tree as JSON. Secrets are left out: a text of asterisks stands for each.
     pub fn to_json(&self) -> serde_json::Value {
         self.root().to_json()
+    }
+
+    /// What was noticed while it was loaded and is no error. Reading one text notices nothing.
+    pub fn warnings(&self) -> &Report {
+        &self.report
     }
 
     /// Bytes held by the tree and the texts that it was read from.

@@ -105,13 +105,17 @@ impl ConfigValidatorBuilder {
     }
 
     /// Leaves out findings at a path and below, of one keyword or rule, or of all. `*` stands for any one key.
+    ///
+    /// Of a loader with this validator the findings `unknown-key`, `unknown-variable` and `unused-pattern` too: the
+    /// last two are at the root, whose path is empty.
     #[must_use]
     pub fn disable(mut self, path: impl Into<String>, rule: Option<&str>) -> Self {
         self.disabled.push((path.into(), rule.map(str::to_owned)));
         self
     }
 
-    /// Gives the findings of a keyword such as `format`, or of a rule, another severity.
+    /// Gives the findings of a keyword such as `format`, or of a rule, another severity; of a loader with this validator
+    /// `unknown-key`, `unknown-variable` and `unused-pattern` too.
     #[must_use]
     pub fn severity(mut self, rule: impl Into<String>, severity: Severity) -> Self {
         self.severities.push((rule.into(), severity));
@@ -258,6 +262,19 @@ impl ConfigValidator {
         &self.0.limits
     }
 
+    /// A finding as it was asked for: with another severity, or not at all.
+    pub(crate) fn weighed(&self, mut finding: Finding) -> Option<Finding> {
+        let off = |(pattern, rule): &(Pattern, Option<String>)| {
+            pattern.covers(&finding.path) && rule.as_ref().is_none_or(|rule| *rule == finding.rule)
+        };
+        if self.0.disabled.iter().any(off) {
+            return None;
+        }
+        let asked = self.0.severities.iter().rev().find(|(rule, _)| *rule == finding.rule);
+        finding.severity = asked.map_or(finding.severity, |(_, severity)| *severity);
+        Some(finding)
+    }
+
     /// The paths that the schema marks as `writeOnly`, or as a `password` by format.
     pub(crate) fn secrets(&self) -> &[Pattern] {
         self.0.schema.as_ref().map_or(&[], |schema| &schema.secrets)
@@ -298,18 +315,8 @@ impl ConfigValidator {
         let mut report = Report::default();
         // Looked for only where there is something to show.
         let masked = LazyCell::new(|| marks::masked(tree, layers, secrets));
-        let mut add = |mut finding: Finding| {
-            let off = |(pattern, rule): &(Pattern, Option<String>)| {
-                pattern.covers(&finding.path) && rule.as_ref().is_none_or(|rule| *rule == finding.rule)
-            };
-            if self.0.disabled.iter().any(off) {
-                return;
-            }
-            if let Some((_, severity)) =
-                self.0.severities.iter().rev().find(|(rule, _)| *rule == finding.rule)
-            {
-                finding.severity = *severity;
-            }
+        let mut add = |finding: Finding| {
+            let Some(mut finding) = self.weighed(finding) else { return };
             if report.findings.len() >= limits.findings {
                 report.unlisted += usize::from(finding.severity >= Severity::Error);
                 return;

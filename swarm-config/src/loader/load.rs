@@ -153,7 +153,8 @@ impl ConfigLoader {
         }
         let mut strange = Vec::new();
         let mut shape = Shape::default();
-        if !late.is_empty() || !self.literal && docs.iter().flatten().any(|doc| doc.mentions("${")) {
+        let named = !self.secrets.is_empty() || !self.strategies.is_empty();
+        if named || !late.is_empty() || !self.literal && docs.iter().flatten().any(|doc| doc.mentions("${")) {
             for validator in validators.iter().rev() {
                 shape.learn(validator.shape().clone());
             }
@@ -191,32 +192,56 @@ impl ConfigLoader {
             !self.literal && (asks('}') || asks(':'))
         };
         strange.retain(|strange| !asked_for(&strange.variable));
-        let mut loaded = self.merged(docs, strategies, secrets)?;
-        for strange in strange {
-            loaded.report.findings.push(self.strange(strange));
-        }
-        for validator in &validators {
-            loaded.defaults = validator.fill_defaults(&mut loaded.tree, &self.limits)?.or(loaded.defaults);
-        }
-        loaded.tree.mark_secrets(&loaded.layers, &loaded.secrets());
+        let mut loaded = self.merged(docs, strategies, secrets, validators)?;
+        let validators = loaded.validators.clone();
+        let fill = |loaded: &mut Loaded| -> Result<bool> {
+            let known = loaded.defaults.len();
+            for validator in &validators {
+                loaded.defaults.extend(validator.fill_defaults(&mut loaded.tree, &self.limits)?);
+            }
+            loaded.tree.mark_secrets(&loaded.layers, &loaded.secrets());
+            Ok(loaded.defaults.len() > known)
+        };
+        fill(&mut loaded)?;
         if !self.literal {
             let ask = |scheme: &str, reference: &str| self.ask(scheme, reference);
-            let asked = Asked::new(&ask, self.schemes());
-            let reached = crate::interpolate::resolve(&mut loaded.tree, &shape, asked, &self.limits)?;
-            loaded.hide(reached.into_iter().map(Pattern).collect());
+            let mut asked = Asked::new(&ask, self.schemes());
+            let mut resolve = |loaded: &mut Loaded, since| -> Result<()> {
+                let tree = &mut loaded.tree;
+                let reached = crate::interpolate::resolve(tree, since, &shape, &mut asked, &self.limits)?;
+                loaded.hide(reached.into_iter().map(Pattern).collect());
+                Ok(())
+            };
+            resolve(&mut loaded, 0)?;
+            // What stands for a table has the defaults of its own place, which may refer to something again.
+            let since = loaded.tree.docs.len();
+            if !loaded.tree.templates.is_empty() && fill(&mut loaded)? {
+                resolve(&mut loaded, since)?;
+            }
         }
+        let mut report = Report::default();
+        let strange = strange.into_iter().map(|strange| self.strange(strange));
+        let told = strange.chain(self.unused(&loaded, &shape));
+        report.findings.extend(told.filter_map(|finding| loaded.weighed(finding)));
         for validator in &validators {
-            let report = validator.check(&loaded.tree, &loaded.layers, &loaded.secrets(), &self.limits)?;
-            loaded.report.findings.extend(report.findings);
-            loaded.report.unlisted += report.unlisted;
+            let checked = validator.check(&loaded.tree, &loaded.layers, &loaded.secrets(), &self.limits)?;
+            report.findings.extend(checked.findings);
+            report.unlisted += checked.unlisted;
         }
-        match loaded.report.is_ok() {
-            true => Ok(loaded),
-            false => Err(Error::invalid(loaded.report)),
+        if !report.is_ok() {
+            return Err(Error::invalid(report));
         }
+        loaded.tree.report = report;
+        Ok(loaded)
     }
 
-    fn merged(&self, docs: Vec<Arc<Doc>>, strategies: Strategies, secrets: Vec<Pattern>) -> Result<Loaded> {
+    fn merged(
+        &self,
+        docs: Vec<Arc<Doc>>,
+        strategies: Strategies,
+        secrets: Vec<Pattern>,
+        validators: Vec<ConfigValidator>,
+    ) -> Result<Loaded> {
         let mut docs = docs.into_iter();
         let first = match docs.next() {
             Some(doc) => doc,
@@ -236,8 +261,8 @@ impl ConfigLoader {
         merge::merge(&mut tree, &layers, &strategies)?;
         let interpolated = !self.literal;
         let (named, secrets) = (secrets.len(), RwLock::new(secrets));
-        let (defaults, report) = (None, Report::default());
-        Ok(Loaded { tree, layers, strategies, secrets, named, interpolated, defaults, report })
+        let defaults = Vec::new();
+        Ok(Loaded { tree, layers, strategies, secrets, named, validators, interpolated, defaults })
     }
 
     fn strange(&self, strange: Strange) -> Finding {

@@ -397,30 +397,6 @@ fn a_variable_with_a_nul_byte_is_refused() {
 }
 
 #[test]
-fn a_table_named_sops_is_a_configuration_unless_it_looks_encrypted() {
-    let load =
-        |format, text: &str| ConfigLoader::new().text("a", format, text).tree().map(|tree| tree.to_json());
-    for (format, text) in [
-        (Format::Yaml, "sops: {folder: keys, version: 3}"),
-        (Format::Json, r#"{"sops": "a text", "mac": "aa:bb"}"#),
-        (Format::Toml, "[sops]\nmac = 'TOML is not written by it'"),
-        (Format::Dotenv, "sops_folder=keys\nmac=aa"),
-        (Format::Ini, "[sops]\nmachine = 1"),
-    ] {
-        assert!(load(format, text).is_ok(), "{text}");
-    }
-    for (format, text) in [
-        (Format::Yaml, "a: ENC[x]\nsops: {mac: x}"),
-        (Format::Json, r#"{"sops": {"age": []}}"#),
-        (Format::Dotenv, "sops_age__list_0__map_enc=x"),
-        (Format::Ini, "[sops]\nlastmodified = x"),
-    ] {
-        let error = load(format, text).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Secret, "{text}: {error}");
-    }
-}
-
-#[test]
 fn what_is_none_in_values_is_not_given() {
     #[derive(serde::Serialize)]
     struct Args {
@@ -466,6 +442,24 @@ fn an_override_of_null_deletes_a_key_of_any_kind() {
 }
 
 #[test]
+fn a_reference_that_looks_like_a_variable_is_told_how_to_be_one() {
+    let load =
+        |text: &str| ConfigLoader::new().text("a.toml", Format::Toml, text).tree().unwrap_err().to_string();
+    assert_eq!(load("a = '${HOME}'"), "a.toml:1:5: a: there is no `HOME`; a variable is `${env:HOME}`");
+    assert_eq!(load("a = '${home}'"), "a.toml:1:5: a: there is no `home`");
+}
+
+#[test]
+fn the_schema_that_a_file_names_for_editors_is_no_unknown_key() {
+    let load = |more: &str| {
+        let text = format!(r#"{{"$schema": "./schema.json", "db": {{"pool_size": 1, "url": "u"{more}}}}}"#);
+        ConfigLoader::new().text("a.json", Format::Json, text).deny_unknown_keys().load::<Settings>()
+    };
+    assert!(load("").is_ok());
+    assert!(load(r#", "$schema": 1"#).unwrap_err().to_string().contains("db.$schema: the key"));
+}
+
+#[test]
 fn a_missing_field_is_told_with_the_key_that_may_be_it() {
     let load =
         |text: &str| ConfigLoader::new().text("a.toml", Format::Toml, text).load::<Settings>().unwrap_err();
@@ -476,4 +470,82 @@ fn a_missing_field_is_told_with_the_key_that_may_be_it() {
     );
     assert!(load("[db]\nurl = 'u'\nother = 1\n").to_string().ends_with("db: missing field `pool_size`"));
     assert!(load("[bd]\nurl = 'u'\n").to_string().contains("missing field `db`; is `bd` meant to be it?"));
+}
+
+#[test]
+fn what_a_loader_finds_is_weighed_as_validators_say() {
+    let load = |validator: swarm_config::ConfigValidatorBuilder| {
+        let loader = base().text("more.toml", Format::Toml, "colour = 1\n[db]\nprot = 2");
+        let loader = loader.env_from("APP", [("APP_NO_SUCH", "1")]).validator(validator.build().unwrap());
+        let told = |report: &swarm_config::Report| {
+            let findings = report.findings().iter();
+            findings
+                .map(|found| format!("{} {:?}", found.rule(), found.severity()))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        match loader.load::<Settings>() {
+            Ok(config) => told(config.get().warnings()),
+            Err(error) => format!("refused: {}", told(error.report().unwrap())),
+        }
+    };
+    let builder = swarm_config::ConfigValidator::builder;
+    assert_eq!(load(builder()), "unknown-variable Warning, unknown-key Warning, unknown-key Warning");
+    assert_eq!(
+        load(builder().disable("", Some("unknown-variable")).disable("db", None)),
+        "unknown-key Warning"
+    );
+    let strict = builder().disable("db", None).severity("unknown-key", swarm_config::Severity::Error);
+    assert_eq!(load(strict), "refused: unknown-variable Warning, unknown-key Error");
+    let strict = builder().severity("unknown-variable", swarm_config::Severity::Error);
+    assert_eq!(load(strict), "refused: unknown-variable Error");
+}
+
+#[test]
+fn a_pattern_that_fits_nothing_is_told() {
+    use swarm_config::MergeStrategy;
+    let told = |loader: ConfigLoader| {
+        let warnings = loader.load::<Settings>().unwrap().get().warnings().to_string();
+        assert_eq!(warnings, loader.load::<Settings>().unwrap().get().tree().warnings().to_string());
+        warnings
+    };
+    assert_eq!(
+        told(base().secret("db.ulr")),
+        "warning: nothing is known of `db.ulr`, which `secret` names (did you mean `url`?)"
+    );
+    assert_eq!(
+        told(base().merge("host", MergeStrategy::Append)),
+        "warning: nothing is known of `host`, which `merge` names"
+    );
+    // What is there, what the type has, and what may be in a table of any keys.
+    for path in ["db.url", "db.*", "db.tls", "labels.team", "hosts.0", "*.tls"] {
+        assert_eq!(told(base().secret(path)), "", "{path}");
+    }
+    let untyped = base().secret("db.pasword").tree().unwrap();
+    assert_eq!(untyped.warnings().findings().len(), 1);
+    assert!(base().secret("db.url").tree().unwrap().warnings().findings().is_empty());
+}
+
+#[test]
+fn a_table_named_sops_is_a_configuration_unless_it_looks_encrypted() {
+    let load =
+        |format, text: &str| ConfigLoader::new().text("a", format, text).tree().map(|tree| tree.to_json());
+    for (format, text) in [
+        (Format::Yaml, "sops: {folder: keys, version: 3}"),
+        (Format::Json, r#"{"sops": "a text", "mac": "aa:bb"}"#),
+        (Format::Toml, "[sops]\nmac = 'TOML is not written by it'"),
+        (Format::Dotenv, "sops_folder=keys\nmac=aa"),
+        (Format::Ini, "[sops]\nmachine = 1"),
+    ] {
+        assert!(load(format, text).is_ok(), "{text}");
+    }
+    for (format, text) in [
+        (Format::Yaml, "a: ENC[x]\nsops: {mac: x}"),
+        (Format::Json, r#"{"sops": {"age": []}}"#),
+        (Format::Dotenv, "sops_age__list_0__map_enc=x"),
+        (Format::Ini, "[sops]\nlastmodified = x"),
+    ] {
+        let error = load(format, text).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Secret, "{text}: {error}");
+    }
 }

@@ -145,3 +145,12 @@ fn a_loaders_limits_hold_for_validators_that_it_is_given() {
     let tree = parse(Format::Toml, "a = 1\nb = 2").unwrap();
     assert_eq!(own.validate(&tree).unwrap().findings().len(), 1);
 }
+
+#[test]
+fn minus_nought_is_an_integer_in_every_format() {
+    for (format, text) in [(Format::Json, r#"{"a": -0}"#), (Format::Toml, "a = -0"), (Format::Yaml, "a: -0")]
+    {
+        let tree = Tree::parse("a", format, text, &Limits::default()).unwrap();
+        assert_eq!(tree.get("a").unwrap().as_u64(), Some(0), "{text}");
+    }
+}

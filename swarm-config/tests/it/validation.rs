@@ -182,6 +182,77 @@ fn keys_that_depend_on_a_condition_are_known() {
 }
 
 #[test]
+fn what_stands_for_a_table_has_the_defaults_of_its_place() {
+    let pool = |size: u32| json!({"type": "object", "properties": {"size": {"default": size}}});
+    let schema = json!({
+        "properties": {"base": {}, "first": pool(5), "second": {"properties": {
+            "host": {"type": "string"}, "name": {"default": "on ${second.host} for $${user}"},
+        }}},
+    });
+    let load = || {
+        ConfigLoader::new()
+            .text("a.toml", Format::Toml, "first = '${base}'\nsecond = '${base}'\n[base]\nhost = '$${h}'\n")
+            .validator(ConfigValidator::new(schema.clone()).unwrap())
+            .validator(ConfigValidator::new(json!({"properties": {"more": {"default": true}}})).unwrap())
+    };
+    let config = load().load::<Value>().unwrap();
+    assert_eq!(
+        *config.get(),
+        json!({
+            "first": {"host": "${h}", "size": 5},
+            "second": {"host": "${h}", "name": "on ${h} for ${user}"},
+            "base": {"host": "${h}"},
+            "more": true,
+        })
+    );
+    for path in ["first.size", "more"] {
+        let explained = config.explain(path).unwrap().to_string();
+        assert!(explained.contains("default in the schema"), "{explained}");
+    }
+}
+
+#[test]
+fn a_missing_key_is_told_with_the_one_that_may_be_it() {
+    let schema = json!({"properties": {"timeout": {}, "size": {}}, "required": ["timeout", "size"]});
+    let tree = tree(&json!({"timeuot": 1, "seize": 2}));
+    let report = ConfigValidator::new(schema).unwrap().validate(&tree).unwrap();
+    let told: Vec<_> = report.findings().iter().map(|found| found.suggestion().unwrap_or("none")).collect();
+    assert_eq!(told, ["is `timeuot` meant to be it?", "is `seize` meant to be it?"]);
+}
+
+#[cfg(feature = "schemars")]
+#[test]
+fn secrets_and_sections_of_a_type_are_in_its_schema() {
+    #[derive(schemars::JsonSchema, serde::Deserialize, Default)]
+    #[allow(dead_code)]
+    struct Settings {
+        #[serde(default)]
+        password: swarm_config::Secret<String>,
+        tokens: Vec<swarm_config::Secret<String>>,
+        part: swarm_config::Section<Part>,
+    }
+    #[derive(schemars::JsonSchema, serde::Deserialize, Default)]
+    struct Part {
+        port: u16,
+    }
+    let load = |text: &str| {
+        let validator = ConfigValidator::for_type::<Settings>().unwrap();
+        ConfigLoader::new().text("a.toml", Format::Toml, text).validator(validator).load::<Settings>()
+    };
+    let config = load("password = 'CANARY'\ntokens = ['CANARY']\npart = { port = 1 }\n").unwrap();
+    assert_eq!(config.get().password.expose(), "CANARY");
+    assert_eq!(config.get().part.get().unwrap().port, 1);
+    let tree = ConfigLoader::new()
+        .text("a.toml", Format::Toml, "password = 'CANARY'\ntokens = ['CANARY']\npart = { port = 1 }\n")
+        .validator(ConfigValidator::for_type::<Settings>().unwrap())
+        .tree()
+        .unwrap();
+    assert_eq!(tree.to_json(), json!({"password": "******", "tokens": ["******"], "part": {"port": 1}}));
+    let error = load("password = 7\ntokens = [1]\npart = { port = 'x' }\n").unwrap_err();
+    assert_eq!(error.report().unwrap().findings().len(), 3, "{error}");
+}
+
+#[test]
 fn messages_say_what_is_wrong_in_plain_words() {
     let schema = json!({
         "properties": {
@@ -469,45 +540,4 @@ fn json_schema_test_suite_gives_the_verdicts_it_has() {
 fn remote(folder: &Path, uri: &str) -> Result<Value, Box<dyn std::error::Error + Send + Sync>> {
     let path = uri.strip_prefix("http://localhost:1234/").ok_or_else(|| format!("nobody has {uri}"))?;
     Ok(serde_json::from_slice(&std::fs::read(folder.join(path))?)?)
-}
-
-#[cfg(feature = "schemars")]
-#[test]
-fn secrets_and_sections_of_a_type_are_in_its_schema() {
-    #[derive(schemars::JsonSchema, serde::Deserialize, Default)]
-    #[allow(dead_code)]
-    struct Settings {
-        #[serde(default)]
-        password: swarm_config::Secret<String>,
-        tokens: Vec<swarm_config::Secret<String>>,
-        part: swarm_config::Section<Part>,
-    }
-    #[derive(schemars::JsonSchema, serde::Deserialize, Default)]
-    struct Part {
-        port: u16,
-    }
-    let load = |text: &str| {
-        let validator = ConfigValidator::for_type::<Settings>().unwrap();
-        ConfigLoader::new().text("a.toml", Format::Toml, text).validator(validator).load::<Settings>()
-    };
-    let config = load("password = 'CANARY'\ntokens = ['CANARY']\npart = { port = 1 }\n").unwrap();
-    assert_eq!(config.get().password.expose(), "CANARY");
-    assert_eq!(config.get().part.get().unwrap().port, 1);
-    let tree = ConfigLoader::new()
-        .text("a.toml", Format::Toml, "password = 'CANARY'\ntokens = ['CANARY']\npart = { port = 1 }\n")
-        .validator(ConfigValidator::for_type::<Settings>().unwrap())
-        .tree()
-        .unwrap();
-    assert_eq!(tree.to_json(), json!({"password": "******", "tokens": ["******"], "part": {"port": 1}}));
-    let error = load("password = 7\ntokens = [1]\npart = { port = 'x' }\n").unwrap_err();
-    assert_eq!(error.report().unwrap().findings().len(), 3, "{error}");
-}
-
-#[test]
-fn a_missing_key_is_told_with_the_one_that_may_be_it() {
-    let schema = json!({"properties": {"timeout": {}, "size": {}}, "required": ["timeout", "size"]});
-    let tree = tree(&json!({"timeuot": 1, "seize": 2}));
-    let report = ConfigValidator::new(schema).unwrap().validate(&tree).unwrap();
-    let told: Vec<_> = report.findings().iter().map(|found| found.suggestion().unwrap_or("none")).collect();
-    assert_eq!(told, ["is `timeuot` meant to be it?", "is `seize` meant to be it?"]);
 }

@@ -1,0 +1,42 @@
+//! Patterns that fit nothing: a misspelt one would let a secret be seen.
+
+use std::sync::Arc;
+
+use super::{ConfigLoader, Loaded, nearest};
+use crate::path::Pattern;
+use crate::report::{Finding, Severity};
+use crate::shape::Shape;
+
+impl ConfigLoader {
+    /// A warning for each path of [`secret`](ConfigLoader::secret) and [`merge`](ConfigLoader::merge) at which no layer has
+    /// a value, and schema and type no key.
+    pub(super) fn unused(&self, loaded: &Loaded, shape: &Shape) -> Vec<Finding> {
+        let secrets = self.secrets.iter().map(|path| ("secret", path));
+        let strategies = self.strategies.iter().map(|(path, _)| ("merge", path));
+        let finding = |(what, text): (&str, &String)| {
+            let Pattern(pattern) = Pattern::parse(text).ok()?;
+            let tree = &loaded.tree;
+            let mut fits = shape.may_have(&pattern);
+            for root in loaded.layers.iter().copied().chain([tree.root]) {
+                tree.value(root).matching(&pattern, &mut |_| fits = true);
+            }
+            if fits {
+                return None;
+            }
+            let near = pattern
+                .split_last()
+                .and_then(|(key, parent)| nearest(key, tree.walk(parent)?.entries().map(|(key, _)| key)));
+            Some(Finding {
+                severity: Severity::Warning,
+                rule: "unused-pattern".into(),
+                path: Vec::new(),
+                message: format!("nothing is known of `{text}`, which `{what}` names"),
+                suggestion: near.map(|near| format!("did you mean `{near}`?")),
+                place: None,
+                remedy: None,
+                masked: Arc::new([]),
+            })
+        };
+        secrets.chain(strategies).filter_map(finding).collect()
+    }
+}
