@@ -300,6 +300,28 @@ mod tests {
         assert_eq!(post.take(Duration::ZERO).unwrap(), [Signal::Closed("a".into())]);
     }
 
+    #[test]
+    fn an_error_of_the_system_means_that_anything_may_have_happened() {
+        let error = Err(notify::Error::generic("the queue ran over"));
+        assert_eq!(signals(error, &Ours::default()), [Signal::Touched(PathBuf::new())]);
+        // What was missed has no paths.
+        let event = notify::Event::new(EventKind::Other);
+        assert_eq!(signals(Ok(event), &Ours::default()), [Signal::Touched(PathBuf::new())]);
+    }
+
+    #[test]
+    fn the_thread_has_ended_once_nobody_watches() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.toml");
+        std::fs::write(&path, "a = 1").unwrap();
+        for _ in 0..20 {
+            let config = ConfigLoader::new().file(&path).load::<serde_json::Value>().unwrap();
+            drop(Watching::start(&config).unwrap());
+            // The thread has one for as long as it runs.
+            assert_eq!(Arc::weak_count(&config.shared), 0);
+        }
+    }
+
     #[cfg(unix)]
     #[test]
     fn what_stands_beside_our_files_is_not_ours() {

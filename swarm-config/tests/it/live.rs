@@ -136,6 +136,34 @@ struct One {
     value: Shy,
 }
 
+/// Notes that it was woken.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl std::task::Wake for Woken {
+    fn wake(self: std::sync::Arc<Woken>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn who_waits_for_an_event_is_woken() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.toml");
+    fs::write(&path, text(1)).unwrap();
+    let config = open(&path);
+    let mut watch = ManualWatch::new(&config);
+    let woken = std::sync::Arc::new(Woken::default());
+    let waker = woken.clone().into();
+    let mut context = std::task::Context::from_waker(&waker);
+    assert!(watch.changes().poll_next_unpin(&mut context).is_pending());
+    assert!(config.reload().unwrap().is_empty() && !woken.0.load(Ordering::Relaxed));
+    fs::write(&path, text(2)).unwrap();
+    config.reload().unwrap();
+    assert!(woken.0.load(Ordering::Relaxed));
+    assert!(watch.changes().poll_next_unpin(&mut context).is_ready());
+}
+
 struct Startled;
 
 impl std::task::Wake for Startled {
@@ -577,7 +605,9 @@ fn one_process_that_may_not_watch() {
     let ConfigEvent::Polling { reason, .. } = event else { panic!("{event:?}") };
     assert!(!reason.is_empty());
     for value in 1..4 {
-        fs::write(&path, text(value)).unwrap();
+        // Nobody says when a writer is done, so half a file would be taken for the whole.
+        fs::write(folder.path().join(".new"), text(value)).unwrap();
+        fs::rename(folder.path().join(".new"), &path).unwrap();
         while config.get().first != value {
             let event = heard.recv_timeout(Duration::from_secs(60)).unwrap();
             assert!(matches!(event, ConfigEvent::Changed { .. }), "{event:?}");
@@ -586,29 +616,68 @@ fn one_process_that_may_not_watch() {
     eprintln!("polled: {reason}");
 }
 
+/// Run by the test below in a process of its own.
+#[cfg(target_os = "linux")]
+#[test]
+fn one_process_that_may_not_watch_any_more() {
+    if std::env::var_os(LIMITED).is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let inner = folder.path().join("a");
+    let make = |value| {
+        fs::create_dir(&inner).unwrap();
+        fs::write(folder.path().join("new"), text(value)).unwrap();
+        fs::rename(folder.path().join("new"), inner.join("app.toml")).unwrap();
+    };
+    make(0);
+    let config = open(&inner.join("app.toml"));
+    let (sender, heard) = channel();
+    config.on_change(move |event| drop(sender.send(event.clone()))).unwrap();
+    fs::write(folder.path().join("new"), text(1)).unwrap();
+    fs::rename(folder.path().join("new"), inner.join("app.toml")).unwrap();
+    wait_for(&config, 1, &heard);
+    fs::write("/proc/sys/user/max_inotify_watches", "0").unwrap();
+    // A folder made anew has to be watched anew.
+    fs::remove_dir_all(&inner).unwrap();
+    make(2);
+    let mut polled = None;
+    while config.get().first != 2 || polled.is_none() {
+        match heard.recv_timeout(Duration::from_secs(60)).unwrap() {
+            ConfigEvent::Polling { reason, .. } => polled = Some(reason),
+            ConfigEvent::Changed { .. } | ConfigEvent::Rejected { .. } => {}
+            event => panic!("{event:?}"),
+        }
+    }
+    eprintln!("polled: {}", polled.unwrap());
+}
+
 /// The limits are a user's, and another user namespace has its own.
 #[cfg(target_os = "linux")]
 #[test]
 fn where_a_limit_on_watches_is_reached_files_are_polled() {
     use std::process::Command;
-    for limit in ["max_inotify_instances", "max_inotify_watches"] {
-        let lower = format!("echo 0 > /proc/sys/user/{limit}");
+    let lowered = |limit: &str| format!("echo 0 > /proc/sys/user/{limit}");
+    let (instances, watches) = (lowered("max_inotify_instances"), lowered("max_inotify_watches"));
+    for (before, test) in [
+        (&*instances, "one_process_that_may_not_watch"),
+        (&*watches, "one_process_that_may_not_watch"),
+        ("true", "one_process_that_may_not_watch_any_more"),
+    ] {
         let unshare = |command: &str| {
             let mut unshare = Command::new("unshare");
-            unshare.args(["--user", "--map-root-user", "sh", "-c", &format!("{lower} && {command}")]);
+            unshare.args(["--user", "--map-root-user", "sh", "-c", command]);
             unshare.arg(std::env::current_exe().unwrap());
             unshare
         };
-        if !unshare("true").output().is_ok_and(|output| output.status.success()) {
-            eprintln!("left out: {limit} reached, for this user may not make a namespace to lower it in");
+        if !unshare(&watches).output().is_ok_and(|output| output.status.success()) {
+            eprintln!("left out: {test}, for this user may not make a namespace to lower limits in");
             continue;
         }
-        let output = unshare("exec \"$0\" live::one_process_that_may_not_watch --exact --nocapture")
-            .env(LIMITED, "1")
-            .output()
-            .unwrap();
+        let command = format!("{before} && exec \"$0\" live::{test} --exact --nocapture");
+        let output = unshare(&command).env(LIMITED, "1").output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && said.contains("polled: "), "{limit}: {said}");
+        assert!(output.status.success() && said.contains("polled: "), "{before}, {test}: {said}");
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod autofix;
 mod bombs;
+mod cache;
 mod canaries;
 mod features;
 mod instances;

@@ -461,3 +461,13 @@ fn a_reference_beside_a_secret_without_a_path_does_not_show_it() {
     let shown = format!("{:?} {}", config, config.explain("auth.password").unwrap());
     assert!(!shown.contains("CANARY"), "{shown}");
 }
+
+/// Those of `/proc` say that they hold nothing, and hold more.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_that_grows_while_it_is_read_is_no_secret_yet() {
+    let provider = FileSecrets::new(format!("/proc/{}", std::process::id()));
+    let error = provider.get("status").map(drop).unwrap_err();
+    assert_eq!(error, SecretError::Unavailable("the file is being written"));
+    assert!(error.is_retryable());
+}
