@@ -1,0 +1,157 @@
+use std::fmt;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+
+use crate::metric::MetricKind;
+use crate::series::{OwnedTags, Series};
+use crate::table::{Found, Table};
+
+/// Counts into one series: [`PerformanceMonitor::counter`](crate::PerformanceMonitor::counter).
+///
+/// As long as it is kept, the series is not evicted. Clones are cheap and count into the same series.
+#[derive(Debug, Clone)]
+pub struct Counter(Handle);
+
+/// Sets one series: [`PerformanceMonitor::gauge`](crate::PerformanceMonitor::gauge).
+///
+/// As long as it is kept, the series is not evicted. Clones are cheap and set the same series.
+#[derive(Debug, Clone)]
+pub struct Gauge(Handle);
+
+/// Takes values into one series: [`PerformanceMonitor::histogram`](crate::PerformanceMonitor::histogram).
+///
+/// As long as it is kept, the series is not evicted. Clones are cheap and record into the same series.
+#[derive(Debug, Clone)]
+pub struct Histogram(Handle);
+
+impl Counter {
+    pub(crate) fn new(handle: Handle) -> Self {
+        Counter(handle)
+    }
+
+    /// Counts one.
+    #[inline]
+    pub fn increment(&self) {
+        self.add(1);
+    }
+
+    /// Counts `n`.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        if let Some(series) = self.0.series() {
+            // Held, hence never evicted.
+            let _ = series.count(n);
+        }
+    }
+}
+
+impl Gauge {
+    pub(crate) fn new(handle: Handle) -> Self {
+        Gauge(handle)
+    }
+
+    /// Sets it to `value`.
+    #[inline]
+    pub fn set(&self, value: f64) {
+        if let Some(series) = self.0.series() {
+            let _ = series.set(value);
+        }
+    }
+
+    /// Moves it by `by`, from 0 where it was never set.
+    pub fn add(&self, by: f64) {
+        if let Some(series) = self.0.series() {
+            let _ = series.shift(by);
+        }
+    }
+}
+
+impl Histogram {
+    pub(crate) fn new(handle: Handle) -> Self {
+        Histogram(handle)
+    }
+
+    /// Takes one value.
+    #[inline]
+    pub fn record(&self, value: f64) {
+        if let Some(series) = self.0.series() {
+            let _ = series.observe(value);
+        }
+    }
+}
+
+/// A series, as soon as there is room for it.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    own: OnceLock<Held>,
+    table: Arc<Table>,
+    name: Arc<str>,
+    kind: MetricKind,
+    tags: OwnedTags,
+}
+
+struct Held(Arc<Series>);
+
+impl Clone for Held {
+    fn clone(&self) -> Self {
+        self.0.handles.fetch_add(1, Ordering::Relaxed);
+        Held(self.0.clone())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.handles.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A series to record into, held or for this time only.
+pub(crate) enum Reached<'a> {
+    Held(&'a Series),
+    Once(Arc<Series>),
+}
+
+impl std::ops::Deref for Reached<'_> {
+    type Target = Series;
+
+    #[inline]
+    fn deref(&self) -> &Series {
+        match self {
+            Reached::Held(series) => series,
+            Reached::Once(series) => series,
+        }
+    }
+}
+
+impl Handle {
+    pub(crate) fn new(table: Arc<Table>, name: &str, kind: MetricKind, tags: &[(&str, &str)]) -> Self {
+        let handle = Handle { own: OnceLock::new(), name: name.into(), kind, tags: table.own(tags), table };
+        let _ = handle.find();
+        handle
+    }
+
+    #[inline]
+    fn series(&self) -> Option<Reached<'_>> {
+        match self.own.get() {
+            Some(held) => Some(Reached::Held(&held.0)),
+            None => self.find(),
+        }
+    }
+
+    /// Tries again, as there may be room now.
+    #[cold]
+    fn find(&self) -> Option<Reached<'_>> {
+        let tags: Vec<(&str, &str)> = self.tags.iter().map(|(key, value)| (&**key, &**value)).collect();
+        match self.table.find(&self.name, self.kind, &tags, true) {
+            Found::Own(series) => Some(Reached::Held(&self.own.get_or_init(|| Held(series)).0)),
+            Found::Overflow(series) => Some(Reached::Once(series)),
+            Found::Nowhere => None,
+        }
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("metric", &self.name).field("tags", &self.tags).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,36 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod cells;
+mod clock;
+mod error;
+mod event;
+mod handle;
+mod metric;
+mod monitor;
+mod recent;
+mod rings;
+mod select;
+mod series;
+mod sink;
+mod sketch;
+mod summary;
+mod table;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod window;
+
+pub use clock::Clock;
+pub use error::{Error, ErrorKind, Result};
+pub use event::Event;
+pub use handle::{Counter, Gauge, Histogram};
+pub use metric::{Description, Direction, MetricInfo, MetricKind};
+pub use monitor::PerformanceMonitor;
+pub use monitor::builder::MonitorBuilder;
+pub use select::Selection;
+pub use sink::adapt::{FanOut, Filter, Rename};
+pub use sink::{Measurement, MetricSink, MetricSinkExt, Tags};
+pub use sketch::Sketch;
+pub use summary::Summary;
+pub use window::Window;

@@ -1,0 +1,276 @@
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::clock::Clock;
+use crate::event::Event;
+use crate::handle::{Counter, Gauge, Handle, Histogram};
+use crate::metric::{Description, MetricInfo, MetricKind};
+use crate::monitor::builder::MonitorBuilder;
+use crate::monitor::ticker::Ticker;
+use crate::recent::{self, Key};
+use crate::select::Selection;
+use crate::series::{Evicted, Series};
+use crate::sink::{Measurement, MetricSink, Tags};
+use crate::table::{Found, Table};
+use crate::window::time;
+
+pub(crate) mod builder;
+mod ticker;
+
+/// Records metrics and answers questions about them. A handle: clones are the same monitor.
+///
+/// Recording is synchronous, never fails and does not wait for queries. A thread of the monitor's own moves its time on once a second,
+/// and ends with the last clone.
+///
+/// ```
+/// use std::time::Duration;
+/// use swarm_monitor::{Measurement, PerformanceMonitor, Window};
+///
+/// let monitor = PerformanceMonitor::new();
+/// monitor.record("agent_cycle_time", 45.2, &[("agent", "Agent-7"), ("task_type", "refactoring")]);
+/// monitor.record("deployments", Measurement::Count(1), &[("agent", "Agent-8")]);
+/// let hour = monitor.select("agent_cycle_time").summary(Window::last(Duration::from_secs(3600)))?;
+/// assert_eq!((hour.count, hour.mean), (1, 45.2));
+/// # Ok::<(), swarm_monitor::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct PerformanceMonitor {
+    inner: Arc<Inner>,
+    /// The thread ends with the last of these.
+    _ticker: Option<Arc<Ticker>>,
+}
+
+pub(crate) struct Inner {
+    /// Tells monitors apart in what threads remember.
+    id: u64,
+    pub(crate) table: Arc<Table>,
+    clock: Box<dyn Clock>,
+    pub(crate) started: u64,
+    events: Mutex<VecDeque<Event>>,
+    events_kept: usize,
+}
+
+impl PerformanceMonitor {
+    /// A monitor with the usual limits: see [`MonitorBuilder`] for each.
+    pub fn new() -> Self {
+        MonitorBuilder::default().start()
+    }
+
+    /// To set limits and other options.
+    pub fn builder() -> MonitorBuilder {
+        MonitorBuilder::default()
+    }
+
+    fn over(inner: Inner, ticks: bool) -> Self {
+        let inner = Arc::new(inner);
+        let ticker = if ticks { Ticker::start(Arc::downgrade(&inner)).map(Arc::new) } else { None };
+        PerformanceMonitor { inner, _ticker: ticker }
+    }
+
+    /// Takes one measurement: a number is an observation of a histogram, [`Measurement`] has the others.
+    ///
+    /// Does not allocate for tags it has seen. What becomes of odd values is told on the [crate page](crate#answers).
+    #[inline]
+    pub fn record<'a>(&self, metric: &str, measurement: impl Into<Measurement<'a>>, tags: Tags<'_>) {
+        self.inner.record(metric, measurement.into(), tags);
+    }
+
+    /// A counter to keep: counting through it is one atomic addition.
+    pub fn counter(&self, metric: &str, tags: Tags<'_>) -> Counter {
+        Counter::new(self.handle(metric, MetricKind::Counter, tags))
+    }
+
+    /// A gauge to keep.
+    pub fn gauge(&self, metric: &str, tags: Tags<'_>) -> Gauge {
+        Gauge::new(self.handle(metric, MetricKind::Gauge, tags))
+    }
+
+    /// A histogram to keep.
+    pub fn histogram(&self, metric: &str, tags: Tags<'_>) -> Histogram {
+        Histogram::new(self.handle(metric, MetricKind::Histogram, tags))
+    }
+
+    fn handle(&self, metric: &str, kind: MetricKind, tags: Tags<'_>) -> Handle {
+        Handle::new(self.inner.table.clone(), metric, kind, tags)
+    }
+
+    /// Says what a metric is about: in what unit, and which way is worse. Before or after the first record.
+    pub fn describe(&self, metric: &str, description: Description) {
+        self.inner.table.describe(metric, description);
+    }
+
+    /// The series of a metric, to be asked.
+    pub fn select(&self, metric: &str) -> Selection {
+        Selection::new(self.inner.clone(), metric)
+    }
+
+    /// Every metric there is, by name.
+    pub fn metrics(&self) -> Vec<MetricInfo> {
+        self.inner
+            .table
+            .all()
+            .iter()
+            .map(|metric| {
+                let memory = metric.select(&[]).iter().map(|series| series.memory()).sum();
+                metric.about.info(metric.len(), memory)
+            })
+            .collect()
+    }
+
+    /// The events recorded last, oldest first.
+    pub fn events(&self) -> Vec<Event> {
+        self.inner.events.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// Records that were left out because there were too many metrics.
+    pub fn lost(&self) -> u64 {
+        self.inner.table.lost.load(Ordering::Relaxed)
+    }
+
+    /// What time it is for the monitor, to the second.
+    pub fn now(&self) -> DateTime<Utc> {
+        time(self.inner.now())
+    }
+
+    /// Looks at the clock and does what is due.
+    ///
+    /// The monitor's thread calls it once a second. With a [clock](MonitorBuilder::clock) of your own there is no thread, and you call
+    /// it; what is recorded in between counts as of the last call.
+    pub fn tick(&self) {
+        self.inner.tick();
+    }
+}
+
+impl Default for PerformanceMonitor {
+    fn default() -> Self {
+        PerformanceMonitor::new()
+    }
+}
+
+impl MetricSink for PerformanceMonitor {
+    fn record(&self, metric: &str, measurement: Measurement<'_>, tags: Tags<'_>) {
+        self.inner.record(metric, measurement, tags);
+    }
+}
+
+impl fmt::Debug for PerformanceMonitor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PerformanceMonitor").field("now", &time(self.now())).finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    fn new(table: Table, clock: Box<dyn Clock>, events_kept: usize) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let started = table.settings.time.now();
+        Inner {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            table: Arc::new(table),
+            clock,
+            started,
+            events: Mutex::default(),
+            events_kept,
+        }
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        self.table.settings.time.now()
+    }
+
+    #[inline]
+    fn record(&self, metric: &str, measurement: Measurement<'_>, tags: Tags<'_>) {
+        let kind = MetricKind::of(&measurement);
+        let key = Key::new(self.id, kind as u8, metric, tags);
+        if let Some(key) = &key
+            && let Some(Ok(())) = recent::with(key, |series| put(series, measurement))
+        {
+            if let Measurement::Event(text) = measurement {
+                self.keep_event(metric, text, tags);
+            }
+            return;
+        }
+        self.record_slowly(key, metric, measurement, tags);
+    }
+
+    #[cold]
+    fn record_slowly(&self, key: Option<Key>, metric: &str, measurement: Measurement<'_>, tags: Tags<'_>) {
+        // A series may be evicted between finding it and recording into it: once, as it was just used.
+        for _ in 0..3 {
+            let (series, own) = match self.table.find(metric, MetricKind::of(&measurement), tags, false) {
+                Found::Own(series) => (series, true),
+                Found::Overflow(series) => (series, false),
+                Found::Nowhere => return,
+            };
+            if put(&series, measurement).is_ok() {
+                // What went to the overflow series is looked for again, as there may be room the next time.
+                if let Some(key) = key.filter(|_| own) {
+                    recent::put(key, &series);
+                }
+                break;
+            }
+        }
+        if let Measurement::Event(text) = measurement {
+            self.keep_event(metric, text, tags);
+        }
+    }
+
+    #[cold]
+    fn keep_event(&self, metric: &str, text: &str, tags: Tags<'_>) {
+        let event = Event::new(time(self.now()), metric, text, tags);
+        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        if events.len() >= self.events_kept {
+            events.pop_front();
+        }
+        if self.events_kept > 0 {
+            events.push_back(event);
+        }
+    }
+
+    pub(crate) fn tick(&self) {
+        let shown = self.clock.now().timestamp().max(0) as u64;
+        let before = self.table.settings.time.0.fetch_max(shown, Ordering::Relaxed);
+        if shown > before {
+            self.table.collect_remains();
+            if shown / 600 != before / 600 {
+                self.table.sweep();
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn put(series: &Series, measurement: Measurement<'_>) -> Result<(), Evicted> {
+    match measurement {
+        Measurement::Count(n) => series.count(n),
+        Measurement::Gauge(value) => series.set(value),
+        Measurement::Observation(value) => series.observe(value),
+        Measurement::Event(_) => series.count(1),
+    }
+}
+
+/// Ticks until the monitor is gone, and tells how long to wait until the next time.
+fn tick(monitor: &Weak<Inner>) -> Option<Duration> {
+    let inner = monitor.upgrade()?;
+    inner.tick();
+    let nanos = inner.clock.now().timestamp_subsec_nanos().min(999_999_999);
+    Some(Duration::from_nanos(u64::from(1_000_000_000 - nanos)).max(Duration::from_millis(1)))
+}
+
+/// How the thread is called.
+const THREAD: &str = "swarm-monitor";
+
+fn spawn(work: impl FnOnce() + Send + 'static) -> Option<thread::JoinHandle<()>> {
+    thread::Builder::new().name(THREAD.to_owned()).spawn(work).ok()
+}

@@ -1,0 +1,204 @@
+use crate::sketch::bins::{Bins, Run};
+
+/// The bins of a bucket that takes no more values, in as few bytes as two simple ways allow.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Packed {
+    /// Of values above zero, which is what most are.
+    Positive(PackedRun),
+    /// Negative, zero, positive.
+    Mixed(Box<(PackedRun, u64, PackedRun)>),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum PackedRun {
+    Empty,
+    /// Pairs of varints: bins skipped, count.
+    Sparse {
+        first: i32,
+        pairs: Box<[u8]>,
+    },
+    /// Every bin of the span.
+    Bytes {
+        first: i32,
+        counts: Box<[u8]>,
+    },
+    Shorts {
+        first: i32,
+        counts: Box<[u16]>,
+    },
+    Words {
+        first: i32,
+        counts: Box<[u32]>,
+    },
+    Longs {
+        first: i32,
+        counts: Box<[u64]>,
+    },
+}
+
+impl Packed {
+    pub(crate) fn new(bins: &Bins) -> Self {
+        let (negative, positive) = (pack(&bins.negative), pack(&bins.positive));
+        if bins.zero == 0 && negative == PackedRun::Empty {
+            Packed::Positive(positive)
+        } else {
+            Packed::Mixed(Box::new((negative, bins.zero, positive)))
+        }
+    }
+
+    pub(crate) fn add_to(&self, bins: &mut Bins) {
+        match self {
+            Packed::Positive(positive) => positive.add_to(&mut bins.positive),
+            Packed::Mixed(mixed) => {
+                mixed.0.add_to(&mut bins.negative);
+                bins.zero += mixed.1;
+                mixed.2.add_to(&mut bins.positive);
+            }
+        }
+    }
+
+    /// Bytes on the heap.
+    pub(crate) fn heap(&self) -> usize {
+        match self {
+            Packed::Positive(positive) => positive.heap(),
+            Packed::Mixed(mixed) => size_of_val(&**mixed) + mixed.0.heap() + mixed.2.heap(),
+        }
+    }
+}
+
+fn pack(run: &Run) -> PackedRun {
+    let Some((first, last)) = run.span() else { return PackedRun::Empty };
+    let from = (first - run.first) as usize;
+    let counts = &run.counts[from..=(last - run.first) as usize];
+    let most = counts.iter().copied().max().unwrap_or(0);
+    let width = match most {
+        0..0x100 => 1,
+        0x100..0x1_0000 => 2,
+        0x1_0000..0x1_0000_0000 => 4,
+        _ => 8,
+    };
+    let mut pairs = Vec::new();
+    let mut next = 0;
+    for (at, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+        put(&mut pairs, (at - next) as u64);
+        put(&mut pairs, count);
+        next = at + 1;
+        if pairs.len() >= width * counts.len() {
+            break;
+        }
+    }
+    if pairs.len() < width * counts.len() {
+        return PackedRun::Sparse { first, pairs: pairs.into() };
+    }
+    match width {
+        1 => PackedRun::Bytes { first, counts: counts.iter().map(|&count| count as u8).collect() },
+        2 => PackedRun::Shorts { first, counts: counts.iter().map(|&count| count as u16).collect() },
+        4 => PackedRun::Words { first, counts: counts.iter().map(|&count| count as u32).collect() },
+        _ => PackedRun::Longs { first, counts: counts.into() },
+    }
+}
+
+impl PackedRun {
+    fn add_to(&self, run: &mut Run) {
+        match self {
+            PackedRun::Empty => {}
+            PackedRun::Sparse { first, pairs } => {
+                let (mut index, mut rest) = (*first, &pairs[..]);
+                while !rest.is_empty() {
+                    index += take(&mut rest) as i32;
+                    run.add(index, take(&mut rest));
+                    index += 1;
+                }
+            }
+            PackedRun::Bytes { first, counts } => add_all(run, *first, counts),
+            PackedRun::Shorts { first, counts } => add_all(run, *first, counts),
+            PackedRun::Words { first, counts } => add_all(run, *first, counts),
+            PackedRun::Longs { first, counts } => add_all(run, *first, counts),
+        }
+    }
+
+    fn heap(&self) -> usize {
+        match self {
+            PackedRun::Empty => 0,
+            PackedRun::Sparse { pairs, .. } => pairs.len(),
+            PackedRun::Bytes { counts, .. } => counts.len(),
+            PackedRun::Shorts { counts, .. } => 2 * counts.len(),
+            PackedRun::Words { counts, .. } => 4 * counts.len(),
+            PackedRun::Longs { counts, .. } => 8 * counts.len(),
+        }
+    }
+}
+
+fn add_all<C: Copy + Into<u64>>(run: &mut Run, first: i32, counts: &[C]) {
+    run.cover(first, first + counts.len() as i32 - 1);
+    // What lies below the lowest bin that is kept goes into that one.
+    let below = ((run.first - first).max(0) as usize).min(counts.len());
+    let (low, rest) = counts.split_at(below);
+    run.counts[0] += low.iter().map(|&count| count.into()).sum::<u64>();
+    let at = (first + below as i32 - run.first) as usize;
+    for (bin, &count) in run.counts[at..].iter_mut().zip(rest) {
+        *bin += count.into();
+    }
+}
+
+fn put(bytes: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+}
+
+fn take(bytes: &mut &[u8]) -> u64 {
+    let (mut value, mut shift) = (0, 0);
+    while let Some((&byte, rest)) = bytes.split_first() {
+        *bytes = rest;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            break;
+        }
+        shift += 7;
+    }
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_was_packed_comes_back(
+            counts in prop::collection::vec((-900..900i32, 1..0x3_0000_0000u64), 0..60), scale in 0..33u32, zero in 0..3u64,
+        ) {
+            let mut bins = Bins { zero, ..Bins::default() };
+            for &(index, count) in &counts {
+                let count = (count >> scale).max(1);
+                if index % 5 == 0 { &mut bins.negative } else { &mut bins.positive }.add(index, count);
+            }
+            let packed = Packed::new(&bins);
+            let mut back = Bins::default();
+            packed.add_to(&mut back);
+            packed.add_to(&mut back);
+            let twice = |run: &Run| run.iter().filter(|(_, c)| *c > 0).map(|(i, c)| (i, 2 * c)).collect::<Vec<_>>();
+            let once = |run: &Run| run.iter().filter(|(_, c)| *c > 0).collect::<Vec<_>>();
+            prop_assert_eq!(twice(&bins.negative), once(&back.negative));
+            prop_assert_eq!(twice(&bins.positive), once(&back.positive));
+            prop_assert_eq!(back.zero, 2 * zero);
+        }
+    }
+
+    #[test]
+    fn few_values_far_apart_take_few_bytes() {
+        let mut bins = Bins::default();
+        for index in [0, 500, 1_000] {
+            bins.positive.add(index, 1);
+        }
+        assert!(Packed::new(&bins).heap() <= 12);
+        bins.positive.cover(0, 1_000);
+        bins.positive.counts.fill(7);
+        assert!(Packed::new(&bins).heap() <= 1_024);
+    }
+}

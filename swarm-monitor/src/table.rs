@@ -1,0 +1,318 @@
+use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+
+use foldhash::quality::RandomState;
+use hashbrown::HashTable;
+
+use crate::metric::{About, Description, MetricKind};
+use crate::series::{OwnedTags, Series, Settings};
+use crate::sink::Tags;
+
+/// Longer names and tags are cut, at a character's end.
+pub(crate) const LONGEST: usize = 1_024;
+
+/// How much may be kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) metrics: usize,
+    pub(crate) series: usize,
+    /// Seconds without a record after which a series may make room for another.
+    pub(crate) idle: u64,
+}
+
+/// Every metric of a monitor and every series of each.
+pub(crate) struct Table {
+    metrics: RwLock<HashMap<Arc<str>, Arc<Metric>>>,
+    /// What was said of metrics that are not there yet.
+    described: Mutex<HashMap<String, Description>>,
+    strings: Mutex<HashSet<Arc<str>>>,
+    hasher: RandomState,
+    limits: Limits,
+    pub(crate) settings: Settings,
+    /// Records of metrics beyond the limit.
+    pub(crate) lost: AtomicU64,
+}
+
+/// One metric.
+pub(crate) struct Metric {
+    pub(crate) about: Arc<About>,
+    series: RwLock<HashTable<Arc<Series>>>,
+    overflow: OnceLock<Arc<Series>>,
+    /// When room was last looked for.
+    looked: AtomicU64,
+    /// Evicted counters whose last records may have been under way, and when.
+    evicted: Mutex<Vec<(u64, Arc<Series>)>>,
+}
+
+/// Where a record goes.
+pub(crate) enum Found {
+    /// To its own series.
+    Own(Arc<Series>),
+    /// To the one for everything beyond the limit, this time.
+    Overflow(Arc<Series>),
+    /// Nowhere. It was counted why.
+    Nowhere,
+}
+
+impl Table {
+    pub(crate) fn new(settings: Settings, limits: Limits) -> Self {
+        Table {
+            metrics: RwLock::default(),
+            described: Mutex::default(),
+            strings: Mutex::default(),
+            hasher: RandomState::default(),
+            limits,
+            settings,
+            lost: AtomicU64::new(0),
+        }
+    }
+
+    /// The series of these tags, made if there is room. `held` counts a handle on it, before anyone could evict it.
+    pub(crate) fn find(&self, name: &str, kind: MetricKind, tags: Tags<'_>, held: bool) -> Found {
+        let Some(metric) = self.metric(cut(name), kind) else {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+            return Found::Nowhere;
+        };
+        if metric.about.kind != kind {
+            metric.about.mismatched.fetch_add(1, Ordering::Relaxed);
+            return Found::Nowhere;
+        }
+        if let Some(series) = metric.get(self.hash(tags), tags, held) {
+            return Found::Own(series);
+        }
+        let tags = &canonical(tags)[..];
+        let hash = self.hash(tags);
+        if let Some(series) = metric.get(hash, tags, held) {
+            return Found::Own(series);
+        }
+        if let Some(series) = metric.insert(self, hash, tags, held) {
+            return Found::Own(series);
+        }
+        metric.about.folded.fetch_add(1, Ordering::Relaxed);
+        Found::Overflow(metric.overflow(self))
+    }
+
+    fn metric(&self, name: &str, kind: MetricKind) -> Option<Arc<Metric>> {
+        if let Some(metric) = self.get(name) {
+            return Some(metric);
+        }
+        let mut metrics = self.metrics.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(metric) = metrics.get(name) {
+            return Some(metric.clone());
+        }
+        if metrics.len() >= self.limits.metrics {
+            return None;
+        }
+        let description = lock(&self.described).remove(name).unwrap_or_default();
+        let name = self.intern(name);
+        let metric = Arc::new(Metric {
+            about: Arc::new(About::new(name.clone(), kind, description)),
+            series: RwLock::default(),
+            overflow: OnceLock::new(),
+            looked: AtomicU64::new(0),
+            evicted: Mutex::default(),
+        });
+        metrics.insert(name, metric.clone());
+        Some(metric)
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<Arc<Metric>> {
+        self.metrics.read().unwrap_or_else(PoisonError::into_inner).get(cut(name)).cloned()
+    }
+
+    /// Every metric, by name.
+    pub(crate) fn all(&self) -> Vec<Arc<Metric>> {
+        let metrics = self.metrics.read().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = metrics.values().cloned().collect();
+        all.sort_by(|a, b| a.about.name.cmp(&b.about.name));
+        all
+    }
+
+    pub(crate) fn describe(&self, name: &str, description: Description) {
+        let name = cut(name);
+        // A metric that is made from here on takes it from there.
+        lock(&self.described).insert(name.to_owned(), description);
+        if let Some(metric) = self.get(name)
+            && let Some(description) = lock(&self.described).remove(name)
+        {
+            metric.about.describe(description);
+        }
+    }
+
+    /// Gives up series that hold nothing any more, and the strings that only they had.
+    pub(crate) fn sweep(&self) {
+        for metric in self.all() {
+            metric.evict(self, usize::MAX, |_, empty| empty);
+        }
+        lock(&self.strings).retain(|string| Arc::strong_count(string) > 1);
+    }
+
+    /// Passes on what was counted on a series while it was evicted.
+    pub(crate) fn collect_remains(&self) {
+        for metric in self.all() {
+            let now = self.settings.time.now();
+            let mut due = Vec::new();
+            lock(&metric.evicted).retain(|(at, series)| {
+                if *at + 1 < now {
+                    due.push(series.clone());
+                }
+                *at + 1 >= now
+            });
+            for series in due {
+                let remains = series.remains();
+                if remains > 0 {
+                    let tags: Vec<(&str, &str)> = series.tags.iter().map(|(k, v)| (&**k, &**v)).collect();
+                    if let Found::Own(other) | Found::Overflow(other) =
+                        self.find(&metric.about.name, metric.about.kind, &tags, false)
+                    {
+                        // One that was evicted in between takes it all the same, and the next call finds it there.
+                        let _ = other.count(remains);
+                    }
+                }
+            }
+        }
+    }
+
+    fn hash(&self, tags: Tags<'_>) -> u64 {
+        tags.iter().fold(0, |sum: u64, tag| sum.wrapping_add(self.hasher.hash_one(tag)))
+    }
+
+    fn intern(&self, string: &str) -> Arc<str> {
+        let mut strings = lock(&self.strings);
+        if let Some(known) = strings.get(string) {
+            return known.clone();
+        }
+        let new: Arc<str> = string.into();
+        strings.insert(new.clone());
+        new
+    }
+
+    pub(crate) fn own(&self, tags: &[(&str, &str)]) -> OwnedTags {
+        tags.iter().map(|(key, value)| (self.intern(key), self.intern(value))).collect()
+    }
+}
+
+impl Metric {
+    fn read(&self) -> RwLockReadGuard<'_, HashTable<Arc<Series>>> {
+        self.series.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self, hash: u64, tags: Tags<'_>, held: bool) -> Option<Arc<Series>> {
+        let series = self.read();
+        let found = series.find(hash, |series| same(&series.tags, tags))?;
+        if held {
+            found.handles.fetch_add(1, Ordering::Relaxed);
+        }
+        Some(found.clone())
+    }
+
+    fn insert(&self, table: &Table, hash: u64, tags: Tags<'_>, held: bool) -> Option<Arc<Series>> {
+        if self.read().len() >= table.limits.series && !self.make_room(table) {
+            return None;
+        }
+        let new = Series::new(self.about.clone(), table.own(tags), hash, &table.settings);
+        let mut series = self.series.write().unwrap_or_else(PoisonError::into_inner);
+        let found = match series.find(hash, |series| same(&series.tags, tags)) {
+            Some(found) => found.clone(),
+            None if series.len() >= table.limits.series => return None,
+            None => {
+                let new = Arc::new(new);
+                series.insert_unique(hash, new.clone(), |series| series.hash);
+                new
+            }
+        };
+        if held {
+            found.handles.fetch_add(1, Ordering::Relaxed);
+        }
+        Some(found)
+    }
+
+    /// Evicts some of those that were idle longest. Looks at most once a second.
+    fn make_room(&self, table: &Table) -> bool {
+        let now = table.settings.time.now();
+        if self.looked.swap(now, Ordering::Relaxed) == now {
+            return false;
+        }
+        let some = (table.limits.series / 10).max(1);
+        self.evict(table, some, |idle, _| idle >= table.limits.idle)
+    }
+
+    /// Evicts up to `most` series, the longest idle first, that have no handle and of which `idle, empty` allows it.
+    fn evict(&self, table: &Table, most: usize, allowed: impl Fn(u64, bool) -> bool) -> bool {
+        let now = table.settings.time.now();
+        let free = |series: &Series| {
+            let (idle, empty) = series.idle(now);
+            (series.handles.load(Ordering::Relaxed) == 0 && allowed(idle, empty)).then_some(idle)
+        };
+        let mut candidates: Vec<(u64, Arc<Series>)> =
+            self.read().iter().filter_map(|series| Some((free(series)?, series.clone()))).collect();
+        candidates.sort_by_key(|(idle, _)| std::cmp::Reverse(*idle));
+        candidates.truncate(most);
+        let mut evicted = false;
+        let mut all = self.series.write().unwrap_or_else(PoisonError::into_inner);
+        for (_, series) in candidates {
+            // Nobody can find it, or count a handle on it, while the table is locked.
+            if free(&series).is_some()
+                && let Ok(entry) = all.find_entry(series.hash, |other| Arc::ptr_eq(other, &series))
+            {
+                entry.remove();
+                series.evict();
+                evicted = true;
+                if self.about.kind.counts() {
+                    lock(&self.evicted).push((now, series));
+                }
+            }
+        }
+        evicted
+    }
+
+    fn overflow(&self, table: &Table) -> Arc<Series> {
+        let make = || {
+            let tags = table.own(&[("overflow", "true")]);
+            Arc::new(Series::new(self.about.clone(), tags, 0, &table.settings))
+        };
+        self.overflow.get_or_init(make).clone()
+    }
+
+    /// Its series that have all of `tags`, the overflow series among them.
+    pub(crate) fn select(&self, tags: &[(String, String)]) -> Vec<Arc<Series>> {
+        let has = |series: &&Arc<Series>| {
+            tags.iter().all(|(key, value)| series.tags.iter().any(|(k, v)| **k == **key && **v == **value))
+        };
+        self.read().iter().chain(self.overflow.get()).filter(has).cloned().collect()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.read().len()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether `given` is `tags` in some order.
+fn same(tags: &[(Arc<str>, Arc<str>)], given: Tags<'_>) -> bool {
+    // The names of `tags` differ, so that as many pairs that are all there are the same.
+    tags.len() == given.len()
+        && tags.iter().zip(given).all(|(tag, first)| {
+            let is = |other: &(&str, &str)| *tag.0 == *other.0 && *tag.1 == *other.1;
+            is(first) || given.iter().any(is)
+        })
+}
+
+/// In order, each name once with the value that came last, none empty, none too long.
+fn canonical<'a>(tags: Tags<'a>) -> Vec<(&'a str, &'a str)> {
+    let mut sorted: Vec<(&str, &str)> = tags.iter().map(|(key, value)| (cut(key), cut(value))).collect();
+    sorted.reverse();
+    sorted.sort_by_key(|(key, _)| *key);
+    sorted.dedup_by_key(|(key, _)| *key);
+    sorted.retain(|(_, value)| !value.is_empty());
+    sorted
+}
+
+fn cut(string: &str) -> &str {
+    &string[..string.floor_char_boundary(LONGEST)]
+}

@@ -1,0 +1,60 @@
+//! The behaviour of the crate as its users see it.
+#![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, reason = "tests")]
+
+mod features;
+mod kinds;
+mod limits;
+mod memory;
+mod sinks;
+mod threads;
+mod time;
+mod windows;
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use swarm_monitor::testing::FakeClock;
+use swarm_monitor::{MonitorBuilder, PerformanceMonitor, Window};
+
+/// Every file of this folder is declared above, so that no test is left out by accident.
+#[test]
+fn every_file_here_is_declared() {
+    let source = include_str!("main.rs");
+    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let module = name.trim_end_matches(".rs");
+        assert!(module == "main" || source.contains(&format!("mod {module};")), "{name} is not declared");
+    }
+}
+
+/// A monitor whose time a test moves.
+struct Timed {
+    monitor: PerformanceMonitor,
+    clock: FakeClock,
+}
+
+impl Timed {
+    fn new() -> Self {
+        Timed::with(PerformanceMonitor::builder())
+    }
+
+    fn with(builder: MonitorBuilder) -> Self {
+        let clock = FakeClock::new(start());
+        let monitor = builder.clock(clock.clone()).build().unwrap();
+        Timed { monitor, clock }
+    }
+
+    fn pass(&self, seconds: u64) {
+        self.clock.advance(Duration::from_secs(seconds));
+        self.monitor.tick();
+    }
+}
+
+/// A Saturday's noon.
+fn start() -> DateTime<Utc> {
+    DateTime::UNIX_EPOCH + TimeDelta::seconds(1_795_262_400)
+}
+
+fn last(seconds: u64) -> Window {
+    Window::last(Duration::from_secs(seconds))
+}
