@@ -1,0 +1,331 @@
+//! One call, from the lease to the outcome.
+
+use std::any::Any;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::lease::Lease;
+use crate::measure::{self, Oversize};
+use crate::plugin::PluginError;
+use semver::VersionReq;
+
+/// How one call differs from others: its deadline, its version, who may cancel it, who hears of its progress.
+///
+/// ```
+/// use std::time::Duration;
+/// use swarm_plugin::{CallOptions, CancellationToken, VersionReq};
+///
+/// let stop = CancellationToken::new();
+/// let options = CallOptions::new()
+///     .timeout(Duration::from_millis(200))
+///     .version(VersionReq::parse("^1.2")?)
+///     .cancel(stop.clone())
+///     .on_progress(|progress| println!("{}", progress.done));
+/// # let _ = options;
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Default)]
+#[must_use]
+pub struct CallOptions {
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) version: Option<VersionReq>,
+    pub(crate) cancel: Option<CancellationToken>,
+    progress: Option<Arc<dyn Fn(Progress) + Send + Sync>>,
+}
+
+impl CallOptions {
+    /// Those of [`PluginManager::call`](crate::PluginManager::call).
+    pub fn new() -> Self {
+        CallOptions::default()
+    }
+
+    /// How long the call may take, waiting included, whatever the plugin's manifest says.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// The versions that will do: the highest of them that is there is called.
+    pub fn version(mut self, range: VersionReq) -> Self {
+        self.version = Some(range);
+        self
+    }
+
+    /// Ends the call with [`ErrorKind::Cancelled`] when this is cancelled. To drop the call's future does the same.
+    pub fn cancel(mut self, token: CancellationToken) -> Self {
+        self.cancel = Some(token);
+        self
+    }
+
+    /// Hears what the plugin tells about its progress, inside the call. Must return soon.
+    pub fn on_progress(mut self, observer: impl Fn(Progress) + Send + Sync + 'static) -> Self {
+        self.progress = Some(Arc::new(observer));
+        self
+    }
+}
+
+impl fmt::Debug for CallOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallOptions")
+            .field("timeout", &self.timeout)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How far a call is, in units of the plugin's choice.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Progress {
+    /// What is done. Grows.
+    pub done: f64,
+    /// What there is to do, where that is known.
+    pub total: Option<f64>,
+    /// What is being done.
+    pub message: Option<String>,
+}
+
+/// What a plugin knows of the call that it serves.
+///
+/// As long as a clone exists, the call counts as under way: the plugin is not cleaned up before the time to drain is over.
+#[derive(Clone)]
+pub struct CallContext {
+    pub(crate) lease: Arc<Lease>,
+    deadline: Instant,
+    cancel: Option<CancellationToken>,
+    progress: Option<Arc<dyn Fn(Progress) + Send + Sync>>,
+}
+
+impl CallContext {
+    /// How much time is left.
+    pub fn remaining(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// Whether the caller does not wait any more. For code that loops without an await, such as in
+    /// [`FnPlugin::blocking`](crate::FnPlugin::blocking).
+    pub fn is_cancelled(&self) -> bool {
+        self.lease.stop.is_cancelled()
+            || self.cancel.as_ref().is_some_and(CancellationToken::is_cancelled)
+            || self.remaining().is_zero()
+    }
+
+    /// Tells the caller how far the call is. A panic of the observer is the observer's loss.
+    pub fn progress(&self, progress: Progress) {
+        if let Some(observer) = &self.progress {
+            let _ = catch_unwind(AssertUnwindSafe(|| observer(progress)));
+        }
+    }
+
+    /// Calls a plugin that the manifest of this one [requires](crate::ManifestBuilder::requires), in a version that it
+    /// named there, within the deadline of this call.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] for one that is not required, and whatever the call may answer.
+    pub async fn call(&self, name: &str, params: Value) -> Result<Value> {
+        let manifest = &self.lease.loaded.manifest;
+        let requirement = manifest.requires().iter().find(|requirement| requirement.name == name);
+        let Some(requirement) = requirement else {
+            let message = format!("{} does not require it, and so may not call it", manifest.name());
+            return Err(Error::new(ErrorKind::NotFound, message).of_plugin(name));
+        };
+        let Some(host) = self.lease.loaded.host.upgrade() else {
+            return Err(Error::new(ErrorKind::Closed, "the plugin manager is gone"));
+        };
+        let options = CallOptions {
+            timeout: Some(self.remaining()),
+            version: Some(requirement.version.clone()),
+            cancel: self.cancel.clone(),
+            progress: None,
+        };
+        host.call(name, params, options).await
+    }
+
+    /// The same call for work that goes on elsewhere: on another thread, in a task. It counts as cancelled once the guard is
+    /// dropped.
+    pub(crate) fn detached(&self) -> (CallContext, DropGuard) {
+        let token = match &self.cancel {
+            Some(token) => token.child_token(),
+            None => CancellationToken::new(),
+        };
+        (CallContext { cancel: Some(token.clone()), ..self.clone() }, token.drop_guard())
+    }
+}
+
+impl fmt::Debug for CallContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let manifest = &self.lease.loaded.manifest;
+        f.debug_struct("CallContext").field("plugin", manifest).finish_non_exhaustive()
+    }
+}
+
+/// Runs one call of the version that the lease is for.
+pub(crate) async fn run(
+    lease: Arc<Lease>,
+    params: Value,
+    options: CallOptions,
+    begun: Instant,
+) -> Result<Value> {
+    let timeout = options.timeout.unwrap_or(lease.loaded.timeout);
+    let deadline = after(begun, timeout);
+    let cx = CallContext { lease, deadline, cancel: options.cancel, progress: options.progress };
+    let mut meter = Meter::start(&cx.lease, begun);
+    let outcome = serve(params, &cx).await;
+    meter.outcome = Some(outcome.as_ref().err().map(Error::kind));
+    drop(meter);
+    outcome.map_err(|error| error.of_plugin(cx.lease.loaded.manifest.name()))
+}
+
+async fn serve(params: Value, cx: &CallContext) -> Result<Value> {
+    let loaded = &*cx.lease.loaded;
+    let limits = loaded.manifest.limits();
+    let params = if params.is_null() { Value::Object(Map::new()) } else { params };
+    let params = bounded(params, limits.params_bytes, "parameters")?;
+    loaded.manifest.schema().check(&params)?;
+    if cx.cancel.as_ref().is_some_and(CancellationToken::is_cancelled) {
+        return Err(by_caller());
+    }
+    let _permit = match &loaded.permits {
+        None => None,
+        Some(permits) => match permits.try_acquire() {
+            Ok(permit) => Some(permit),
+            Err(_) => within(cx, permits.acquire()).await?.ok(),
+        },
+    };
+    let running = catch_unwind(AssertUnwindSafe(|| loaded.plugin.execute(params, cx)));
+    let outcome = match running {
+        Ok(future) => within(cx, Contained(Some(future))).await?,
+        Err(payload) => Err(payload),
+    };
+    match outcome {
+        Ok(Ok(result)) => bounded(result, limits.result_bytes, "result"),
+        Ok(Err(failure)) => Err(Error::of_failure(ErrorKind::Failed, failure)),
+        Err(payload) => Err(Error::of_failure(ErrorKind::Panicked, PluginError::panicked(&*payload))),
+    }
+}
+
+/// Waits no longer than the call may take. The first poll costs no timer, so that what is ready at once pays for none.
+async fn within<F: Future>(cx: &CallContext, future: F) -> Result<F::Output> {
+    let mut future = pin!(future);
+    let mut first = None;
+    std::future::poll_fn(|task| {
+        if let Poll::Ready(output) = future.as_mut().poll(task) {
+            first = Some(output);
+        }
+        Poll::Ready(())
+    })
+    .await;
+    if let Some(output) = first {
+        return Ok(output);
+    }
+    tokio::select! {
+        biased;
+        output = future => Ok(output),
+        () = cancelled(cx.cancel.as_ref()) => Err(by_caller()),
+        () = cx.lease.stop.cancelled() => {
+            Err(Error::new(ErrorKind::Cancelled, "was cut off: this version was replaced or removed"))
+        }
+        () = tokio::time::sleep_until(cx.deadline) => Err(too_late()),
+    }
+}
+
+pub(crate) fn by_caller() -> Error {
+    Error::new(ErrorKind::Cancelled, "was cancelled by the caller")
+}
+
+pub(crate) fn too_late() -> Error {
+    Error::new(ErrorKind::TimedOut, "took longer than allowed")
+}
+
+pub(crate) async fn cancelled(token: Option<&CancellationToken>) {
+    match token {
+        Some(token) => token.cancelled().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A moment that is so much later, or as good as never.
+pub(crate) fn after(begun: Instant, timeout: Duration) -> Instant {
+    const YEAR: Duration = Duration::from_secs(86_400 * 365);
+    begun.checked_add(timeout).unwrap_or_else(|| begun + YEAR)
+}
+
+pub(crate) fn bounded(value: Value, limit: usize, what: &str) -> Result<Value> {
+    let message = match measure::fits(&value, limit) {
+        Ok(()) => return Ok(value),
+        Err(Oversize::Bytes) => format!("the {what} is over {limit} bytes"),
+        Err(Oversize::Depth) => format!("the {what} is nested over {} levels deep", measure::DEPTH_LIMIT),
+    };
+    measure::dismantle(value);
+    Err(Error::new(ErrorKind::TooLarge, message))
+}
+
+/// Counts a call, also one whose future is dropped.
+struct Meter<'c> {
+    lease: &'c Lease,
+    begun: Instant,
+    /// `None` until the call has an outcome, which is then the class of its failure.
+    outcome: Option<Option<ErrorKind>>,
+}
+
+impl<'c> Meter<'c> {
+    fn start(lease: &'c Lease, begun: Instant) -> Self {
+        lease.counters.begin();
+        Meter { lease, begun, outcome: None }
+    }
+}
+
+impl Drop for Meter<'_> {
+    fn drop(&mut self) {
+        self.lease.counters.end(self.outcome.unwrap_or(Some(ErrorKind::Cancelled)), self.begun.elapsed());
+    }
+}
+
+type Executing<'p> = Pin<Box<dyn Future<Output = Result<Value, PluginError>> + Send + 'p>>;
+
+/// A call of a plugin whose panics, also those of its drop, stay in here.
+struct Contained<'p>(Option<Executing<'p>>);
+
+impl Future for Contained<'_> {
+    type Output = Result<Result<Value, PluginError>, Box<dyn Any + Send>>;
+
+    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(future) = &mut self.0 else { return Poll::Pending };
+        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(task)));
+        match polled {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(outcome)) => {
+                self.0 = None;
+                Poll::Ready(Ok(outcome))
+            }
+            Err(payload) => Poll::Ready(Err(payload)),
+        }
+    }
+}
+
+impl Drop for Contained<'_> {
+    fn drop(&mut self) {
+        if let Some(future) = self.0.take() {
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(future)));
+        }
+    }
+}
+
+/// Waits for work on the pool of blocking threads, which is not stopped when this is dropped, and passes its panics on.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, PluginError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(output) => Ok(output),
+        Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
+        Err(_) => Err(PluginError::temporary("the runtime is shutting down")),
+    }
+}

@@ -1,0 +1,31 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod call;
+mod catalogue;
+mod error;
+mod event;
+mod function;
+mod info;
+mod lease;
+mod manager;
+mod manifest;
+mod measure;
+mod plugin;
+mod requirement;
+mod schema;
+mod stats;
+
+pub use call::{CallContext, CallOptions, Progress};
+pub use error::{Error, ErrorKind, Problem, Result};
+pub use event::{Event, EventKind, Stage};
+pub use function::FnPlugin;
+pub use info::{PluginInfo, Status};
+pub use manager::{PluginManager, PluginManagerBuilder};
+pub use manifest::{Limits, Manifest, ManifestBuilder};
+pub use plugin::{Plugin, PluginError};
+pub use requirement::Requirement;
+pub use semver::{Version, VersionReq};
+pub use stats::Stats;
+pub use tokio_util::sync::CancellationToken;

@@ -1,0 +1,444 @@
+//! `PluginManager`, and what is shared by all that act for it.
+
+mod change;
+mod retire;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use futures::Stream;
+use futures::future::BoxFuture;
+use semver::VersionReq;
+use serde_json::Value;
+use tokio::sync::broadcast;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+use crate::call::{self, CallOptions};
+use crate::catalogue::{Catalogue, Serving};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Event, EventKind};
+use crate::info::PluginInfo;
+use crate::lease::Lease;
+use crate::measure;
+use crate::plugin::{Plugin, PluginError};
+
+/// Knows the plugins, calls them, and replaces them while calls are under way.
+///
+/// A handle that is cheap to clone. Call [`shutdown`](PluginManager::shutdown) at the end: plugins are not cleaned up when
+/// the last handle is dropped.
+///
+/// Verbs that change something go on to their end when their future is dropped, so that no plugin is left half changed.
+#[derive(Clone)]
+pub struct PluginManager {
+    shared: Arc<Shared>,
+}
+
+/// Settings of a [`PluginManager`].
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct PluginManagerBuilder {
+    settings: Settings,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    call_timeout: Duration,
+    load_timeout: Duration,
+    drain_timeout: Duration,
+    cleanup_timeout: Duration,
+}
+
+impl PluginManagerBuilder {
+    /// How long a call may take, where neither the caller nor the plugin's manifest says. 30 s.
+    pub fn call_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.call_timeout = timeout;
+        self
+    }
+
+    /// How long each of load, check, export and import of state may take. 10 s.
+    pub fn load_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.load_timeout = timeout;
+        self
+    }
+
+    /// How long calls of a version that was replaced or removed may go on. 30 s.
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.drain_timeout = timeout;
+        self
+    }
+
+    /// How long a cleanup may take. 5 s.
+    pub fn cleanup_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.cleanup_timeout = timeout;
+        self
+    }
+
+    /// Makes the manager.
+    pub fn build(self) -> PluginManager {
+        const EVENTS: usize = 1024;
+        PluginManager {
+            shared: Arc::new(Shared {
+                catalogue: ArcSwap::default(),
+                editing: Mutex::default(),
+                events: broadcast::Sender::new(EVENTS),
+                tasks: TaskTracker::new(),
+                generations: AtomicU64::new(0),
+                settings: self.settings,
+            }),
+        }
+    }
+}
+
+impl PluginManager {
+    /// A manager of no plugins, with default settings.
+    #[expect(clippy::new_without_default, reason = "a manager has an identity; two of them are not equal")]
+    pub fn new() -> PluginManager {
+        PluginManager::builder().build()
+    }
+
+    /// Begins a manager with settings of your own.
+    pub fn builder() -> PluginManagerBuilder {
+        PluginManagerBuilder {
+            settings: Settings {
+                call_timeout: Duration::from_secs(30),
+                load_timeout: Duration::from_secs(10),
+                drain_timeout: Duration::from_secs(30),
+                cleanup_timeout: Duration::from_secs(5),
+            },
+        }
+    }
+
+    /// Calls the default version of a plugin: the highest that is there and not a pre-release, or what
+    /// [`pin`](PluginManager::pin) says.
+    ///
+    /// Dropping the future cancels the call. `null` stands for no parameters.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`], [`ErrorKind::Disabled`] and [`ErrorKind::Waiting`] where there is nobody to call;
+    /// [`ErrorKind::InvalidParams`] and [`ErrorKind::TooLarge`] before the plugin runs; [`ErrorKind::Failed`],
+    /// [`ErrorKind::Panicked`], [`ErrorKind::TimedOut`], [`ErrorKind::Cancelled`] and [`ErrorKind::TooLarge`] of the call
+    /// itself; [`ErrorKind::Closed`].
+    pub async fn call(&self, name: &str, params: Value) -> Result<Value> {
+        self.shared.call(name, params, CallOptions::new()).await
+    }
+
+    /// Calls a plugin with a deadline, a range of versions, a token or an observer of this call's own.
+    ///
+    /// # Errors
+    /// As for [`call`](PluginManager::call).
+    pub async fn call_with(&self, name: &str, params: Value, options: CallOptions) -> Result<Value> {
+        self.shared.call(name, params, options).await
+    }
+
+    /// Takes a plugin in, which serves calls once this answers.
+    ///
+    /// It may require plugins that are not there yet; until they are it is [`Status::Waiting`](crate::Status::Waiting).
+    /// Several versions of a name can be there. [`rollback`](PluginManager::rollback) cannot make it anew;
+    /// [`register_with`](PluginManager::register_with) is for that.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AlreadyExists`], or [`ErrorKind::Refused`] if its check failed.
+    pub async fn register(&self, plugin: impl Plugin) -> Result<()> {
+        self.shared.register(Supply::Value(Arc::new(plugin))).await
+    }
+
+    /// Takes in a plugin that a function makes, so that it can be made again.
+    ///
+    /// # Errors
+    /// As for [`register`](PluginManager::register), and [`ErrorKind::Refused`] if it could not be made.
+    pub async fn register_with<P, F, Fut>(&self, make: F) -> Result<()>
+    where
+        P: Plugin,
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<P, PluginError>> + Send + 'static,
+    {
+        self.shared.register(Supply::Recipe(recipe(make))).await
+    }
+
+    /// Lets a plugin take the place of the default version of a name, which was registered in code, and answers once new
+    /// calls go to it.
+    ///
+    /// The new version is checked beside the old one and takes over its state; calls under way end on the old one, which is
+    /// then cleaned up. [`events`](PluginManager::events) tells each stage.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] if its check failed, it lacks what it requires, or it did not take over the state;
+    /// [`ErrorKind::InvalidInput`] if it has another name; [`ErrorKind::NotFound`]; [`ErrorKind::InvalidState`] if the
+    /// default version comes from a file. The old version serves on in each case.
+    pub async fn reload(&self, name: &str, plugin: impl Plugin) -> Result<()> {
+        self.shared.reload(name, Supply::Value(Arc::new(plugin))).await
+    }
+
+    /// The same with a plugin that a function makes, so that it can be made again.
+    ///
+    /// # Errors
+    /// As for [`reload`](PluginManager::reload), and [`ErrorKind::Refused`] if it could not be made.
+    pub async fn reload_with<P, F, Fut>(&self, name: &str, make: F) -> Result<()>
+    where
+        P: Plugin,
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<P, PluginError>> + Send + 'static,
+    {
+        self.shared.reload(name, Supply::Recipe(recipe(make))).await
+    }
+
+    /// Goes back to what served before the last reload of the name's default version: makes it anew, and replaces as a
+    /// reload does, state included.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidState`] if nothing was before, it was registered as a value, or it was gone back to already;
+    /// [`ErrorKind::Refused`] if it cannot be made any more; [`ErrorKind::NotFound`].
+    pub async fn rollback(&self, name: &str) -> Result<()> {
+        self.shared.rollback(name).await
+    }
+
+    /// Takes all versions of a name out, and answers once they are drained and cleaned up.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`].
+    pub async fn remove(&self, name: &str) -> Result<()> {
+        self.shared.remove(name).await
+    }
+
+    /// Refuses new calls of a name. Calls under way go on; nothing is cleaned up.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`].
+    pub fn disable(&self, name: &str) -> Result<()> {
+        self.switch(name, true)
+    }
+
+    /// Allows calls of a name again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`].
+    pub fn enable(&self, name: &str) -> Result<()> {
+        self.switch(name, false)
+    }
+
+    fn switch(&self, name: &str, disabled: bool) -> Result<()> {
+        let kind = if disabled { EventKind::Disabled } else { EventKind::Enabled };
+        let told = self.shared.edit(|catalogue| {
+            let entry = catalogue.entry_mut(name)?;
+            let changed = std::mem::replace(&mut entry.disabled, disabled) != disabled;
+            Ok(changed.then(|| Event { name: name.into(), version: None, generation: 0, kind }))
+        })?;
+        if let Some(event) = told {
+            self.shared.tell(event);
+        }
+        Ok(())
+    }
+
+    /// Says which versions of a name a call may get that asks for none: the highest in the range. `None` for any.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if no version in the range is there.
+    pub fn pin(&self, name: &str, range: Option<VersionReq>) -> Result<()> {
+        self.shared.edit(|catalogue| {
+            let entry = catalogue.entry_mut(name)?;
+            entry.pin = range;
+            let fits = |info: PluginInfo| {
+                entry.pin.as_ref().is_none_or(|range| range.matches(info.manifest().version()))
+            };
+            match entry.infos().any(fits) {
+                true => Ok(()),
+                false => Err(entry.unavailable(None).of_plugin(name)),
+            }
+        })
+    }
+
+    /// The catalogue, by name and then with the default version first.
+    pub fn list(&self) -> Vec<PluginInfo> {
+        self.shared.catalogue.load().list()
+    }
+
+    /// The default version of a name, or the first there is where none can be called.
+    pub fn get(&self, name: &str) -> Option<PluginInfo> {
+        let catalogue = self.shared.catalogue.load();
+        let infos: Vec<PluginInfo> = catalogue.entry(name)?.infos().collect();
+        infos.iter().find(|info| info.is_default()).or(infos.first()).cloned()
+    }
+
+    /// What happens from now on. A reader that falls 1,024 events behind misses some, and is told how many.
+    pub fn events(&self) -> impl Stream<Item = Event> + Send + Unpin + use<> {
+        let receiver = self.shared.events.subscribe();
+        Box::pin(futures::stream::unfold(receiver, |mut receiver| async move {
+            let event = match receiver.recv().await {
+                Ok(event) => event,
+                Err(broadcast::error::RecvError::Lagged(missed)) => {
+                    Event { name: "".into(), version: None, generation: 0, kind: EventKind::Missed(missed) }
+                }
+                Err(broadcast::error::RecvError::Closed) => return None,
+            };
+            Some((event, receiver))
+        }))
+    }
+
+    /// Refuses new calls, drains and cleans up all plugins, each before those that it requires, and waits for all that is
+    /// under way. Can be called again.
+    pub async fn shutdown(&self) {
+        self.shared.shutdown().await;
+    }
+}
+
+impl fmt::Debug for PluginManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.shared.catalogue.load().slots().count();
+        f.debug_struct("PluginManager").field("plugins", &count).finish_non_exhaustive()
+    }
+}
+
+/// Makes the instances of a unit.
+pub(crate) type Recipe =
+    Arc<dyn Fn() -> BoxFuture<'static, Result<Vec<Arc<dyn Plugin>>, PluginError>> + Send + Sync>;
+
+pub(crate) enum Supply {
+    Value(Arc<dyn Plugin>),
+    Recipe(Recipe),
+}
+
+fn recipe<P, F, Fut>(make: F) -> Recipe
+where
+    P: Plugin,
+    F: Fn() -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<P, PluginError>> + Send + 'static,
+{
+    Arc::new(move || {
+        let making = make();
+        Box::pin(async move { Ok(vec![Arc::new(making.await?) as Arc<dyn Plugin>]) })
+    })
+}
+
+/// What is loaded, replaced and rolled back together: a plugin registered in code, or all that one file holds.
+pub(crate) struct Unit {
+    /// Lower is stronger. 0 is code.
+    pub(crate) precedence: u32,
+    pub(crate) path: Option<Arc<Path>>,
+    /// Held over all awaits of a change, so that changes of one unit queue. Nobody waits for it while holding it.
+    turn: tokio::sync::Mutex<Past>,
+}
+
+/// What a unit was made with.
+#[derive(Default)]
+struct Past {
+    current: Option<Recipe>,
+    /// The last good one before that.
+    previous: Option<Recipe>,
+}
+
+pub(crate) struct Shared {
+    catalogue: ArcSwap<Catalogue>,
+    /// One change of the catalogue at a time; never held over an await.
+    editing: Mutex<()>,
+    events: broadcast::Sender<Event>,
+    tasks: TaskTracker,
+    generations: AtomicU64,
+    settings: Settings,
+}
+
+impl Shared {
+    pub(crate) async fn call(&self, name: &str, params: Value, options: CallOptions) -> Result<Value> {
+        let begun = Instant::now();
+        let found = match self.catalogue.load().find(name, options.version.as_ref()) {
+            Ok(Serving::Live(lease)) => Ok(Ok(lease.clone())),
+            Ok(Serving::Held(token)) => Ok(Err(token.clone())),
+            Err(error) => Err(error),
+        };
+        let lease = match found {
+            Ok(Ok(lease)) => lease,
+            Ok(Err(token)) => {
+                // Waiting must be possible to drop.
+                let params = call::bounded(params, usize::MAX, "parameters")?;
+                let lease = self.held(name, token, &options, begun).await?;
+                return serve(lease, params, options, begun).await;
+            }
+            Err(error) => {
+                measure::dismantle(params);
+                return Err(error);
+            }
+        };
+        serve(lease, params, options, begun).await
+    }
+
+    /// Waits until the state of a plugin was handed over.
+    async fn held(
+        &self,
+        name: &str,
+        mut token: CancellationToken,
+        options: &CallOptions,
+        begun: Instant,
+    ) -> Result<Arc<Lease>> {
+        let deadline = call::after(begun, options.timeout.unwrap_or(self.settings.call_timeout));
+        loop {
+            tokio::select! {
+                biased;
+                () = token.cancelled() => {}
+                () = call::cancelled(options.cancel.as_ref()) => return Err(call::by_caller().of_plugin(name)),
+                () = tokio::time::sleep_until(deadline) => return Err(call::too_late().of_plugin(name)),
+            }
+            match self.catalogue.load().find(name, options.version.as_ref())? {
+                Serving::Live(lease) => return Ok(lease.clone()),
+                Serving::Held(next) => token = next.clone(),
+            }
+        }
+    }
+
+    /// Changes the catalogue as a whole, or not at all where the change fails.
+    fn edit<T>(&self, change: impl FnOnce(&mut Catalogue) -> Result<T>) -> Result<T> {
+        let editing = self.editing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = Catalogue::clone(&self.catalogue.load());
+        if next.closed {
+            return Err(Error::new(ErrorKind::Closed, "the plugin manager was shut down"));
+        }
+        let out = change(&mut next)?;
+        let events = next.settle();
+        self.catalogue.store(Arc::new(next));
+        // Told under the lock, so that they come in the order of the changes.
+        events.into_iter().for_each(|event| self.tell(event));
+        drop(editing);
+        Ok(out)
+    }
+
+    pub(crate) fn tell(&self, event: Event) {
+        let Event { name, version, generation, kind } = &event;
+        let version = version.as_ref().map(tracing::field::display);
+        match kind {
+            EventKind::Refused { stage, reason } => {
+                tracing::warn!(plugin = %name, version, generation, %stage, reason, "plugin refused");
+            }
+            EventKind::CleanedUp { failure: Some(failure) } => {
+                tracing::warn!(plugin = %name, version, generation, failure, "plugin not cleaned up");
+            }
+            EventKind::Drained { cut_off: true } => {
+                tracing::warn!(plugin = %name, version, generation, "calls cut off");
+            }
+            kind => tracing::debug!(plugin = %name, version, generation, ?kind, "plugin"),
+        }
+        // Nobody may be listening.
+        let _ = self.events.send(event);
+    }
+
+    /// Runs work to its end, also if whoever waits for it stops waiting.
+    async fn to_the_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        match self.tasks.spawn(work).await {
+            Ok(outcome) => outcome,
+            Err(error) => Err(Error::new(ErrorKind::Closed, "the runtime is shutting down").because(error)),
+        }
+    }
+}
+
+async fn serve(lease: Arc<Lease>, params: Value, options: CallOptions, begun: Instant) -> Result<Value> {
+    let manifest = &lease.loaded.manifest;
+    let span = tracing::debug_span!("plugin", name = manifest.name(), version = %manifest.version());
+    call::run(lease, params, options, begun).instrument(span).await
+}

@@ -1,0 +1,310 @@
+//! Taking a version in: loaded, admitted, checked, given the state, put in place.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures::FutureExt;
+use futures::future::join_all;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::{Past, Recipe, Shared, Supply, Unit};
+use crate::catalogue::{Catalogue, Serving, Slot};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Event, EventKind, Stage};
+use crate::info::Status;
+use crate::lease::Loaded;
+use crate::plugin::{Plugin, PluginError};
+use crate::stats::Counters;
+
+impl Shared {
+    pub(super) async fn register(self: &Arc<Self>, supply: Supply) -> Result<()> {
+        let shared = self.clone();
+        self.to_the_end(async move {
+            let unit = Arc::new(Unit { precedence: 0, path: None, turn: tokio::sync::Mutex::default() });
+            let mut past = unit.turn.lock().await;
+            let (instances, recipe) = shared.make("", supply).await?;
+            shared.install(&unit, instances, None).await?;
+            *past = Past { current: recipe, previous: None };
+            Ok(())
+        })
+        .await
+    }
+
+    pub(super) async fn reload(self: &Arc<Self>, name: &str, supply: Supply) -> Result<()> {
+        let (shared, name) = (self.clone(), name.to_owned());
+        self.to_the_end(async move {
+            let unit = shared.unit_of(&name)?;
+            if unit.path.is_some() {
+                let message = "its default version comes from a file, which is to be changed instead";
+                return Err(Error::new(ErrorKind::InvalidState, message).of_plugin(&name));
+            }
+            let mut past = unit.turn.lock().await;
+            let (instances, recipe) = shared.make(&name, supply).await?;
+            shared.install(&unit, instances, Some(&name)).await?;
+            past.previous = std::mem::replace(&mut past.current, recipe);
+            Ok(())
+        })
+        .await
+    }
+
+    pub(super) async fn rollback(self: &Arc<Self>, name: &str) -> Result<()> {
+        let (shared, name) = (self.clone(), name.to_owned());
+        self.to_the_end(async move {
+            let unit = shared.unit_of(&name)?;
+            let mut past = unit.turn.lock().await;
+            let Some(previous) = past.previous.clone() else {
+                let message = "there is no version to go back to that could be made again";
+                return Err(Error::new(ErrorKind::InvalidState, message).of_plugin(&name));
+            };
+            let (instances, recipe) = shared.make(&name, Supply::Recipe(previous)).await?;
+            shared.install(&unit, instances, Some(&name)).await?;
+            *past = Past { current: recipe, previous: None };
+            Ok(())
+        })
+        .await
+    }
+
+    fn unit_of(&self, name: &str) -> Result<Arc<Unit>> {
+        let catalogue = self.catalogue.load();
+        if let Some(slot) = catalogue.entry(name).and_then(|entry| entry.chosen()) {
+            return Ok(slot.unit.clone());
+        }
+        // Says why there is none: unknown, disabled, waiting.
+        catalogue.find(name, None).map(drop)?;
+        Err(Error::new(ErrorKind::NotFound, "has no default version").of_plugin(name))
+    }
+
+    /// Makes the instances. What fails here has no version yet, and goes by the name that was asked for.
+    async fn make(&self, name: &str, supply: Supply) -> Result<(Vec<Arc<dyn Plugin>>, Option<Recipe>)> {
+        let recipe = match supply {
+            Supply::Value(plugin) => return Ok((vec![plugin], None)),
+            Supply::Recipe(recipe) => recipe,
+        };
+        let limit = self.settings.load_timeout;
+        let making = AssertUnwindSafe(async { recipe().await }).catch_unwind();
+        let failure = match tokio::time::timeout(limit, making).await {
+            Ok(Ok(Ok(instances))) => return Ok((instances, Some(recipe))),
+            Ok(Ok(Err(failure))) => failure,
+            Ok(Err(payload)) => PluginError::panicked(&*payload),
+            Err(_) => PluginError::new(format_args!("took longer than {limit:?}")),
+        };
+        let event = |kind| Event { name: name.into(), version: None, generation: 0, kind };
+        self.tell(event(EventKind::Refused { stage: Stage::Load, reason: failure.to_string() }));
+        let error = Error::of_failure(ErrorKind::Refused, failure);
+        Err(if name.is_empty() { error } else { error.of_plugin(name) })
+    }
+
+    /// Puts instances in the place of what the unit has, or leaves everything as it was and cleans them up.
+    async fn install(
+        self: &Arc<Self>,
+        unit: &Arc<Unit>,
+        instances: Vec<Arc<dyn Plugin>>,
+        name: Option<&str>,
+    ) -> Result<()> {
+        let mut fresh = Vec::new();
+        let mut outcome = Ok(());
+        for plugin in instances {
+            match std::panic::catch_unwind(AssertUnwindSafe(|| plugin.manifest().clone())) {
+                Ok(manifest) => {
+                    let generation = self.generations.fetch_add(1, Ordering::Relaxed) + 1;
+                    let timeout = self.settings.call_timeout;
+                    let loaded = Loaded::new(plugin, manifest, generation, timeout, Arc::downgrade(self));
+                    self.tell(loaded.event(EventKind::Loaded));
+                    fresh.push(Arc::new(loaded));
+                }
+                Err(payload) => {
+                    outcome = Err(Error::of_failure(ErrorKind::Refused, PluginError::panicked(&*payload)));
+                }
+            }
+        }
+        if outcome.is_ok() {
+            outcome = self.replace(unit, &fresh, name).await;
+        }
+        if outcome.is_err() {
+            join_all(fresh.iter().map(|loaded| self.clean(loaded))).await;
+        }
+        outcome
+    }
+
+    async fn replace(
+        self: &Arc<Self>,
+        unit: &Arc<Unit>,
+        fresh: &[Arc<Loaded>],
+        name: Option<&str>,
+    ) -> Result<()> {
+        if let Some(name) = name
+            && let Some(other) = fresh.iter().find(|loaded| loaded.manifest.name() != name)
+        {
+            let message = format!("the new version calls itself {}", other.manifest.name());
+            let error = Error::new(ErrorKind::InvalidInput, message).of_plugin(name);
+            return Err(self.refuse(other, Stage::Admit, error));
+        }
+        // Tried on a copy first, so that nothing is checked or asked for its state in vain.
+        let mut trial = Catalogue::clone(&self.catalogue.load());
+        let old = trial.remove_unit(unit);
+        admit(&mut trial, unit, fresh, &old)
+            .and_then(|()| served_before(&mut trial, unit, fresh, &old))
+            .map_err(|(loaded, error)| self.refuse(loaded, Stage::Admit, error))?;
+        drop(trial);
+        let limit = self.settings.load_timeout;
+        let checks =
+            fresh.iter().map(|loaded| loaded.contained(limit, async { loaded.plugin.check().await }));
+        for (loaded, checked) in fresh.iter().zip(join_all(checks).await) {
+            checked.map_err(|failure| self.refuse(loaded, Stage::Check, refused(failure)))?;
+            self.tell(loaded.event(EventKind::Checked));
+        }
+        // Leases are held by the catalogue and by calls only, or they would seem to be calls under way.
+        let old: Vec<(Arc<Loaded>, Arc<Counters>)> =
+            old.into_iter().map(|slot| (slot.loaded, slot.counters)).collect();
+        let mut held = Held { shared: self, token: CancellationToken::new(), of: Vec::new() };
+        self.hand_over(fresh, &old, &mut held).await?;
+        let retired = self
+            .edit(|catalogue| {
+                let removed = catalogue.remove_unit(unit);
+                if removed.is_empty() && !old.is_empty() {
+                    return Err(Error::new(ErrorKind::InvalidState, "was removed meanwhile"));
+                }
+                admit(catalogue, unit, fresh, &removed).map_err(|(_, error)| error)?;
+                Ok(removed)
+            })
+            .map_err(|error| match fresh.first() {
+                Some(loaded) => self.refuse(loaded, Stage::Admit, error),
+                None => error,
+            })?;
+        held.of.clear();
+        drop(held);
+        for slot in retired {
+            self.tell(slot.event(EventKind::Retired));
+            let shared = self.clone();
+            let loaded = slot.loaded.clone();
+            drop(slot);
+            self.tasks.spawn(async move { shared.retire(loaded).await });
+        }
+        Ok(())
+    }
+
+    /// Gives each new instance the state of the one before it. Where there is state, new calls wait from here on until
+    /// `held` is dropped.
+    async fn hand_over(
+        &self,
+        fresh: &[Arc<Loaded>],
+        old: &[(Arc<Loaded>, Arc<Counters>)],
+        held: &mut Held<'_>,
+    ) -> Result<()> {
+        let limit = self.settings.load_timeout;
+        for loaded in fresh {
+            let before = old.iter().find(|(before, _)| before.manifest.name() == loaded.manifest.name());
+            let Some((before, counters)) = before else { continue };
+            let export = || before.contained(limit, async { before.plugin.export_state().await });
+            let no_export = |failure| self.refuse(loaded, Stage::ExportState, refused(failure));
+            // A plugin without state says so at once, and none of its callers has to wait.
+            if export().await.map_err(no_export)?.is_none() {
+                continue;
+            }
+            held.hold(before.clone(), counters.clone())?;
+            self.tell(before.event(EventKind::Held));
+            let late = match before.idle(self.settings.drain_timeout).await {
+                true => 0,
+                false => counters.read().in_flight,
+            };
+            let state: Option<Value> = export().await.map_err(no_export)?;
+            let Some(state) = state else { continue };
+            loaded
+                .contained(limit, async { loaded.plugin.import_state(state).await })
+                .await
+                .map_err(|failure| self.refuse(loaded, Stage::ImportState, refused(failure)))?;
+            self.tell(loaded.event(EventKind::StateTaken { late_calls: late }));
+        }
+        Ok(())
+    }
+
+    fn refuse(&self, loaded: &Loaded, stage: Stage, error: Error) -> Error {
+        self.tell(loaded.event(EventKind::Refused { stage, reason: error.to_string() }));
+        error.of_plugin(loaded.manifest.name())
+    }
+}
+
+fn refused(failure: PluginError) -> Error {
+    Error::of_failure(ErrorKind::Refused, failure)
+}
+
+/// Puts slots for the instances in.
+fn admit<'f>(
+    catalogue: &mut Catalogue,
+    unit: &Arc<Unit>,
+    fresh: &'f [Arc<Loaded>],
+    old: &[Slot],
+) -> Result<(), (&'f Arc<Loaded>, Error)> {
+    for loaded in fresh {
+        let before = old.iter().find(|slot| slot.loaded.manifest.name() == loaded.manifest.name());
+        let counters = before.map(|slot| slot.counters.clone()).unwrap_or_default();
+        let serving = Serving::Live(loaded.lease(counters.clone()));
+        let slot = Slot {
+            unit: unit.clone(),
+            loaded: loaded.clone(),
+            counters,
+            serving,
+            status: Status::Shadowed,
+            rank: 0,
+        };
+        catalogue.insert(slot).map_err(|error| (loaded, error))?;
+    }
+    Ok(())
+}
+
+/// A version that would wait must not take the place of one that serves.
+fn served_before<'f>(
+    catalogue: &mut Catalogue,
+    unit: &Arc<Unit>,
+    fresh: &'f [Arc<Loaded>],
+    old: &[Slot],
+) -> Result<(), (&'f Arc<Loaded>, Error)> {
+    catalogue.settle();
+    for loaded in fresh {
+        let name = loaded.manifest.name();
+        let served = old.iter().any(|slot| slot.loaded.manifest.name() == name && slot.is_active());
+        let slot = catalogue.of_unit(unit).find(|slot| slot.loaded.generation == loaded.generation);
+        if let Some(Slot { status: Status::Waiting { reason }, .. }) = slot
+            && served
+        {
+            return Err((loaded, Error::new(ErrorKind::Refused, reason.clone())));
+        }
+    }
+    Ok(())
+}
+
+/// Plugins whose new calls wait. They are let go when this is dropped, to whoever serves then.
+struct Held<'s> {
+    shared: &'s Shared,
+    token: CancellationToken,
+    /// Who is to serve again, if no one else does by then.
+    of: Vec<(Arc<Loaded>, Arc<Counters>)>,
+}
+
+impl Held<'_> {
+    fn hold(&mut self, loaded: Arc<Loaded>, counters: Arc<Counters>) -> Result<()> {
+        let generation = loaded.generation;
+        self.of.push((loaded, counters));
+        self.shared.edit(|catalogue| {
+            catalogue.serve(generation, &Serving::Held(self.token.clone()));
+            Ok(())
+        })
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if !self.of.is_empty() {
+            // Fails only where the manager was shut down, which serves nobody.
+            let _ = self.shared.edit(|catalogue| {
+                for (loaded, counters) in &self.of {
+                    catalogue.serve(loaded.generation, &Serving::Live(loaded.lease(counters.clone())));
+                }
+                Ok(())
+            });
+        }
+        self.token.cancel();
+    }
+}

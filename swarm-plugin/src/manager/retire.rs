@@ -1,0 +1,78 @@
+//! Letting versions go: drained, cut off where they take too long, cleaned up.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+
+use super::Shared;
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::EventKind;
+use crate::lease::Loaded;
+
+/// How long calls that were cut off may take to notice.
+const GRACE: Duration = Duration::from_secs(1);
+
+impl Shared {
+    /// Waits for the calls under way, cuts off what takes too long, and cleans up.
+    pub(super) async fn retire(&self, loaded: Arc<Loaded>) {
+        let in_time = loaded.idle(self.settings.drain_timeout).await;
+        if !in_time {
+            loaded.stop();
+            loaded.idle(GRACE).await;
+        }
+        self.tell(loaded.event(EventKind::Drained { cut_off: !in_time }));
+        self.clean(&loaded).await;
+    }
+
+    pub(super) async fn clean(&self, loaded: &Loaded) {
+        let outcome = loaded.cleanup(self.settings.cleanup_timeout).await;
+        let failure = outcome.err().map(|failure| failure.to_string());
+        self.tell(loaded.event(EventKind::CleanedUp { failure }));
+    }
+
+    pub(super) async fn remove(self: &Arc<Self>, name: &str) -> Result<()> {
+        let (shared, name) = (self.clone(), name.to_owned());
+        self.to_the_end(async move {
+            let removed = shared.edit(|catalogue| {
+                catalogue.entry_mut(&name)?;
+                Ok(catalogue.remove(|slot| slot.loaded.manifest.name() == name))
+            })?;
+            if removed.is_empty() {
+                return Err(Error::new(ErrorKind::NotFound, "was removed before").of_plugin(&name));
+            }
+            let retired = removed.into_iter().map(|slot| {
+                shared.tell(slot.event(EventKind::Retired));
+                slot.loaded
+            });
+            join_all(retired.map(|loaded| shared.retire(loaded))).await;
+            Ok(())
+        })
+        .await
+    }
+
+    pub(super) async fn shutdown(self: &Arc<Self>) {
+        let shared = self.clone();
+        let ended = self.to_the_end(async move {
+            let removed = shared.edit(|catalogue| {
+                catalogue.closed = true;
+                Ok(catalogue.remove(|_| true))
+            })?;
+            let mut ranks: BTreeMap<usize, Vec<Arc<Loaded>>> = BTreeMap::new();
+            for slot in removed {
+                shared.tell(slot.event(EventKind::Retired));
+                ranks.entry(slot.rank).or_default().push(slot.loaded);
+            }
+            // Whoever requires another goes before it.
+            for (_, loaded) in ranks.into_iter().rev() {
+                join_all(loaded.into_iter().map(|loaded| shared.retire(loaded))).await;
+            }
+            Ok(())
+        });
+        // Fails only where it was shut down before.
+        let _ = ended.await;
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}

@@ -1,0 +1,21 @@
+//! The behaviour of the crate as its users see it.
+#![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, reason = "tests")]
+
+mod calls;
+mod catalogue;
+mod features;
+mod load;
+mod manifest;
+mod reload;
+mod tool;
+
+/// Every file of this folder is declared above, so that no test is left out by accident.
+#[test]
+fn every_file_here_is_declared() {
+    let source = include_str!("main.rs");
+    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let module = name.trim_end_matches(".rs");
+        assert!(module == "main" || source.contains(&format!("mod {module};")), "{name} is not declared");
+    }
+}
