@@ -1,5 +1,5 @@
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -24,6 +24,45 @@ fn open(path: &Path) -> Config<Pair> {
     ConfigLoader::new().file(path).load().unwrap()
 }
 
+/// A file, the configuration that it holds, and a watch in virtual time.
+struct Watched<T: serde::de::DeserializeOwned + Send + Sync + 'static> {
+    folder: tempfile::TempDir,
+    path: PathBuf,
+    config: Config<T>,
+    watch: ManualWatch<T>,
+}
+
+impl<T: serde::de::DeserializeOwned + Send + Sync + 'static> Watched<T> {
+    fn new(text: &str) -> Watched<T> {
+        Watched::of(text, |loader| loader)
+    }
+
+    /// With a loader that has more than the file.
+    fn of(text: &str, more: impl FnOnce(ConfigLoader) -> ConfigLoader) -> Watched<T> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.toml");
+        fs::write(&path, text).unwrap();
+        let config = more(ConfigLoader::new().file(&path)).load().unwrap();
+        let watch = ManualWatch::new(&config);
+        Watched { folder, path, config, watch }
+    }
+
+    /// Writes the file, says so, and lets time pass. Answers with what happened.
+    fn write(&mut self, text: &str, time: Duration) -> Vec<ConfigEvent> {
+        fs::write(&self.path, text).unwrap();
+        self.touch(time)
+    }
+
+    fn touch(&mut self, time: Duration) -> Vec<ConfigEvent> {
+        self.watch.touched(&self.path);
+        self.watch.advance(time);
+        events(&mut self.watch)
+    }
+}
+
+/// As long as nothing must happen before a file is read.
+const SETTLE: Duration = Duration::from_millis(10);
+
 /// The events that are there already.
 fn events<T>(watch: &mut ManualWatch<T>) -> Vec<ConfigEvent>
 where
@@ -32,34 +71,20 @@ where
     std::iter::from_fn(|| watch.changes().next().now_or_never().flatten()).collect()
 }
 
+fn is_refused(found: &[ConfigEvent], kind: ErrorKind) -> bool {
+    matches!(found, [ConfigEvent::Rejected { error, .. }] if error.kind() == kind)
+}
+
 #[test]
 fn a_bad_file_keeps_the_last_good_and_says_so_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("app.toml");
-    fs::write(&path, text(1)).unwrap();
-    let config = open(&path);
-    let mut watch = ManualWatch::new(&config);
-    for _ in 0..3 {
-        fs::write(&path, "first = ").unwrap();
-        watch.touched(&path);
-        watch.advance(Duration::from_secs(6));
-    }
-    assert_eq!(config.get().first, 1);
-    let found = events(&mut watch);
-    assert!(
-        matches!(&found[..], [ConfigEvent::Rejected { error, .. }] if error.kind() == ErrorKind::Syntax),
-        "{found:?}"
-    );
-    fs::remove_file(&path).unwrap();
-    watch.touched(&path);
-    watch.advance(Duration::from_millis(10));
-    assert!(
-        matches!(&events(&mut watch)[..], [ConfigEvent::Rejected { error, .. }] if error.kind() == ErrorKind::NotFound)
-    );
-    fs::write(&path, text(2)).unwrap();
-    watch.touched(&path);
-    watch.advance(Duration::from_millis(10));
-    let found = events(&mut watch);
+    let mut file = Watched::<Pair>::new(&text(1));
+    let found: Vec<_> = (0..3).flat_map(|_| file.write("first = ", Duration::from_secs(6))).collect();
+    assert_eq!(file.config.get().first, 1);
+    assert!(is_refused(&found, ErrorKind::Syntax), "{found:?}");
+    fs::remove_file(&file.path).unwrap();
+    let found = file.touch(SETTLE);
+    assert!(is_refused(&found, ErrorKind::NotFound), "{found:?}");
+    let found = file.write(&text(2), SETTLE);
     let [ConfigEvent::Changed { changes, .. }] = &found[..] else { panic!("{found:?}") };
     assert_eq!(
         changes.iter().map(|change| change.to_string()).collect::<Vec<_>>(),
@@ -69,54 +94,38 @@ fn a_bad_file_keeps_the_last_good_and_says_so_once() {
 
 #[test]
 fn a_file_is_read_when_its_writer_is_done() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("app.toml");
-    fs::write(&path, text(1)).unwrap();
-    let config = open(&path);
-    let mut watch = ManualWatch::new(&config);
-    fs::write(&path, "first = 2").unwrap();
-    watch.written(&path);
-    watch.advance(Duration::from_millis(900));
-    fs::write(&path, text(2)).unwrap();
-    watch.closed(&path);
-    watch.advance(Duration::from_millis(10));
-    assert_eq!(config.get().last, 2);
-    assert_eq!(events(&mut watch).len(), 1);
+    let mut file = Watched::<Pair>::new(&text(1));
+    fs::write(&file.path, "first = 2").unwrap();
+    file.watch.written(&file.path);
+    file.watch.advance(Duration::from_millis(900));
+    fs::write(&file.path, text(2)).unwrap();
+    file.watch.closed(&file.path);
+    file.watch.advance(SETTLE);
+    assert_eq!(file.config.get().last, 2);
+    assert_eq!(events(&mut file.watch).len(), 1);
 }
 
 #[test]
 fn content_decides_and_not_time_or_size() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("app.toml");
-    fs::write(&path, text(1)).unwrap();
-    let modified = fs::metadata(&path).unwrap().modified().unwrap();
-    let config = open(&path);
-    let mut watch = ManualWatch::new(&config);
-    watch.advance(Duration::from_secs(6));
-    fs::write(&path, text(1)).unwrap();
-    watch.touched(&path);
-    watch.advance(Duration::from_secs(1));
-    assert!(events(&mut watch).is_empty());
-    fs::write(&path, text(2)).unwrap();
-    fs::File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
-    watch.touched(&path);
-    watch.advance(Duration::from_secs(1));
-    assert_eq!(config.get().first, 2);
+    let mut file = Watched::<Pair>::new(&text(1));
+    let modified = fs::metadata(&file.path).unwrap().modified().unwrap();
+    file.watch.advance(Duration::from_secs(6));
+    assert!(file.write(&text(1), Duration::from_secs(1)).is_empty());
+    fs::write(&file.path, text(2)).unwrap();
+    fs::File::options().write(true).open(&file.path).unwrap().set_modified(modified).unwrap();
+    file.touch(Duration::from_secs(1));
+    assert_eq!(file.config.get().first, 2);
 }
 
 #[test]
 fn a_file_that_is_written_to_without_end_is_read_all_the_same() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("app.toml");
-    fs::write(&path, text(1)).unwrap();
-    let config = open(&path);
-    let mut watch = ManualWatch::new(&config);
-    fs::write(&path, text(2)).unwrap();
+    let mut file = Watched::<Pair>::new(&text(1));
+    fs::write(&file.path, text(2)).unwrap();
     for _ in 0..3 {
-        watch.written(folder.path().join("app.log"));
-        watch.advance(Duration::from_millis(400));
+        file.watch.written(file.folder.path().join("app.log"));
+        file.watch.advance(Duration::from_millis(400));
     }
-    assert_eq!(config.get().last, 2);
+    assert_eq!(file.config.get().last, 2);
 }
 
 /// Panics when it is 13.
@@ -148,20 +157,16 @@ impl std::task::Wake for Woken {
 
 #[test]
 fn who_waits_for_an_event_is_woken() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("app.toml");
-    fs::write(&path, text(1)).unwrap();
-    let config = open(&path);
-    let mut watch = ManualWatch::new(&config);
+    let mut file = Watched::<Pair>::new(&text(1));
     let woken = std::sync::Arc::new(Woken::default());
     let waker = woken.clone().into();
     let mut context = std::task::Context::from_waker(&waker);
-    assert!(watch.changes().poll_next_unpin(&mut context).is_pending());
-    assert!(config.reload().unwrap().is_empty() && !woken.0.load(Ordering::Relaxed));
-    fs::write(&path, text(2)).unwrap();
-    config.reload().unwrap();
+    assert!(file.watch.changes().poll_next_unpin(&mut context).is_pending());
+    assert!(file.config.reload().unwrap().is_empty() && !woken.0.load(Ordering::Relaxed));
+    fs::write(&file.path, text(2)).unwrap();
+    file.config.reload().unwrap();
     assert!(woken.0.load(Ordering::Relaxed));
-    assert!(watch.changes().poll_next_unpin(&mut context).is_ready());
+    assert!(file.watch.changes().poll_next_unpin(&mut context).is_ready());
 }
 
 struct Startled;
@@ -174,24 +179,15 @@ impl std::task::Wake for Startled {
 
 #[test]
 fn watching_goes_on_after_a_panic_of_the_type_or_of_a_waker() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("app.toml");
-    fs::write(&path, "value = 1").unwrap();
-    let config: Config<One> = ConfigLoader::new().file(&path).load().unwrap();
-    let mut watch = ManualWatch::new(&config);
+    let mut file = Watched::<One>::new("value = 1");
     let waker = std::sync::Arc::new(Startled).into();
-    assert!(watch.changes().poll_next_unpin(&mut std::task::Context::from_waker(&waker)).is_pending());
-    for (text, value, is_refused) in [("value = 13", 1, true), ("value = 2", 2, false)] {
-        fs::write(&path, text).unwrap();
-        watch.touched(&path);
-        watch.advance(Duration::from_millis(10));
-        assert_eq!(config.get().value.0, value);
-        match &events(&mut watch)[..] {
-            [ConfigEvent::Rejected { error, .. }] => assert!(is_refused && error.kind() == ErrorKind::Type),
-            [ConfigEvent::Changed { .. }] => assert!(!is_refused),
-            found => panic!("{found:?}"),
-        }
-    }
+    assert!(file.watch.changes().poll_next_unpin(&mut std::task::Context::from_waker(&waker)).is_pending());
+    let found = file.write("value = 13", SETTLE);
+    assert_eq!(file.config.get().value.0, 1);
+    assert!(is_refused(&found, ErrorKind::Type), "{found:?}");
+    let found = file.write("value = 2", SETTLE);
+    assert_eq!(file.config.get().value.0, 2);
+    assert!(matches!(&found[..], [ConfigEvent::Changed { .. }]), "{found:?}");
 }
 
 /// A figment provider that supplies nothing, but does something each time.
@@ -213,24 +209,14 @@ impl<F: Fn()> figment::Provider for Does<F> {
 #[cfg(feature = "figment")]
 #[test]
 fn watching_goes_on_after_a_panic_of_a_figment_provider() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("app.toml");
-    fs::write(&path, text(1)).unwrap();
     let asked = AtomicU64::new(0);
     let provider = Does(move || assert_ne!(asked.fetch_add(1, Ordering::Relaxed), 1, "on purpose"));
-    let config: Config<Pair> = ConfigLoader::new().provider(provider).file(&path).load().unwrap();
-    let mut watch = ManualWatch::new(&config);
-    fs::write(&path, text(2)).unwrap();
-    watch.touched(&path);
-    watch.advance(Duration::from_millis(10));
-    let found = events(&mut watch);
-    assert!(
-        matches!(&found[..], [ConfigEvent::Rejected { error, .. }] if error.kind() == ErrorKind::Provider),
-        "{found:?}"
-    );
+    let mut file = Watched::<Pair>::of(&text(1), |loader| loader.provider(provider));
+    let found = file.write(&text(2), SETTLE);
+    assert!(is_refused(&found, ErrorKind::Provider), "{found:?}");
     // Nobody knows whether it lasts, so it is asked again.
-    watch.advance(Duration::from_secs(5));
-    assert_eq!(config.get().first, 2);
+    file.watch.advance(Duration::from_secs(5));
+    assert_eq!(file.config.get().first, 2);
 }
 
 #[cfg(feature = "figment")]
@@ -293,25 +279,17 @@ impl SecretProvider for Vault {
 
 #[test]
 fn a_provider_that_was_away_is_asked_again_and_told_of_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("app.toml");
     let with_secret = |value: u64| format!("{}secret = '${{vault:x}}'\n", text(value));
-    fs::write(&path, with_secret(1)).unwrap();
     let is_away = std::sync::Arc::new(AtomicBool::new(false));
     let vault = Vault(is_away.clone());
-    let config: Config<Pair> =
-        ConfigLoader::new().file(&path).secret_provider("vault", vault).load().unwrap();
-    let mut watch = ManualWatch::new(&config);
+    let mut file = Watched::<Pair>::of(&with_secret(1), |loader| loader.secret_provider("vault", vault));
     is_away.store(true, Ordering::Relaxed);
-    fs::write(&path, with_secret(2)).unwrap();
-    watch.touched(&path);
-    watch.advance(Duration::from_secs(60));
-    let found = events(&mut watch);
+    let found = file.write(&with_secret(2), Duration::from_secs(60));
     assert!(matches!(&found[..], [ConfigEvent::Rejected { error, .. }] if error.is_retryable()), "{found:?}");
     is_away.store(false, Ordering::Relaxed);
-    watch.advance(Duration::from_secs(5));
-    assert_eq!(config.get().first, 2);
-    assert!(matches!(&events(&mut watch)[..], [ConfigEvent::Changed { .. }]));
+    file.watch.advance(Duration::from_secs(5));
+    assert_eq!(file.config.get().first, 2);
+    assert!(matches!(&events(&mut file.watch)[..], [ConfigEvent::Changed { .. }]));
 }
 
 #[cfg(unix)]
@@ -740,19 +718,12 @@ fn a_reload_within_a_reload_is_an_error() {
         }
     }
 
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("app.toml");
-    fs::write(&path, "a = 1").unwrap();
     let own = Own::default();
     let validator = swarm_config::ConfigValidator::builder().rule(Reloads(own.clone())).build().unwrap();
-    let config = ConfigLoader::new().file(&path).validator(validator).load().unwrap();
-    own.set(config.clone()).unwrap();
-    let mut watch = ManualWatch::new(&config);
+    let mut file = Watched::of("a = 1", |loader| loader.validator(validator));
+    own.set(file.config.clone()).unwrap();
     for value in 2..4 {
-        fs::write(&path, format!("a = {value}")).unwrap();
-        watch.touched(&path);
-        watch.advance(Duration::from_millis(10));
-        let found = events(&mut watch);
+        let found = file.write(&format!("a = {value}"), SETTLE);
         let [ConfigEvent::Changed { warnings, .. }] = &found[..] else { panic!("{found:?}") };
         assert_eq!(warnings.findings()[0].message(), "a reload was asked for within a reload");
     }
