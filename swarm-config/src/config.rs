@@ -46,7 +46,7 @@ pub(crate) struct State<T> {
 
 /// The configuration at one moment. Dereferences to `T`.
 ///
-/// Meant to be held briefly; [`to_arc`](Snapshot::to_arc) makes one to keep.
+/// Meant to be held briefly; [`keep`](Snapshot::keep) makes one to keep.
 pub struct Snapshot<T>(Guard<Arc<State<T>>>);
 
 /// A [`Snapshot`] to keep or to send elsewhere.
@@ -211,7 +211,7 @@ impl<T> Snapshot<T> {
     }
 
     /// The same, to keep.
-    pub fn to_arc(&self) -> Kept<T> {
+    pub fn keep(&self) -> Kept<T> {
         Kept(Arc::clone(&self.0))
     }
 }

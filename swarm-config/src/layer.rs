@@ -18,6 +18,8 @@ use crate::tree::Tree;
 
 mod environment;
 mod finite;
+#[cfg(feature = "figment")]
+mod provided;
 
 pub(crate) use environment::{Known, Strange, environment, of_process};
 pub(crate) use finite::given;
@@ -50,7 +52,7 @@ pub(crate) enum Layer {
     #[cfg(feature = "testing")]
     Fake(crate::testing::FakeSource),
     #[cfg(feature = "figment")]
-    Provider(Arc<dyn crate::provider::Supply>),
+    Provider(Arc<dyn provided::Supply>),
 }
 
 /// A value on its way into a document made in code.

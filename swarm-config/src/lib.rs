@@ -17,8 +17,6 @@ mod limits;
 mod loader;
 mod merge;
 mod path;
-#[cfg(feature = "figment")]
-mod provider;
 mod read;
 mod report;
 mod secret;

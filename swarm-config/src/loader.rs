@@ -193,6 +193,7 @@ impl ConfigLoader {
     /// key; nothing is guessed from underscores. Where two keys could be meant, loading fails and names both. A
     /// variable that no key is known for is told as a warning. Two underscores go from a table to any key of it:
     /// `APP_LABELS__TEAM` sets `labels.team`. A list is given with commas, or as JSON.
+    /// One that is not UTF-8 is an error.
     #[must_use]
     pub fn env(self, prefix: impl Into<String>) -> ConfigLoader {
         self.layer(Layer::Environment { prefix: bare(prefix.into()), variables: None })

@@ -521,7 +521,7 @@ fn a_pattern_that_fits_nothing_is_told() {
     for path in ["db.url", "db.*", "db.tls", "labels.team", "hosts.0", "*.tls"] {
         assert_eq!(told(base().secret(path)), "", "{path}");
     }
-    let untyped = base().secret("db.pasword").tree().unwrap();
+    let untyped = base().secret("db.ulr").tree().unwrap();
     assert_eq!(untyped.warnings().findings().len(), 1);
     assert!(base().secret("db.url").tree().unwrap().warnings().findings().is_empty());
 }

@@ -70,7 +70,7 @@ fn a_section_that_a_reload_does_not_change_stays_made() {
     };
     write("old", 3);
     let config = ConfigLoader::new().file(&path).load::<Settings>().unwrap();
-    let before = config.get().to_arc();
+    let before = config.get().keep();
     assert_eq!(before.agents.get().unwrap()["one"].retries, 3);
     assert_eq!(before.tools.get().unwrap()["a"], "old");
 

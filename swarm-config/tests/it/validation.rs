@@ -161,7 +161,7 @@ fn keys_that_depend_on_a_condition_are_known() {
             "$anchor": "conditional",
             "properties": {"kind": {"enum": ["net", "disk"]}},
             "if": {"properties": {"kind": {"const": "net"}}},
-            "then": {"properties": {"endpoint": {"type": "string"}}},
+            "then": {"properties": {"timeout": {"type": "string"}}},
             "else": {"properties": {"location": {"$ref": "https://x.test/root/word"}}},
         }},
         "dependentSchemas": {"kind": {"properties": {"retries": {"type": "integer"}}}},
@@ -171,14 +171,14 @@ fn keys_that_depend_on_a_condition_are_known() {
     }));
     let validator = validator.unwrap();
     let load = |text: &str| {
-        let variables = [("APP_ENDPOINT", "7"), ("APP_RETRIES", "3")];
+        let variables = [("APP_TIMEOUT", "7"), ("APP_RETRIES", "3")];
         let loader = ConfigLoader::new().text("a.toml", Format::Toml, text).env_from("APP", variables);
         loader.validator(validator.clone()).tree()
     };
     let tree = load("kind = 'net'").unwrap();
-    assert_eq!(tree.to_json(), json!({"kind": "net", "endpoint": "7", "retries": 3}));
-    let error = load("kind = 'net'\nendpiont = 'x'").unwrap_err().to_string();
-    assert!(error.contains("`endpiont` is not allowed here (did you mean `endpoint`?)"), "{error}");
+    assert_eq!(tree.to_json(), json!({"kind": "net", "timeout": "7", "retries": 3}));
+    let error = load("kind = 'net'\ntiemout = 'x'").unwrap_err().to_string();
+    assert!(error.contains("`tiemout` is not allowed here (did you mean `timeout`?)"), "{error}");
 }
 
 #[test]
@@ -214,10 +214,10 @@ fn what_stands_for_a_table_has_the_defaults_of_its_place() {
 #[test]
 fn a_missing_key_is_told_with_the_one_that_may_be_it() {
     let schema = json!({"properties": {"timeout": {}, "size": {}}, "required": ["timeout", "size"]});
-    let tree = tree(&json!({"timeuot": 1, "seize": 2}));
+    let tree = tree(&json!({"tiemout": 1, "seize": 2}));
     let report = ConfigValidator::new(schema).unwrap().validate(&tree).unwrap();
     let told: Vec<_> = report.findings().iter().map(|found| found.suggestion().unwrap_or("none")).collect();
-    assert_eq!(told, ["is `timeuot` meant to be it?", "is `seize` meant to be it?"]);
+    assert_eq!(told, ["is `tiemout` meant to be it?", "is `seize` meant to be it?"]);
 }
 
 #[cfg(feature = "schemars")]

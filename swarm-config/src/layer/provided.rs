@@ -5,7 +5,6 @@ use serde_json::Value as Json;
 
 use crate::doc::Doc;
 use crate::error::{Error, ErrorKind, Result};
-use crate::layer;
 use crate::limits::Limits;
 
 /// A provider without its type.
@@ -31,8 +30,8 @@ impl<P: Provider + Send + Sync> Supply for P {
         let mut docs = Vec::new();
         for profile in [Profile::Default, chosen, Profile::Global] {
             if let Some(values) = data.remove(&profile) {
-                let values: Json = layer::to_json(&values).map_err(|error| failed(&error))?;
-                docs.push(layer::values(&name, &values, limits)?);
+                let values: Json = super::to_json(&values).map_err(|error| failed(&error))?;
+                docs.push(super::values(&name, &values, limits)?);
             }
         }
         Ok(docs)
