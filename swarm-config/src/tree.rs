@@ -160,7 +160,8 @@ impl Tree {
         self.root().to_json()
     }
 
-    /// What was noticed while it was loaded and is no error. Reading one text notices nothing.
+    /// What was noticed while it was loaded and is no error; keys that a type does not know are in
+    /// [`Snapshot::warnings`](crate::Snapshot::warnings) alone. Reading one text notices nothing.
     pub fn warnings(&self) -> &Report {
         &self.report
     }

@@ -80,9 +80,14 @@ impl<'a> Value<'a> {
 
     /// The value under a key of this table.
     pub fn get(self, key: &str) -> Option<Value<'a>> {
+        self.find(key).map(|(_, value)| value)
+    }
+
+    /// The position of a key of this table, and the value under it.
+    pub(crate) fn find(self, key: &str) -> Option<(u32, Value<'a>)> {
         let Payload::Object(children) = self.payload() else { return None };
         let at = self.tree.find(self.at, children, key)?;
-        Some(self.tree.value(self.tree.child(self.at, children, at)))
+        Some((at, self.tree.value(self.tree.child(self.at, children, at))))
     }
 
     /// The item at a position of this list.

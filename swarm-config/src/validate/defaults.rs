@@ -76,35 +76,29 @@ impl Defaults {
 
     /// Fills what is missing. Answers with the source that the new values name.
     pub(super) fn fill(&self, tree: &mut Tree, limits: &Limits) -> Result<Option<Arc<Source>>> {
-        let mut missing = Vec::new();
-        self.look(0, tree.root(), &mut missing);
-        if missing.is_empty() {
-            return Ok(None);
-        }
-        let tables: Vec<Json> = missing.iter().map(|(_, fields)| Json::Object(fields.clone())).collect();
+        let mut tables = Vec::new();
+        let Some(growth) = self.look(0, tree.root(), &mut tables) else { return Ok(None) };
         let doc = layer::values("default in the schema", &Json::Array(tables), limits)?;
         let source = doc.source.clone();
         let list = tree.add_doc(Arc::new(doc));
-        let lists: Vec<Ref> = tree.value(list).items().map(|table| table.at).collect();
-        let additions = missing.iter().map(|(at, _)| *at).zip(lists).collect();
+        let tables: Vec<Ref> = tree.value(list).items().map(|table| table.at).collect();
         let root = tree.root;
-        if let Some(root) = graft(tree, root, &additions) {
-            tree.root = root;
-        }
+        tree.root = graft(tree, root, &growth, &tables);
         Ok(Some(source))
     }
 
-    fn look(&self, at: usize, value: Value<'_>, missing: &mut Vec<(Ref, Map<String, Json>)>) {
-        let table = &self.tables[at];
-        if !table.useful {
-            return;
-        }
+    /// What to add to a value, as the numbers of tables.
+    fn look(&self, at: usize, value: Value<'_>, tables: &mut Vec<Json>) -> Option<Growth> {
+        let table = Some(&self.tables[at]).filter(|table| table.useful)?;
+        let mut growth = Growth::default();
         match value.kind() {
             Kind::Object => {
                 let mut new = Map::new();
                 for field in &table.fields {
-                    match (value.get(&field.key), field.table) {
-                        (Some(child), Some(below)) => self.look(below, child, missing),
+                    match (value.find(&field.key), field.table) {
+                        (Some((position, child)), Some(below)) => {
+                            growth.below.extend(Some(position).zip(self.look(below, child, tables)));
+                        }
                         (Some(_), None) => {}
                         (None, _) => {
                             if let Some(default) = self.absent(field, 0) {
@@ -114,25 +108,28 @@ impl Defaults {
                     }
                 }
                 if table.others.is_some() || !table.matching.is_empty() {
-                    for (key, child) in value.entries() {
+                    for (position, (key, child)) in (0..).zip(value.entries()) {
                         if table.fields.iter().all(|field| field.key != key)
                             && let Some(below) = table.unnamed(key)
                         {
-                            self.look(below, child, missing);
+                            growth.below.extend(Some(position).zip(self.look(below, child, tables)));
                         }
                     }
                 }
                 if !new.is_empty() {
-                    missing.push((value.named, new));
+                    growth.table = Some(tables.len());
+                    tables.push(Json::Object(new));
                 }
             }
             Kind::Array => {
-                if let Some(items) = table.items {
-                    value.items().for_each(|item| self.look(items, item, missing));
+                let below = table.items?;
+                for (position, item) in (0..).zip(value.items()) {
+                    growth.below.extend(Some(position).zip(self.look(below, item, tables)));
                 }
             }
             _ => {}
         }
+        (growth.table.is_some() || !growth.below.is_empty()).then_some(growth)
     }
 
     /// The value of a key that is not there: its default, or a table of defaults if that needs nothing else.
@@ -157,27 +154,32 @@ impl Defaults {
     }
 }
 
+/// What a value gets, by place: one value may stand in several, and get something in one of them.
+#[derive(Default)]
+struct Growth {
+    /// The number of the table whose keys are added.
+    table: Option<usize>,
+    /// By the position of a child.
+    below: Vec<(u32, Growth)>,
+}
+
 /// Rebuilds the way to each table that gets more keys.
-fn graft(tree: &mut Tree, at: Ref, additions: &HashMap<Ref, Ref>) -> Option<Ref> {
+fn graft(tree: &mut Tree, at: Ref, growth: &Growth, tables: &[Ref]) -> Ref {
     let value = tree.value(at);
-    let (Payload::Object(children) | Payload::Array(children)) = value.payload() else { return None };
+    let (Payload::Object(children) | Payload::Array(children)) = value.payload() else { return at };
     let (parent, object) = (value.at, value.kind() == Kind::Object);
-    let mut all: Option<Vec<Ref>> = None;
-    let own =
-        |tree: &Tree| (0..children.count).map(|at| tree.child(parent, children, at)).collect::<Vec<_>>();
-    for position in 0..children.count {
-        let child = tree.child(parent, children, position);
-        if let Some(new) = graft(tree, child, additions) {
-            all.get_or_insert_with(|| own(tree))[position as usize] = new;
-        }
+    let mut all: Vec<Ref> =
+        (0..children.count).map(|position| tree.child(parent, children, position)).collect();
+    for (position, growth) in &growth.below {
+        let child = &mut all[*position as usize];
+        *child = graft(tree, *child, growth, tables);
     }
-    if let Some(table) = additions.get(&at)
-        && let Payload::Object(new) = tree.payload(*table)
+    if let Some(table) = growth.table.map(|number| tables[number])
+        && let Payload::Object(new) = tree.payload(table)
     {
-        let fields: Vec<Ref> = (0..new.count).map(|position| tree.child(*table, new, position)).collect();
-        all.get_or_insert_with(|| own(tree)).extend(fields);
+        all.extend((0..new.count).map(|position| tree.child(table, new, position)));
     }
-    all.map(|all| tree.add_join(at, object, &all))
+    tree.add_join(at, object, &all)
 }
 
 /// What tells whether a key fits, as the validator does.

@@ -212,6 +212,23 @@ fn what_stands_for_a_table_has_the_defaults_of_its_place() {
 }
 
 #[test]
+fn a_value_that_stands_in_two_places_has_the_defaults_of_each() {
+    let part = |size: u32| json!({"properties": {"part": {"properties": {"size": {"default": size}}}}});
+    let schema = json!({"properties": {"first": part(1), "second": part(2), "list": {"items": part(3)}}});
+    let text = "first = '${base}'\nsecond = '${base}'\nlist = ['${base}']\n[base.part]\nname = 'x'\n";
+    let tree = ConfigLoader::new()
+        .text("a.toml", Format::Toml, text)
+        .validator(ConfigValidator::new(schema).unwrap())
+        .tree()
+        .unwrap();
+    let with = |size: u32| json!({"part": {"name": "x", "size": size}});
+    assert_eq!(
+        tree.to_json(),
+        json!({"first": with(1), "second": with(2), "list": [with(3)], "base": {"part": {"name": "x"}}})
+    );
+}
+
+#[test]
 fn a_missing_key_is_told_with_the_one_that_may_be_it() {
     let schema = json!({"properties": {"timeout": {}, "size": {}}, "required": ["timeout", "size"]});
     let tree = tree(&json!({"tiemout": 1, "seize": 2}));
