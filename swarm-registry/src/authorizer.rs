@@ -31,6 +31,20 @@ pub enum Action {
     Promote,
     /// Roll the channel back.
     Rollback,
+    /// Begin a rollout on the channel.
+    StartRollout,
+    /// Carry on the rollout of the channel, with what it deploys.
+    DriveRollout,
+    /// Pause the rollout of the channel.
+    PauseRollout,
+    /// Resume the rollout of the channel.
+    ResumeRollout,
+    /// Give the approval that the rollout of the channel waits for.
+    ApproveRollout,
+    /// Leave out a step of the rollout of the channel.
+    SkipRolloutStep,
+    /// End the rollout of the channel and restore what it served before.
+    AbortRollout,
     /// Remove what nothing reaches and shorten the log.
     Compact,
 }
@@ -44,6 +58,13 @@ impl fmt::Display for Action {
             Action::Deploy => "deploy to",
             Action::Promote => "promote to",
             Action::Rollback => "roll back",
+            Action::StartRollout => "start a rollout on",
+            Action::DriveRollout => "drive the rollout of",
+            Action::PauseRollout => "pause the rollout of",
+            Action::ResumeRollout => "resume the rollout of",
+            Action::ApproveRollout => "approve the rollout of",
+            Action::SkipRolloutStep => "skip a step of the rollout of",
+            Action::AbortRollout => "abort the rollout of",
             Action::Compact => "compact",
         })
     }

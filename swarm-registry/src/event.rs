@@ -3,8 +3,9 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use crate::error::Result;
+use crate::rollout::RolloutPhase;
 use crate::traffic::Deployment;
-use crate::wire::{self, Change, Line};
+use crate::wire::{self, Change, Line, StoredRolloutChange};
 
 /// One record of the history, for observers: webhooks, dashboards, audit.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,14 +51,95 @@ pub enum EventKind {
         /// Whether it is protected now.
         protected: bool,
     },
-    /// A channel has a new deployment; its cause tells a rollback.
+    /// A channel has a new deployment; its cause tells a rollback. What rollouts deploy is in their own events:
+    /// [`Event::deployment`] answers both.
     Deployed(Arc<Deployment>),
+    /// A rollout was begun, went on, was held or ended.
+    Rollout(RolloutEvent),
     /// Records between the event before and this one were compacted before this process read them. What they did is
     /// part of the state; what they were is not known.
     RecordsSkipped,
 }
 
+/// What happened to a rollout.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct RolloutEvent {
+    /// The channel.
+    pub channel: String,
+    /// The id of the rollout.
+    pub rollout: u64,
+    /// What happened.
+    pub change: RolloutChange,
+    /// What was deployed with that.
+    pub deployment: Option<Arc<Deployment>>,
+    /// Why: what a look said, or what someone gave as the reason.
+    pub reason: Option<String>,
+}
+
+/// What a [`RolloutEvent`] tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RolloutChange {
+    /// It was begun.
+    Started {
+        /// The version that is rolled out.
+        candidate: String,
+    },
+    /// A step ended, and the step of this number is under way, or all are done.
+    Advanced {
+        /// How the step ended.
+        by: StepEnd,
+        /// How many steps are done.
+        step: usize,
+        /// [`Running`](RolloutPhase::Running) or [`Completed`](RolloutPhase::Completed).
+        phase: RolloutPhase,
+    },
+    /// An analysis has had its time and tells nothing yet.
+    Inconclusive,
+    /// It was paused, by someone or by its deadline.
+    Paused,
+    /// It was resumed.
+    Resumed,
+    /// The candidate was found to be worse.
+    Failed,
+    /// It was ended by someone or by its deadline.
+    Aborted,
+    /// A driver has it for itself until then.
+    Leased {
+        /// Counts the drivers.
+        term: u64,
+        /// Until when, if it does not ask again.
+        until: DateTime<Utc>,
+    },
+}
+
+/// How a step of a rollout ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StepEnd {
+    /// The candidate got its weight.
+    Weighted,
+    /// The time of a hold was over.
+    Held,
+    /// An analysis passed.
+    Passed,
+    /// Someone approved.
+    Approved,
+    /// Someone left the step out.
+    Skipped,
+}
+
 impl Event {
+    /// The deployment that was made, by whatever verb.
+    pub fn deployment(&self) -> Option<&Arc<Deployment>> {
+        match &self.kind {
+            EventKind::Deployed(made) => Some(made),
+            EventKind::Rollout(rollout) => rollout.deployment.as_ref(),
+            _ => None,
+        }
+    }
+
     pub(crate) fn of(line: &Line, object: &str) -> Result<Self> {
         let record = &line.record;
         let text = |id: &Arc<str>| id.to_string();
@@ -77,6 +159,50 @@ impl Event {
             Change::Deployed(deployed) => {
                 EventKind::Deployed(Arc::new(Deployment::read(deployed, record, object)?))
             }
+            Change::RolloutStarted(started) => EventKind::Rollout(RolloutEvent {
+                channel: text(&started.channel),
+                rollout: record.seq,
+                change: RolloutChange::Started { candidate: text(&started.candidate) },
+                deployment: None,
+                reason: None,
+            }),
+            Change::RolloutMoved(moved) => {
+                let made = moved.deployed.as_ref();
+                let deployment = made.map(|made| Deployment::read(made, record, object)).transpose()?;
+                let phase = RolloutPhase::from(moved.progress.phase);
+                let advanced = |by| RolloutChange::Advanced { by, step: moved.progress.step, phase };
+                let change = match moved.change {
+                    StoredRolloutChange::Weighted => advanced(StepEnd::Weighted),
+                    StoredRolloutChange::Held => advanced(StepEnd::Held),
+                    StoredRolloutChange::Passed => advanced(StepEnd::Passed),
+                    StoredRolloutChange::Approved => advanced(StepEnd::Approved),
+                    StoredRolloutChange::Skipped => advanced(StepEnd::Skipped),
+                    StoredRolloutChange::Inconclusive => RolloutChange::Inconclusive,
+                    StoredRolloutChange::DeadlinePassed if phase == RolloutPhase::Aborted => {
+                        RolloutChange::Aborted
+                    }
+                    StoredRolloutChange::Paused | StoredRolloutChange::DeadlinePassed => {
+                        RolloutChange::Paused
+                    }
+                    StoredRolloutChange::Resumed => RolloutChange::Resumed,
+                    StoredRolloutChange::Failed => RolloutChange::Failed,
+                    StoredRolloutChange::Aborted => RolloutChange::Aborted,
+                };
+                EventKind::Rollout(RolloutEvent {
+                    channel: text(&moved.channel),
+                    rollout: moved.rollout,
+                    change,
+                    deployment: deployment.map(Arc::new),
+                    reason: moved.reason.clone(),
+                })
+            }
+            Change::RolloutLeased(leased) => EventKind::Rollout(RolloutEvent {
+                channel: text(&leased.channel),
+                rollout: leased.rollout,
+                change: RolloutChange::Leased { term: leased.term, until: wire::time(object, leased.until)? },
+                deployment: None,
+                reason: None,
+            }),
         };
         let at = wire::time(object, record.at)?;
         Ok(Event { record: record.seq, at, actor: record.actor.clone(), kind })

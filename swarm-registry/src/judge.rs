@@ -5,6 +5,7 @@ mod estimate;
 mod ratio;
 mod sequential;
 mod special;
+mod stored;
 
 pub use comparison::{Comparison, MetricComparison, Verdict};
 pub use ratio::SampleRatio;
@@ -179,7 +180,7 @@ impl Judge {
         Ok(Comparison { metrics: metrics.collect() })
     }
 
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let mut wrong = Vec::new();
         if self.criteria.is_empty() {
             wrong.push("there is no criterion".to_owned());

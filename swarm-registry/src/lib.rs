@@ -12,6 +12,7 @@ mod log;
 mod measure;
 mod name;
 mod registry;
+mod rollout;
 mod state;
 mod store;
 #[cfg(feature = "testing")]
@@ -24,12 +25,15 @@ pub use authorizer::{Action, Authorizer};
 pub use clock::Clock;
 pub use digest::Digest;
 pub use error::{Error, ErrorKind, Result};
-pub use event::{Event, EventKind};
+pub use event::{Event, EventKind, RolloutChange, RolloutEvent, StepEnd};
 pub use judge::{Comparison, Criterion, Direction, Judge, MetricComparison, SampleRatio, Verdict};
 pub use measure::Measure;
 pub use object_store;
 pub use registry::{
     Head, Query, Registration, RegistryBuilder, Retention, VersionRegistry, Watch, WatchOptions,
+};
+pub use rollout::{
+    MetricSource, Observed, OnDeadline, Rollout, RolloutPhase, RolloutStatus, RolloutStep, Window,
 };
 pub use state::AliasMove;
 pub use store::{ObjectVersionStore, VersionStore};

@@ -2,7 +2,9 @@
 //! in modules of their own.
 
 mod alias;
+mod drive;
 mod query;
+mod rollout;
 mod traffic;
 mod upkeep;
 mod watch;

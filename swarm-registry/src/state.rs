@@ -8,9 +8,10 @@ use chrono::{DateTime, Utc};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name;
+use crate::rollout::{RolloutPhase, RolloutStatus};
 use crate::traffic::Deployment;
 use crate::version::VersionInfo;
-use crate::wire::{self, Change, Line};
+use crate::wire::{self, Change, Deployed, Line, Record};
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct State {
@@ -25,6 +26,8 @@ pub(crate) struct State {
     pub(crate) dead: BTreeSet<String>,
     pub(crate) aliases: BTreeMap<String, Alias>,
     pub(crate) channels: BTreeMap<Arc<str>, Channel>,
+    /// The rollouts of each channel by their ids. Only the last one can be under way.
+    pub(crate) rollouts: BTreeMap<Arc<str>, BTreeMap<u64, Arc<RolloutStatus>>>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -88,19 +91,58 @@ impl State {
                 self.aliases.entry(alias.clone()).or_default().protected = *protected;
             }
             Change::Deployed(deployed) => {
-                let deployment = Arc::new(Deployment::read(deployed, record, object)?);
-                let history = match self.channels.remove(&deployed.channel) {
-                    Some(mut channel) => std::mem::take(&mut channel.history),
-                    None => BTreeMap::new(),
-                };
-                let mut channel = Channel { current: deployment.clone(), history };
-                channel.history.insert(deployment.number, deployment);
-                self.channels.insert(deployed.channel.clone(), channel);
+                self.deployed(deployed, record, object)?;
+                if let Some(rollout) = self.last_rollout(&deployed.channel)
+                    && !rollout.phase.is_over()
+                {
+                    rollout.phase = RolloutPhase::Superseded;
+                    rollout.record = record.seq;
+                    rollout.changed_at = wire::time(object, record.at)?;
+                    rollout.reason = Some(format!("deployment {} was made", deployed.number));
+                }
+            }
+            Change::RolloutStarted(started) => {
+                let status = Arc::new(RolloutStatus::start(started, record, object)?);
+                self.rollouts.entry(started.channel.clone()).or_default().insert(status.id, status);
+            }
+            Change::RolloutMoved(moved) => {
+                if let Some(deployed) = &moved.deployed {
+                    self.deployed(deployed, record, object)?;
+                }
+                // Of a rollout that compaction removed, only what it deployed is left.
+                if let Some(rollout) = self.rollout(&moved.channel, moved.rollout) {
+                    rollout.moved(moved, record, object)?;
+                }
+            }
+            Change::RolloutLeased(leased) => {
+                if let Some(rollout) = self.rollout(&leased.channel, leased.rollout) {
+                    rollout.leased(leased, object)?;
+                }
             }
         }
         self.seq = record.seq;
         self.head = Some(line.digest);
         Ok(())
+    }
+
+    fn deployed(&mut self, deployed: &Deployed, record: &Record, object: &str) -> Result<()> {
+        let deployment = Arc::new(Deployment::read(deployed, record, object)?);
+        let history = match self.channels.remove(&deployed.channel) {
+            Some(mut channel) => std::mem::take(&mut channel.history),
+            None => BTreeMap::new(),
+        };
+        let mut channel = Channel { current: deployment.clone(), history };
+        channel.history.insert(deployment.number, deployment);
+        self.channels.insert(deployed.channel.clone(), channel);
+        Ok(())
+    }
+
+    fn rollout(&mut self, channel: &str, id: u64) -> Option<&mut RolloutStatus> {
+        self.rollouts.get_mut(channel)?.get_mut(&id).map(Arc::make_mut)
+    }
+
+    fn last_rollout(&mut self, channel: &str) -> Option<&mut RolloutStatus> {
+        self.rollouts.get_mut(channel)?.values_mut().next_back().map(Arc::make_mut)
     }
 
     pub(crate) fn version(&self, id: &str) -> Result<&Arc<VersionInfo>> {

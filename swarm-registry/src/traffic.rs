@@ -11,3 +11,4 @@ pub use split::Split;
 
 pub(crate) use router::Routes;
 pub(crate) use slots::Slots;
+pub(crate) use split::WHOLE;

@@ -4,6 +4,13 @@
 //! that any changed byte is noticed. A record names the digest of the line of the record before it. Times are
 //! microseconds since the epoch. Unknown fields are ignored; an unknown change is an error.
 
+mod rollout;
+
+pub(crate) use rollout::{
+    LeasedRollout, MovedRollout, StartedRollout, StoredCriterion, StoredDeadline, StoredDirection,
+    StoredJudge, StoredOnDeadline, StoredPhase, StoredPlan, StoredProgress, StoredRolloutChange, StoredStep,
+};
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -53,6 +60,9 @@ pub(crate) enum Change {
         protected: bool,
     },
     Deployed(Deployed),
+    RolloutStarted(StartedRollout),
+    RolloutMoved(MovedRollout),
+    RolloutLeased(LeasedRollout),
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -111,6 +121,8 @@ pub(crate) enum Cause {
     Promoted,
     /// The deployment whose split was restored.
     RolledBack(u64),
+    /// The rollout that gave its candidate another weight.
+    RolledOut(u64),
 }
 
 #[derive(Serialize, Deserialize)]

@@ -13,7 +13,7 @@ use crate::wire::{Cause, Change, Deployed};
 use super::VersionRegistry;
 
 /// How many deployments a channel can be rolled back through.
-const DEPTH: usize = 100;
+pub(super) const DEPTH: usize = 100;
 
 /// Traffic: channels, such as `production`, and what they serve.
 impl VersionRegistry {
@@ -168,7 +168,7 @@ impl VersionRegistry {
     }
 }
 
-fn deploy(state: &State, channel: &str, split: &Split, cause: Cause) -> Result<Deployed> {
+pub(super) fn deploy(state: &State, channel: &str, split: &Split, cause: Cause) -> Result<Deployed> {
     split.check()?;
     for version in split.versions() {
         state.version(version)?;
@@ -202,7 +202,7 @@ fn rollback(channel: &Channel) -> Result<Deployed> {
 }
 
 /// Serves again what the last of `stack` served.
-fn restore(channel: &Channel, stack: &[u64]) -> Result<Deployed> {
+pub(super) fn restore(channel: &Channel, stack: &[u64]) -> Result<Deployed> {
     let now = &channel.current;
     let good = stack.last().and_then(|number| channel.history.get(number)).ok_or_else(|| {
         let name = &now.channel;

@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::event::Event;
 use crate::log::{self, Log, record_name};
 use crate::state::State;
 use crate::store::VersionStore;
-use crate::wire::{self, Change, FORMAT, Line};
+use crate::wire::{self, Change, Deployed, FORMAT, Line};
 
 use super::VersionRegistry;
 
@@ -260,6 +260,9 @@ fn unreached(state: &State, retention: Retention) -> Option<Change> {
         });
         reached.extend(kept.flat_map(|deployment| deployment.versions()));
     }
+    let under_way =
+        state.rollouts.values().flat_map(BTreeMap::values).filter(|rollout| !rollout.phase.is_over());
+    reached.extend(under_way.flat_map(|rollout| [&*rollout.candidate, &*rollout.baseline]));
     let (kept, gone): (Vec<_>, Vec<_>) = state
         .versions
         .values()
@@ -287,11 +290,27 @@ fn needed(state: &State, line: &Line, retention: Retention) -> bool {
         }
         // Small, and the last one counts.
         Change::AliasGuarded { .. } => true,
-        Change::Deployed(deployed) => {
-            let Some(channel) = state.channels.get(&deployed.channel) else { return true };
-            record.at >= since.timestamp_micros()
-                || deployed.number == channel.current.number
-                || channel.current.stack.contains(&deployed.number)
+        Change::Deployed(deployed) => record.at >= since.timestamp_micros() || reachable(state, deployed),
+        Change::RolloutStarted(started) => rollout_needed(state, &started.channel, record.seq, since),
+        Change::RolloutMoved(moved) => {
+            let serves =
+                |deployed: &Deployed| record.at >= since.timestamp_micros() || reachable(state, deployed);
+            rollout_needed(state, &moved.channel, moved.rollout, since)
+                || moved.deployed.as_ref().is_some_and(serves)
         }
+        Change::RolloutLeased(leased) => rollout_needed(state, &leased.channel, leased.rollout, since),
     }
+}
+
+/// Whether a channel serves it or can be rolled back to it.
+fn reachable(state: &State, deployed: &Deployed) -> bool {
+    let Some(channel) = state.channels.get(&deployed.channel) else { return true };
+    deployed.number == channel.current.number || channel.current.stack.contains(&deployed.number)
+}
+
+/// Whether the rollout is under way, or changed inside the window: then all of it is kept, and else nothing, whatever
+/// the clocks say that wrote its records.
+fn rollout_needed(state: &State, channel: &Arc<str>, id: u64, since: DateTime<Utc>) -> bool {
+    let rollout = state.rollouts.get(channel).and_then(|rollouts| rollouts.get(&id));
+    rollout.is_some_and(|rollout| !rollout.phase.is_over() || rollout.changed_at >= since)
 }

@@ -34,6 +34,8 @@ pub enum DeploymentCause {
     Promoted,
     /// It restored the deployment of this number.
     RolledBack(u64),
+    /// The rollout of this id gave its candidate another weight.
+    RolledOut(u64),
 }
 
 impl Deployment {
@@ -53,6 +55,7 @@ impl Deployment {
             Cause::Deployed => DeploymentCause::Deployed,
             Cause::Promoted => DeploymentCause::Promoted,
             Cause::RolledBack(number) => DeploymentCause::RolledBack(number),
+            Cause::RolledOut(rollout) => DeploymentCause::RolledOut(rollout),
         }
     }
 

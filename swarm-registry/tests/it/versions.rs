@@ -4,8 +4,8 @@ use std::time::Duration;
 use chrono::DateTime;
 use swarm_registry::testing::FakeClock;
 use swarm_registry::{
-    Action, Authorizer, Digest, ErrorKind, Measure, ObjectVersionStore, Query, Retention, Split, Version,
-    VersionRegistry,
+    Action, Authorizer, Digest, ErrorKind, Measure, MetricSource, ObjectVersionStore, Observed, Query,
+    Retention, Rollout, Split, Version, VersionRegistry, Window,
 };
 
 use crate::registry_with;
@@ -140,6 +140,16 @@ impl Authorizer for Guard {
     }
 }
 
+/// Has measured nothing.
+struct Nothing;
+
+#[async_trait::async_trait]
+impl MetricSource for Nothing {
+    async fn observe(&self, _: &Window) -> Result<Observed, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Observed::new())
+    }
+}
+
 #[tokio::test]
 async fn every_mutation_asks_the_authorizer_and_writes_nothing_without_leave() {
     let guard = Arc::new(Guard(std::sync::Mutex::default()));
@@ -150,12 +160,15 @@ async fn every_mutation_asks_the_authorizer_and_writes_nothing_without_leave() {
     root.move_alias("stable", None, Some("v1")).await.unwrap();
     root.deploy("staging", Split::all("v1")).await.unwrap();
     root.deploy("staging", Split::all("v1")).await.unwrap();
+    root.register(Version::new("v2").artifact("2")).await.unwrap();
+    let plan = Rollout::new().weight(100.0);
+    let rollout = root.start_rollout("staging", "v2", &plan).await.unwrap();
     let before = registry.verify().await.unwrap();
     guard.0.lock().unwrap().clear();
     let other = registry.acting_as("someone");
     let all = Split::all("v1");
     let denied = [
-        (Action::Register, other.register(Version::new("v2").artifact("2")).await.map(drop)),
+        (Action::Register, other.register(Version::new("v3").artifact("3")).await.map(drop)),
         (Action::MoveAlias, other.move_alias("stable", Some("v1"), None).await),
         (Action::GuardAlias, other.protect_alias("stable", true).await),
         (Action::Deploy, other.deploy("staging", all.clone()).await.map(drop)),
@@ -164,6 +177,13 @@ async fn every_mutation_asks_the_authorizer_and_writes_nothing_without_leave() {
         (Action::Rollback, other.rollback("staging").await.map(drop)),
         (Action::Rollback, other.rollback_from("staging", 2).await.map(drop)),
         (Action::Rollback, other.rollback_to("staging", "v1").await.map(drop)),
+        (Action::StartRollout, other.start_rollout("staging", "v2", &plan).await.map(drop)),
+        (Action::DriveRollout, other.drive_rollout("staging", &Nothing).await.map(drop)),
+        (Action::PauseRollout, other.pause_rollout("staging").await.map(drop)),
+        (Action::ResumeRollout, other.resume_rollout("staging").await.map(drop)),
+        (Action::ApproveRollout, other.approve_rollout(&rollout).await.map(drop)),
+        (Action::SkipRolloutStep, other.skip_rollout_step(&rollout, "").await.map(drop)),
+        (Action::AbortRollout, other.abort_rollout("staging", "").await.map(drop)),
         (Action::Compact, other.compact(Retention::everything()).await),
     ];
     for (action, result) in denied {

@@ -1,0 +1,266 @@
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::FutureExt;
+use futures::future::join_all;
+
+use crate::authorizer::Action;
+use crate::error::{Error, ErrorKind, Result};
+use crate::judge::Verdict;
+use crate::measure::Measure;
+use crate::rollout::{MetricSource, Observed, RolloutStatus, Step, Todo, Window};
+use crate::state::State;
+use crate::wire::{Change, LeasedRollout};
+
+use super::VersionRegistry;
+use super::rollout::step_change;
+
+/// How often a driver asks the store what others did.
+const POLL: Duration = Duration::from_secs(15);
+
+/// How long a source of metrics may take to answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often in a row the store may fail before a driver gives up: with the pauses between, about five minutes.
+const FAILURES: u32 = 10;
+
+/// The shortest time for which a driver has a rollout for itself.
+const LEASE: Duration = Duration::from_secs(120);
+
+impl VersionRegistry {
+    /// Carries on the rollout on `channel` until it is over, and answers how it ended. `source` is asked what was measured
+    /// while an analysis goes on.
+    ///
+    /// Everything that it does is in the log before it counts, so it can be cancelled or killed at any moment, and called
+    /// again by any process. Several may call it: one at a time looks and acts, by a lease in the log, and the others wait
+    /// for their turn, which comes within three looks or two minutes, whichever is more. A driver that lost its lease, because
+    /// it was held up, is refused whatever it still wants to write. Verbs of people need no lease and are noticed within 15 s.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) where there was no rollout;
+    /// [`ErrorKind::Denied`](crate::ErrorKind::Denied); [`ErrorKind::Store`](crate::ErrorKind::Store) after the store failed
+    /// for about five minutes: call again; [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt). What was recorded stays.
+    pub async fn drive_rollout(
+        &self,
+        channel: &str,
+        source: &dyn MetricSource,
+    ) -> Result<Arc<RolloutStatus>> {
+        self.refresh().await?;
+        let id = self.known_rollout(channel)?.id;
+        let mut driver = Driver { registry: self, channel, id, source, term: None, looked: None };
+        let mut failures = 0;
+        loop {
+            match driver.turn().await {
+                Ok(Some(status)) => return Ok(status),
+                Ok(None) => failures = 0,
+                Err(error) if error.is_retryable() && failures < FAILURES => {
+                    tracing::warn!(%error, channel, "a rollout waits for its store");
+                    let pause = Duration::from_secs(1 << failures.min(6));
+                    failures += 1;
+                    self.shared.clock.sleep(pause).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+struct Driver<'a> {
+    registry: &'a VersionRegistry,
+    channel: &'a str,
+    id: u64,
+    source: &'a dyn MetricSource,
+    /// The term of the lease that this driver took last.
+    term: Option<u64>,
+    looked: Option<DateTime<Utc>>,
+}
+
+impl Driver<'_> {
+    /// Does the next thing. Answers once the rollout is over.
+    async fn turn(&mut self) -> Result<Option<Arc<RolloutStatus>>> {
+        let registry = self.registry;
+        registry.refresh().await?;
+        let (seq, status) = {
+            let state = registry.state();
+            (state.seq, self.find(&state).cloned())
+        };
+        let Some(status) = status.filter(|status| !status.phase.is_over()) else {
+            let state = registry.state();
+            return self.find(&state).cloned().map(Some).ok_or_else(|| {
+                let message = format!("the rollout {} is over and was compacted away", self.id);
+                Error::new(ErrorKind::NotFound, message).of_channel(self.channel)
+            });
+        };
+        let now = registry.shared.clock.now();
+        let todo = status.todo(now, self.looked);
+        if let Todo::Wait(until) = todo {
+            self.wait(now, until, seq).await;
+            return Ok(None);
+        }
+        if todo == Todo::Rest {
+            self.wait(now, DateTime::<Utc>::MAX_UTC, seq).await;
+            return Ok(None);
+        }
+        let lease = status.lease.filter(|lease| lease.until > now);
+        match lease {
+            Some(lease) if self.term != Some(lease.term) => {
+                self.wait(now, lease.until, seq).await;
+                return Ok(None);
+            }
+            Some(lease) if lease.until > now + self.term_length(&status) / 2 => {}
+            _ => {
+                self.lease(&status, now).await?;
+                return Ok(None);
+            }
+        }
+        match todo {
+            Todo::Take(step) => self.take(&status, step).await?,
+            Todo::Look => {
+                self.looked = Some(now);
+                let (verdict, reason) = self.look(&status, now).await;
+                tracing::debug!(channel = self.channel, rollout = self.id, ?verdict, reason, "looked");
+                if let Some(step) = status.judged(verdict, reason, registry.shared.clock.now()) {
+                    self.take(&status, step).await?;
+                }
+            }
+            Todo::Wait(_) | Todo::Rest => {}
+        }
+        Ok(None)
+    }
+
+    fn find<'s>(&self, state: &'s State) -> Option<&'s Arc<RolloutStatus>> {
+        state.rollouts.get(self.channel)?.get(&self.id)
+    }
+
+    /// Until then, or until something happened.
+    async fn wait(&self, now: DateTime<Utc>, until: DateTime<Utc>, seq: u64) {
+        let shared = &self.registry.shared;
+        let span = (until - now).to_std().unwrap_or_default().min(POLL);
+        let mut known = shared.known.subscribe();
+        tokio::select! {
+            // The sender lives in the registry that this holds. It does not close.
+            biased;
+            _ = known.wait_for(|known| *known > seq) => {}
+            () = shared.clock.sleep(span) => {}
+        }
+    }
+
+    fn term_length(&self, status: &RolloutStatus) -> TimeDelta {
+        let length = status.plan.interval().saturating_mul(3).max(LEASE);
+        TimeDelta::from_std(length).unwrap_or(TimeDelta::MAX)
+    }
+
+    /// Takes the lease for another term, or for longer. If another was first, that is seen at the next turn.
+    async fn lease(&mut self, seen: &RolloutStatus, now: DateTime<Utc>) -> Result<()> {
+        let had = seen.lease.map_or(0, |lease| lease.term);
+        let ours = self.term.filter(|term| *term == had && had > 0);
+        let term = ours.unwrap_or(had + 1);
+        let until = now.checked_add_signed(self.term_length(seen)).unwrap_or(DateTime::<Utc>::MAX_UTC);
+        let planned = |state: &State| {
+            let unchanged = self.find(state).is_some_and(|status| status.lease == seen.lease);
+            Ok(unchanged.then(|| {
+                Change::RolloutLeased(LeasedRollout {
+                    channel: self.channel.into(),
+                    rollout: self.id,
+                    term,
+                    until: until.timestamp_micros(),
+                })
+            }))
+        };
+        if self.registry.commit(Action::DriveRollout, self.channel, planned).await?.is_some() {
+            self.term = Some(term);
+        }
+        Ok(())
+    }
+
+    /// Records `step`, unless something happened to the rollout since `seen`, or another driver took it over.
+    async fn take(&self, seen: &RolloutStatus, step: Step) -> Result<()> {
+        let planned = |state: &State| {
+            let ours = |status: &&Arc<RolloutStatus>| {
+                status.record == seen.record && status.lease.map(|lease| lease.term) == self.term
+            };
+            let status = self.find(state).filter(ours);
+            status.map(|status| step_change(state, status, step.clone())).transpose()
+        };
+        self.registry.commit(Action::DriveRollout, self.channel, planned).await.map(drop)
+    }
+
+    async fn look(&self, status: &RolloutStatus, now: DateTime<Utc>) -> (Verdict, String) {
+        let split = {
+            let state = self.registry.state();
+            match state.channel(self.channel) {
+                Ok(channel) => channel.current.split(),
+                Err(error) => return (Verdict::Inconclusive, error.to_string()),
+            }
+        };
+        let asked = split.weights().map(|(version, _)| async move {
+            let (channel, version) = (self.channel.to_owned(), version.to_owned());
+            let window = Window { channel, version, since: status.began, until: now };
+            let observed = self.observe(&window).await;
+            (window.version, observed)
+        });
+        let mut metrics: BTreeMap<String, BTreeMap<String, Measure>> = BTreeMap::new();
+        let mut users = BTreeMap::new();
+        let mut unread = None;
+        for (version, observed) in join_all(asked).await {
+            match observed {
+                Ok(observed) => {
+                    users.extend(observed.users.map(|users| (version.clone(), users)));
+                    metrics.insert(version, observed.metrics);
+                }
+                Err(why) => unread = Some(format!("of {version}, {why}")),
+            }
+        }
+        let none = BTreeMap::new();
+        let of = |version: &str| metrics.get(version).unwrap_or(&none);
+        let compared = status
+            .plan
+            .judge_of_analyses()
+            .map(|judge| judge.compare(of(&status.baseline), of(&status.candidate)));
+        let (verdict, reason) = match compared {
+            Some(Ok(comparison)) => {
+                let reasons = comparison.metrics().iter().map(ToString::to_string).collect::<Vec<_>>();
+                (comparison.verdict(), reasons.join("; "))
+            }
+            // The plan was checked when the rollout was begun.
+            Some(Err(error)) => (Verdict::Inconclusive, error.to_string()),
+            None => (Verdict::Inconclusive, "nobody judges".to_owned()),
+        };
+        // What could not be read, or was gathered wrongly, speaks for no candidate. It does not speak for one that fails.
+        if verdict != Verdict::Fail {
+            if let Some(why) = unread {
+                return (Verdict::Inconclusive, why);
+            }
+            if users.len() == split.weights().count() {
+                let ratio = split.sample_ratio(&users);
+                if ratio.is_mismatch() {
+                    let counts: Vec<String> =
+                        users.iter().map(|(version, users)| format!("{version} {users}")).collect();
+                    let counts = counts.join(", ");
+                    let why =
+                        format!("the users do not fit the weights {split}: {counts}, p {:.2e}", ratio.p);
+                    return (Verdict::Inconclusive, why);
+                }
+            }
+        }
+        (verdict, reason)
+    }
+
+    async fn observe(&self, window: &Window) -> Result<Observed, String> {
+        let asked = AssertUnwindSafe(async { self.source.observe(window).await }).catch_unwind();
+        tokio::select! {
+            biased;
+            answer = asked => match answer {
+                Ok(Ok(observed)) => Ok(observed),
+                Ok(Err(error)) => Err(format!("nothing could be read: {error}")),
+                Err(_) => Err("the source of metrics panicked".to_owned()),
+            },
+            () = self.registry.shared.clock.sleep(PATIENCE) => {
+                Err(format!("nothing was read within {PATIENCE:?}"))
+            }
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! What comes next: pure decisions, without a clock, a store or a source of metrics.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{OnDeadline, Rollout, RolloutPhase, RolloutStatus, RolloutStep, points};
+use crate::judge::Verdict;
+use crate::wire::{StoredPhase, StoredProgress, StoredRolloutChange};
+
+/// What a driver has to do.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Todo {
+    /// Record this.
+    Take(Step),
+    /// Ask what was measured, and decide by [`RolloutStatus::judged`].
+    Look,
+    /// Nothing of its own until then.
+    Wait(DateTime<Utc>),
+    /// Nothing of its own at all.
+    Rest,
+}
+
+/// A change of a rollout: what its record says.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Step {
+    pub(crate) change: StoredRolloutChange,
+    pub(crate) progress: StoredProgress,
+    pub(crate) reason: Option<String>,
+    pub(crate) traffic: Traffic,
+}
+
+/// What a change does to the channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Traffic {
+    Stays,
+    /// The candidate gets these basis points.
+    Weighs(u16),
+    /// The split before the rollout is restored.
+    Restored,
+}
+
+fn after(time: DateTime<Utc>, span: Duration) -> DateTime<Utc> {
+    let span = TimeDelta::from_std(span).unwrap_or(TimeDelta::MAX);
+    time.checked_add_signed(span).unwrap_or(DateTime::<Utc>::MAX_UTC)
+}
+
+/// Where a rollout stands that comes to `step` at `now`.
+pub(crate) fn arrive(plan: &Rollout, step: usize, now: DateTime<Utc>) -> StoredProgress {
+    let (phase, due) = match plan.steps().get(step) {
+        Some(RolloutStep::Hold(time) | RolloutStep::Analysis(time)) => {
+            (StoredPhase::Running, after(now, *time))
+        }
+        Some(_) => (StoredPhase::Running, now),
+        None => (StoredPhase::Completed, now),
+    };
+    let (began, due) = (now.timestamp_micros(), due.timestamp_micros());
+    StoredProgress { step, began, due, phase, paused_at: None }
+}
+
+impl RolloutStatus {
+    /// What a driver has to do at `now`, having looked last at `looked`.
+    pub(crate) fn todo(&self, now: DateTime<Utc>, looked: Option<DateTime<Utc>>) -> Todo {
+        let Some(step) = self.current_step().filter(|_| !self.phase.is_over()) else { return Todo::Rest };
+        if self.phase == RolloutPhase::Paused {
+            return Todo::Rest;
+        }
+        match step {
+            RolloutStep::Weight(percent) => {
+                let traffic = points(*percent).map_or(Traffic::Stays, Traffic::Weighs);
+                Todo::Take(self.next(StoredRolloutChange::Weighted, now, traffic))
+            }
+            RolloutStep::Hold(_) if now >= self.due => {
+                Todo::Take(self.next(StoredRolloutChange::Held, now, Traffic::Stays))
+            }
+            RolloutStep::Hold(_) => Todo::Wait(self.due),
+            RolloutStep::Approval(_) => match self.deadline() {
+                Some((expires, then)) if now >= expires => Todo::Take(self.expired(then, now)),
+                Some((expires, _)) => Todo::Wait(expires),
+                None => Todo::Rest,
+            },
+            RolloutStep::Analysis(_) => {
+                // The last look of the window is at its end, however long before that the one before it was.
+                let regular = after(looked.unwrap_or(self.began).max(self.began), self.plan.interval());
+                let closing = if looked.is_none_or(|looked| looked < self.due) { self.due } else { regular };
+                let next = regular.min(closing);
+                match self.deadline() {
+                    // What is measured counts first, so that a pass at the deadline is one.
+                    Some((expires, then)) if now >= expires && looked.is_some_and(|at| at >= expires) => {
+                        Todo::Take(self.expired(then, now))
+                    }
+                    Some((expires, _)) if now >= next.min(expires) => Todo::Look,
+                    Some((expires, _)) => Todo::Wait(next.min(expires)),
+                    None if now >= next => Todo::Look,
+                    None => Todo::Wait(next),
+                }
+            }
+        }
+    }
+
+    /// What follows from a look at `now`, if anything.
+    pub(crate) fn judged(&self, verdict: Verdict, reason: String, now: DateTime<Utc>) -> Option<Step> {
+        let over = now >= self.due;
+        let step = match verdict {
+            Verdict::Fail => self.end(StoredRolloutChange::Failed, StoredPhase::Failed, now),
+            Verdict::Pass if over => self.next(StoredRolloutChange::Passed, now, Traffic::Stays),
+            Verdict::Inconclusive if over && self.phase != RolloutPhase::Inconclusive => {
+                let progress = StoredProgress { phase: StoredPhase::Inconclusive, ..self.progress() };
+                self.stay(StoredRolloutChange::Inconclusive, progress)
+            }
+            Verdict::Pass | Verdict::Inconclusive => return None,
+        };
+        Some(Step { reason: Some(reason), ..step })
+    }
+
+    /// On to the step after this one.
+    pub(crate) fn next(&self, change: StoredRolloutChange, now: DateTime<Utc>, traffic: Traffic) -> Step {
+        let progress = arrive(&self.plan, self.step + 1, now);
+        Step { change, progress, reason: None, traffic }
+    }
+
+    /// Over, with the split before restored.
+    pub(crate) fn end(&self, change: StoredRolloutChange, phase: StoredPhase, now: DateTime<Utc>) -> Step {
+        let progress = StoredProgress { phase, paused_at: None, ..self.progress() };
+        let progress = StoredProgress { due: now.timestamp_micros(), ..progress };
+        Step { change, progress, reason: None, traffic: Traffic::Restored }
+    }
+
+    pub(crate) fn pause(&self, change: StoredRolloutChange, now: DateTime<Utc>) -> Step {
+        let paused_at = Some(now.timestamp_micros());
+        self.stay(change, StoredProgress { phase: StoredPhase::Paused, paused_at, ..self.progress() })
+    }
+
+    /// On with a step that was paused. The pause does not count for its time, and a deadline that had passed begins anew.
+    pub(crate) fn resume(&self, now: DateTime<Utc>) -> Step {
+        let pause = now - self.paused_at.unwrap_or(now);
+        let mut due = self.due.checked_add_signed(pause.max(TimeDelta::zero())).unwrap_or(self.due);
+        if self.plan.deadline_of_waits().is_some_and(|(wait, _)| after(due, wait) <= now) {
+            due = now;
+        }
+        let progress = self.progress();
+        let progress = StoredProgress { due: due.timestamp_micros(), paused_at: None, ..progress };
+        self.stay(StoredRolloutChange::Resumed, StoredProgress { phase: StoredPhase::Running, ..progress })
+    }
+
+    fn stay(&self, change: StoredRolloutChange, progress: StoredProgress) -> Step {
+        Step { change, progress, reason: None, traffic: Traffic::Stays }
+    }
+
+    fn progress(&self) -> StoredProgress {
+        let phase = match self.phase {
+            RolloutPhase::Running => StoredPhase::Running,
+            RolloutPhase::Inconclusive => StoredPhase::Inconclusive,
+            RolloutPhase::Paused => StoredPhase::Paused,
+            RolloutPhase::Completed => StoredPhase::Completed,
+            RolloutPhase::Failed => StoredPhase::Failed,
+            // That someone deployed is in the deployment's record; a rollout that is over is not changed.
+            RolloutPhase::Aborted | RolloutPhase::Superseded => StoredPhase::Aborted,
+        };
+        StoredProgress {
+            step: self.step,
+            began: self.began.timestamp_micros(),
+            due: self.due.timestamp_micros(),
+            phase,
+            paused_at: self.paused_at.map(|at| at.timestamp_micros()),
+        }
+    }
+
+    fn deadline(&self) -> Option<(DateTime<Utc>, OnDeadline)> {
+        let (wait, then) = self.plan.deadline_of_waits()?;
+        Some((after(self.due, wait), then))
+    }
+
+    fn expired(&self, then: OnDeadline, now: DateTime<Utc>) -> Step {
+        let change = StoredRolloutChange::DeadlinePassed;
+        let step = match then {
+            OnDeadline::Abort => self.end(change, StoredPhase::Aborted, now),
+            OnDeadline::Pause => self.pause(change, now),
+        };
+        let why = self.reason.as_ref().map(|reason| format!("; {reason}")).unwrap_or_default();
+        Step { reason: Some(format!("the deadline has passed{why}")), ..step }
+    }
+}
