@@ -10,6 +10,7 @@ mod processes;
 mod rollout_crashes;
 mod rollout_fixture;
 mod rollouts;
+mod simulations;
 mod store;
 mod traffic;
 mod versions;
