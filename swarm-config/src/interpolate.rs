@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use crate::doc::{DocBuilder, Kind, NO_KEY, Payload};
 use crate::error::{Error, ErrorKind, Result};
-use crate::layer::{interpret, write_value};
+use crate::layer::{Known, interpret, write_value};
 use crate::limits::Limits;
 use crate::path::{self, Dotted};
 use crate::secret::{Secret, SecretError};
-use crate::shape::Shape;
 use crate::source::{Origin, Source};
 use crate::tree::{Ref, Tree, Value};
 
@@ -96,7 +95,7 @@ impl<'l> Asked<'l> {
 pub(crate) fn resolve(
     tree: &mut Tree,
     since: usize,
-    shape: &Shape,
+    known: &Known<'_>,
     asked: &mut Asked<'_>,
     limits: &Limits,
 ) -> Result<Vec<Vec<String>>> {
@@ -122,7 +121,7 @@ pub(crate) fn resolve(
     let mut texts = Vec::new();
     for (path, at) in &templates {
         if let Some(Resolved { made: Made::Text(text), .. }) = done.get(path) {
-            let kind = shape.walk(path).and_then(|shape| shape.kind).filter(|kind| *kind != Kind::Array);
+            let kind = known.walk(path).kind().filter(|kind| *kind != Kind::Array);
             let key = out.decode(tree.value(*at).key());
             let (value, loose) = interpret(text, kind, None, limits);
             write_value(&mut out, key, &value, 0..0, loose)?;

@@ -17,24 +17,30 @@ use crate::tree::Value;
 /// What is known of a place in the configuration: by schemas and the type that is loaded, and by what layers have there.
 #[derive(Clone)]
 pub(crate) struct Known<'k> {
-    shape: Option<&'k Shape>,
+    /// Those that count most first.
+    shapes: Vec<&'k Shape>,
     /// Lowest layer first.
     values: Vec<Value<'k>>,
 }
 
 impl<'k> Known<'k> {
-    pub(crate) fn new(shape: &'k Shape, roots: impl IntoIterator<Item = Value<'k>>) -> Known<'k> {
-        Known { shape: Some(shape), values: roots.into_iter().collect() }
+    pub(crate) fn of_shapes(shapes: Vec<&'k Shape>) -> Known<'k> {
+        Known { shapes, values: Vec::new() }
+    }
+
+    /// With what layers have, of which these are the roots.
+    pub(crate) fn and(&self, roots: impl Iterator<Item = Value<'k>>) -> Known<'k> {
+        Known { shapes: self.shapes.clone(), values: roots.collect() }
     }
 
     fn keys(&self) -> BTreeSet<&'k str> {
-        let named = self.shape.into_iter().flat_map(|shape| shape.fields.keys()).map(String::as_str);
+        let named = self.shapes.iter().flat_map(|shape| shape.fields.keys()).map(String::as_str);
         named.chain(self.values.iter().flat_map(|value| value.entries()).map(|(key, _)| key)).collect()
     }
 
     fn key(&self, key: &str) -> Known<'k> {
         Known {
-            shape: self.shape.and_then(|shape| shape.fields.get(key)),
+            shapes: self.shapes.iter().filter_map(|shape| shape.fields.get(key)).collect(),
             values: self.values.iter().filter_map(|value| value.get(key)).collect(),
         }
     }
@@ -44,12 +50,17 @@ impl<'k> Known<'k> {
     }
 
     pub(crate) fn kind(&self) -> Option<Kind> {
-        let stated = self.shape.and_then(|shape| shape.kind);
+        let stated = self.shapes.iter().find_map(|shape| shape.kind);
         stated.or_else(|| self.values.iter().map(|value| value.kind()).find(|kind| *kind != Kind::Null))
     }
 
     pub(crate) fn item(&self) -> Option<&'k Shape> {
-        self.shape?.items.as_deref()
+        self.shapes.iter().find_map(|shape| shape.items.as_deref())
+    }
+
+    /// Whether there may be something at a path in which `*` stands for any one key.
+    pub(crate) fn may_have(&self, pattern: &[String]) -> bool {
+        self.shapes.iter().any(|shape| shape.may_have(pattern))
     }
 
     /// Every path that the name of a variable, in capitals, may stand for.

@@ -152,19 +152,13 @@ impl ConfigLoader {
             }
         }
         let mut strange = Vec::new();
-        let mut shape = Shape::default();
-        let named = !self.secrets.is_empty() || !self.strategies.is_empty();
-        if named || !late.is_empty() || !self.literal && docs.iter().flatten().any(|doc| doc.mentions("${")) {
-            for validator in validators.iter().rev() {
-                shape.learn(validator.shape().clone());
-            }
-            shape.learn(typed);
-        }
+        let shapes = validators.iter().rev().map(ConfigValidator::shape).chain([&typed]).collect();
+        let stated = Known::of_shapes(shapes);
         let trees: Vec<Tree> = match late.is_empty() {
             true => Vec::new(),
             false => docs.iter().flatten().map(|doc| Tree::of(doc.clone())).collect(),
         };
-        let known = Known::new(&shape, trees.iter().map(Tree::root));
+        let known = stated.and(trees.iter().map(Tree::root));
         for (at, layer) in late {
             let doc = match layer {
                 Layer::Environment { prefix, variables } => {
@@ -192,8 +186,7 @@ impl ConfigLoader {
             !self.literal && (asks('}') || asks(':'))
         };
         strange.retain(|strange| !asked_for(&strange.variable));
-        let mut loaded = self.merged(docs, strategies, secrets, validators)?;
-        let validators = loaded.validators.clone();
+        let mut loaded = self.merged(docs, strategies, secrets, validators.clone())?;
         let fill = |loaded: &mut Loaded| -> Result<bool> {
             let known = loaded.defaults.len();
             for validator in &validators {
@@ -208,7 +201,7 @@ impl ConfigLoader {
             let mut asked = Asked::new(&ask, self.schemes());
             let mut resolve = |loaded: &mut Loaded, since| -> Result<()> {
                 let tree = &mut loaded.tree;
-                let reached = crate::interpolate::resolve(tree, since, &shape, &mut asked, &self.limits)?;
+                let reached = crate::interpolate::resolve(tree, since, &stated, &mut asked, &self.limits)?;
                 loaded.hide(reached.into_iter().map(Pattern).collect());
                 Ok(())
             };
@@ -221,7 +214,7 @@ impl ConfigLoader {
         }
         let mut report = Report::default();
         let strange = strange.into_iter().map(|strange| self.strange(strange));
-        let told = strange.chain(self.unused(&loaded, &shape));
+        let told = strange.chain(self.unused(&loaded, &stated));
         report.findings.extend(told.filter_map(|finding| loaded.weighed(finding)));
         for validator in &validators {
             let checked = validator.check(&loaded.tree, &loaded.layers, &loaded.secrets(), &self.limits)?;

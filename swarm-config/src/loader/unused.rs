@@ -3,20 +3,20 @@
 use std::sync::Arc;
 
 use super::{ConfigLoader, Loaded, nearest};
+use crate::layer::Known;
 use crate::path::Pattern;
 use crate::report::{Finding, Severity};
-use crate::shape::Shape;
 
 impl ConfigLoader {
     /// A warning for each path of [`secret`](ConfigLoader::secret) and [`merge`](ConfigLoader::merge) at which no layer has
     /// a value, and schema and type no key.
-    pub(super) fn unused(&self, loaded: &Loaded, shape: &Shape) -> Vec<Finding> {
+    pub(super) fn unused(&self, loaded: &Loaded, known: &Known<'_>) -> Vec<Finding> {
         let secrets = self.secrets.iter().map(|path| ("secret", path));
         let strategies = self.strategies.iter().map(|(path, _)| ("merge", path));
         let finding = |(what, text): (&str, &String)| {
             let Pattern(pattern) = Pattern::parse(text).ok()?;
             let tree = &loaded.tree;
-            let mut fits = shape.may_have(&pattern);
+            let mut fits = known.may_have(&pattern);
             for root in loaded.layers.iter().copied().chain([tree.root]) {
                 tree.value(root).matching(&pattern, &mut |_| fits = true);
             }
