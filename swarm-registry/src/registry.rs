@@ -253,11 +253,11 @@ impl VersionRegistry {
         }
     }
 
-    /// Takes everything from the store anew, where the next record was compacted away.
+    /// Takes everything from the store anew: the next record, or history that this process knows, was compacted away.
     async fn reload(&self) -> Result<()> {
         let (loaded, _) = self.shared.log.load().await?;
         let mut state = self.shared.state.write().unwrap_or_else(PoisonError::into_inner);
-        if loaded.seq > state.seq {
+        if loaded.seq >= state.seq {
             *state = loaded;
             self.publish(&state);
         }

@@ -104,8 +104,9 @@ impl VersionRegistry {
     /// Puts one snapshot in the place of all records, and removes what `retention` does not keep: versions that nothing
     /// reaches, with their bytes, and the history from before. Their ids stay used up.
     ///
-    /// Records are emptied, not removed: what counts is that their numbers stay taken. Others may read and write meanwhile.
-    /// Cut off in the middle, it can be called again.
+    /// Records are emptied, not removed: what counts is that their numbers stay taken. Others may read and write meanwhile;
+    /// another process that knew the removed history tells it until it opens the registry anew. Cut off in the middle,
+    /// versions can be gone and the history from before still be there; call it again.
     ///
     /// # Errors
     /// [`ErrorKind::Denied`]; else as [`open`](VersionRegistry::open).
@@ -123,7 +124,8 @@ impl VersionRegistry {
                 store.delete(&object).await?;
             }
         }
-        Ok(())
+        // What is gone from the store is gone from this process's memory and answers too.
+        self.reload().await
     }
 
     /// Writes the whole registry, its artifacts included, to one new file at `path`, as it is at one record.

@@ -151,7 +151,13 @@ async fn retention_removes_what_nothing_reaches_and_nothing_else() {
 
     let since = chrono::DateTime::from_timestamp(1_800_000_060, 0).unwrap();
     registry.compact(Retention::since(since)).await.unwrap();
-    for registry in [registry, VersionRegistry::with_store(store.clone()).await.unwrap()] {
+    let opened = VersionRegistry::with_store(store.clone()).await.unwrap();
+    let deployments = opened.deployments("production").await.unwrap();
+    assert_eq!(deployments.len(), 2, "the one that is served, and the one to go back to");
+    assert_eq!(registry.deployments("production").await.unwrap(), deployments);
+    let moves = registry.alias_history("stable").await.unwrap();
+    assert_eq!(moves, opened.alias_history("stable").await.unwrap());
+    for registry in [registry, opened] {
         let left = registry.find(&swarm_registry::Query::new()).await.unwrap();
         let left: BTreeSet<&str> = left.iter().map(|version| version.id()).collect();
         assert_eq!(left, BTreeSet::from(["aliased", "deployed", "reachable", "twin-of-stray", "young"]));
