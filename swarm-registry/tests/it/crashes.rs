@@ -7,7 +7,7 @@ use swarm_registry::{
 };
 
 /// Everything that can be seen of a registry.
-async fn seen(registry: &VersionRegistry) -> String {
+pub(crate) async fn seen(registry: &VersionRegistry) -> String {
     let mut out = String::new();
     for version in registry.find(&Query::new()).await.unwrap() {
         let bytes = registry.artifact(version.id()).await.unwrap();
