@@ -214,6 +214,7 @@ fn what_sops_encrypts_is_read() {
             case.name
         );
     }
+    eprintln!("sops: {} files of the program read, edited, and read by it again", cases().len());
 }
 
 #[test]
@@ -233,6 +234,7 @@ fn what_we_encrypt_is_read_by_sops() {
         let rotated = SopsFile::open(&path).unwrap().decrypt(&other).unwrap();
         assert_eq!(content(case.format, rotated.expose()), content(case.format, &case.text), "{}", case.name);
     }
+    eprintln!("sops: {} files of ours read and rotated by the program, and read again", cases().len());
 }
 
 #[test]
@@ -283,6 +285,7 @@ fn a_file_that_was_changed_anywhere_that_counts_is_refused() {
             }
         }
     }
+    eprintln!("sops: {tried} changes of single bytes refused");
     assert!(tried > 1000, "{tried}");
 
     let lines: Vec<&str> = text.lines().collect();

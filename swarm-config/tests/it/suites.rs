@@ -52,6 +52,9 @@ fn json_test_suite_is_read_where_it_must_be_and_refused_where_it_must_be() {
             _ => either += 1,
         }
     }
+    eprintln!(
+        "JSONTestSuite: {read} read as they must be, {refused} refused as they must be, {either} free to be either"
+    );
     assert!(read >= 90 && refused >= 185 && either >= 30, "{read} read, {refused} refused, {either} either");
 }
 
@@ -204,6 +207,8 @@ fn toml_test_is_read_but_for_the_differences_listed() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let differ = TOML_DIFFERENCES.len();
+    eprintln!("toml-test: {equal} equal, {refused} refused as they must be, {differ} differences listed");
     assert!(equal >= 190 && refused >= 400, "{equal} equal, {refused} refused");
 }
 
