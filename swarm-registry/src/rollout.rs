@@ -5,6 +5,8 @@ mod ramp;
 mod source;
 mod status;
 mod stored;
+#[cfg(feature = "toml")]
+mod toml;
 
 pub(crate) use progress::{Step, Todo, Traffic, arrive};
 pub(crate) use ramp::ramped;

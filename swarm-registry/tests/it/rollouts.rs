@@ -603,3 +603,29 @@ async fn others_shrink_in_proportion_and_nobody_else_moves() {
         deployments.last().unwrap().split().weights().map(|(v, p)| (v.to_owned(), p)).collect();
     assert_eq!(last, BTreeMap::from([("v1".into(), 3_000), ("v2".into(), 6_000), ("v3".into(), 1_000)]));
 }
+
+#[cfg(feature = "toml")]
+#[test]
+fn a_plan_in_toml_says_what_is_wrong_and_where() {
+    use std::error::Error as _;
+
+    for (text, part) in [
+        ("steps = [{ weight = 20 }", "TOML parse error at line 1"),
+        ("steps = [{ wieght = 20 }]", "unknown variant `wieght`"), // typos:ignore-line
+        ("step = []\nsteps = []", "unknown field `step`"),
+        ("steps = [{ hold = \"1 day\" }]", "\"1 day\" is no duration"),
+        ("steps = [{ hold = \"\" }]", "\"\" is no duration"),
+        ("steps = [{ hold = \"99999999999999999999h\" }]", "is no duration"),
+        ("steps = [{ hold = \"h\" }]", "\"h\" is no duration"),
+        ("steps = []\ndeadline = { after = \"1h\", then = \"explode\" }", "unknown variant `explode`"),
+    ] {
+        let error = Rollout::from_toml(text).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        let source = error.source().unwrap().to_string();
+        assert!(source.contains(part), "{text}: {source}");
+    }
+    let all = Rollout::from_toml("steps = [{ weight = 120 }, { approval = \"\" }]").unwrap_err().to_string();
+    assert!(all.contains("step 0, weight 120 %") && all.contains("step 1, approval"), "{all}");
+    let plan = Rollout::from_toml("steps = [{ hold = \"1d2h3m4s5ms\" }, { weight = 0.5 }]").unwrap();
+    assert_eq!(plan.steps()[0], RolloutStep::Hold(Duration::from_millis(93_784_005)));
+}
