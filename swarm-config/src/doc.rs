@@ -2,11 +2,14 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::Index;
 use crate::limits::Limits;
 use crate::source::Source;
+
+mod amend;
 
 /// What kind of value it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -205,11 +208,23 @@ pub(crate) struct Doc {
     nodes: Vec<Node>,
     /// Texts that differ from the source: escapes, folded lines, values made in code.
     decoded: String,
-    indexes: Vec<(u32, Index)>,
+    indexes: Vec<(u32, Arc<Index>)>,
     nulls: bool,
+    /// No other document of this process has it.
+    number: u64,
+    /// How much was decoded when all of it was read.
+    parsed: usize,
+    amendable: bool,
+    amends: Option<amend::Amends>,
 }
 
 impl Doc {
+    /// Says that the text alone makes the document, each value being where it stands.
+    pub(crate) fn amendable(mut self) -> Doc {
+        self.amendable = true;
+        self
+    }
+
     /// How many values there are.
     pub(crate) fn len(&self) -> usize {
         self.nodes.len()
@@ -295,7 +310,7 @@ pub(crate) struct DocBuilder<'l> {
     nodes: Vec<Node>,
     pending: Vec<Node>,
     decoded: String,
-    indexes: Vec<(u32, Index)>,
+    indexes: Vec<(u32, Arc<Index>)>,
     /// Values and bytes of text so far, with each alias counted as what it stands for.
     pub(crate) expanded: Expanded,
     depth: usize,
@@ -441,7 +456,7 @@ impl<'l> DocBuilder<'l> {
         }
         let children = self.settle(open);
         if let Some(index) = index {
-            self.indexes.push((children.first, index));
+            self.indexes.push((children.first, Arc::new(index)));
         }
         let node = Node::new(key, open.start..end, Payload::Object(children));
         self.push(node)?;
@@ -469,10 +484,17 @@ impl<'l> DocBuilder<'l> {
     pub(crate) fn finish(mut self) -> Doc {
         debug_assert_eq!(self.pending.len(), 1, "a document has one root");
         self.nodes.extend_from_slice(&self.pending);
+        self.done()
+    }
+
+    fn done(mut self) -> Doc {
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
         self.nodes.shrink_to_fit();
         self.decoded.shrink_to_fit();
         let nulls = self.nodes.iter().any(|node| node.tag == 0);
-        Doc { source: self.source, nodes: self.nodes, decoded: self.decoded, indexes: self.indexes, nulls }
+        let (number, parsed) = (NUMBERS.fetch_add(1, Ordering::Relaxed), self.decoded.len());
+        let DocBuilder { source, nodes, decoded, indexes, .. } = self;
+        Doc { source, nodes, decoded, indexes, nulls, number, parsed, amendable: false, amends: None }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::path::Pattern;
 use crate::read;
 use crate::report::{Finding, Report};
 use crate::shape::Shape;
-use crate::source::{Origin, Source};
+use crate::source::{Format, Origin, Source};
 use crate::tree::Tree;
 use crate::validate::ConfigValidator;
 
@@ -329,11 +329,15 @@ impl ConfigLoader {
         let bytes = self.bytes_at(path, prints)?;
         let parsed = || self.parsed.docs.lock().unwrap_or_else(PoisonError::into_inner);
         // The bytes themselves are compared: neither times nor hashes can be wrong about them.
-        if let Some(known) = parsed().get(path).filter(|known| known.source.text.as_bytes() == bytes) {
+        let known = parsed().get(path).cloned();
+        if let Some(known) = known.as_ref().filter(|known| known.source.text.as_bytes() == bytes) {
             return Ok(known.clone());
         }
         let source = Source::from_bytes(Origin::File(path.to_owned()), bytes, &self.limits)?;
-        let doc = self.opened(Arc::new(read::read(source, format, &self.limits)?), format)?;
+        let amended = known.filter(|_| format == Format::Json);
+        let amended = amended.and_then(|known| read::json::amend(&known, &source, &self.limits));
+        let doc = amended.map_or_else(|| read::read(source, format, &self.limits), Ok)?;
+        let doc = self.opened(Arc::new(doc), format)?;
         parsed().insert(path.to_owned(), doc.clone());
         Ok(doc)
     }

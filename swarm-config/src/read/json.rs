@@ -12,8 +12,21 @@ pub(crate) fn read(source: Arc<Source>, limits: &Limits) -> Result<Doc> {
     let at = source.body().1;
     let mut out = DocBuilder::new(source.clone(), limits);
     let mut reader = Reader { text: &source.text, bytes: source.text.as_bytes(), at };
-    reader.document(&mut out)?;
-    Ok(out.finish())
+    reader.value(&mut out, NO_KEY)?;
+    reader.space();
+    if reader.at < reader.bytes.len() {
+        return Err(reader.expected(&out, "the end of the file"));
+    }
+    Ok(out.finish().amendable())
+}
+
+/// Reads a text that differs in one place from that of a document. `None` where all of it is to be read.
+pub(crate) fn amend(doc: &Doc, source: &Arc<Source>, limits: &Limits) -> Option<Doc> {
+    doc.amend(source, limits, |out, at, key| {
+        let mut reader = Reader { text: &source.text, bytes: source.text.as_bytes(), at };
+        reader.value(out, key)?;
+        Ok(reader.at)
+    })
 }
 
 struct Reader<'t> {
@@ -30,9 +43,9 @@ struct Level {
 }
 
 impl Reader<'_> {
-    fn document(&mut self, out: &mut DocBuilder<'_>) -> Result<()> {
+    /// One value, and the space before it.
+    fn value(&mut self, out: &mut DocBuilder<'_>, mut key: Text) -> Result<()> {
         let mut stack: Vec<Level> = Vec::new();
-        let mut key = NO_KEY;
         'value: loop {
             self.space();
             let start = self.at;
@@ -63,13 +76,8 @@ impl Reader<'_> {
             }
             // A value has ended: close what closes here, then go on after a comma.
             loop {
+                let Some(level) = stack.last() else { return Ok(()) };
                 self.space();
-                let Some(level) = stack.last() else {
-                    return match self.at == self.bytes.len() {
-                        true => Ok(()),
-                        false => Err(self.expected(out, "the end of the file")),
-                    };
-                };
                 match (self.peek(), level.object) {
                     (b',', object) => {
                         self.at += 1;

@@ -147,12 +147,17 @@ impl<'a> Value<'a> {
         (place, self.at.node)
     }
 
-    /// Whether both are one value of one document, so that they need not be compared.
+    /// Whether both are one value of one document, or of two that were read together, so that they need not be compared.
     pub(crate) fn shares(self, other: Value<'_>) -> bool {
-        self.at.as_join().is_none()
-            && other.at.as_join().is_none()
-            && self.at.node == other.at.node
-            && Arc::ptr_eq(&self.tree.docs[self.at.doc()], &other.tree.docs[other.at.doc()])
+        if self.at.as_join().is_some() || other.at.as_join().is_some() {
+            return false;
+        }
+        let (one, two) = (&self.tree.docs[self.at.doc()], &other.tree.docs[other.at.doc()]);
+        let (node, of) = (self.at.node, other.at.node);
+        match Arc::ptr_eq(one, two) {
+            true => node == of,
+            false => two.keeps(of, one, node) || one.keeps(node, two, of),
+        }
     }
 
     /// Whether both read the same, whatever the type that reads them.
@@ -243,7 +248,7 @@ impl fmt::Display for Value<'_> {
 impl PartialEq for Value<'_> {
     /// Whether both hold the same: the order of keys does not matter, and `1` is not `1.0`.
     fn eq(&self, other: &Self) -> bool {
-        if std::ptr::eq(self.tree, other.tree) && self.at == other.at {
+        if std::ptr::eq(self.tree, other.tree) && self.at == other.at || self.shares(*other) {
             return true;
         }
         match (self.payload(), other.payload()) {
