@@ -142,12 +142,13 @@ impl<T: DeserializeOwned> Shared<T> {
         *reloader() = Some(this);
         let done = Done(&self.reloader);
         let mut read = Prints::new();
-        let loaded = self.loader.typed::<T>(Some(self.current.load().sections.clone()), &mut read);
+        let before = self.current.load_full();
+        let loaded = self.loader.typed::<T>(Some((&before.loaded, before.sections.clone())), &mut read);
         if !is_settled(&read, loaded.is_ok()) {
             return Ok(None);
         }
         let new = loaded?;
-        let changes = self.current.load().loaded.tree.diff(&new.loaded.tree);
+        let changes = before.loaded.tree.diff(&new.loaded.tree);
         let warnings = Arc::new(new.report.clone());
         // Places may have moved where values have not, so the new one is taken in either case.
         self.current.store(Arc::new(new));
@@ -158,6 +159,13 @@ impl<T: DeserializeOwned> Shared<T> {
             self.audience.tell(&ConfigEvent::Changed { changes: changes.clone().into(), warnings });
         }
         Ok(Some(changes))
+    }
+}
+
+#[cfg(test)]
+impl<T> Shared<T> {
+    pub(crate) fn loaded(&self) -> Arc<Loaded> {
+        self.current.load().loaded.clone()
     }
 }
 

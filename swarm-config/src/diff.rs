@@ -48,44 +48,67 @@ impl fmt::Display for Change {
     }
 }
 
-impl Tree {
-    /// What differs in `after`: tables are compared key by key, everything else is taken whole.
-    pub fn diff(&self, after: &Tree) -> Vec<Change> {
-        let mut changes = Vec::new();
-        compare(Some(self.root()), Some(after.root()), &mut Vec::new(), &mut changes);
-        changes
+/// A value that differs between two trees.
+pub(crate) struct Spot<'t> {
+    pub(crate) path: Vec<&'t str>,
+    before: Option<Value<'t>>,
+    after: Option<Value<'t>>,
+}
+
+impl Spot<'_> {
+    /// What is told of it, by what is secret by now.
+    pub(crate) fn change(&self) -> Change {
+        let Spot { path, before, after } = self;
+        // A secret that became none, or the reverse, shows neither side.
+        let secret = [before, after].into_iter().flatten().any(|value| value.is_secret());
+        let shown = |value: Value<'_>| if secret { Json::from(crate::tree::MASK) } else { value.to_json() };
+        let path = path.iter().map(|key| (*key).to_owned()).collect();
+        Change { path, before: before.map(shown), after: after.map(shown) }
     }
 }
 
-fn compare(
-    before: Option<Value<'_>>,
-    after: Option<Value<'_>>,
-    path: &mut Vec<String>,
-    out: &mut Vec<Change>,
-) {
-    if let (Some(one), Some(two)) = (before, after) {
-        if one.shares(two) {
-            return;
-        }
-        if one.kind() == Kind::Object && two.kind() == Kind::Object {
-            for (key, value) in one.entries() {
-                path.push(key.to_owned());
-                compare(Some(value), two.get(key), path, out);
-                path.pop();
-            }
-            for (key, value) in two.entries().filter(|(key, _)| one.get(key).is_none()) {
-                path.push(key.to_owned());
-                compare(None, Some(value), path, out);
-                path.pop();
-            }
-            return;
-        }
-        if one == two {
-            return;
-        }
+impl Tree {
+    /// What differs in `after`: tables are compared key by key, everything else is taken whole.
+    pub fn diff(&self, after: &Tree) -> Vec<Change> {
+        spots(self, after).iter().map(Spot::change).collect()
     }
-    // A secret that became none, or the reverse, shows neither side.
-    let secret = [before, after].into_iter().flatten().any(Value::is_secret);
-    let shown = |value: Value<'_>| if secret { Json::from(crate::tree::MASK) } else { value.to_json() };
-    out.push(Change { path: path.clone(), before: before.map(shown), after: after.map(shown) });
+}
+
+pub(crate) fn spots<'t>(before: &'t Tree, after: &'t Tree) -> Vec<Spot<'t>> {
+    let mut found = Vec::new();
+    compare(before.root(), after.root(), &mut Vec::new(), &mut found);
+    found
+}
+
+fn compare<'t>(one: Value<'t>, two: Value<'t>, path: &mut Vec<&'t str>, out: &mut Vec<Spot<'t>>) {
+    if one.shares(two) {
+        return;
+    }
+    if one.kind() != Kind::Object || two.kind() != Kind::Object {
+        if one != two {
+            out.push(Spot { path: path.clone(), before: Some(one), after: Some(two) });
+        }
+        return;
+    }
+    let at = |path: &[&'t str], key: &'t str| path.iter().copied().chain([key]).collect();
+    let mut common = 0;
+    // Keys mostly stand in the same order in both.
+    let mut others = two.entries();
+    for (key, value) in one.entries() {
+        let beside = others.next().filter(|(other, _)| *other == key).map(|(_, other)| other);
+        let Some(other) = beside.or_else(|| two.get(key)) else {
+            out.push(Spot { path: at(path, key), before: Some(value), after: None });
+            continue;
+        };
+        common += 1;
+        path.push(key);
+        compare(value, other, path, out);
+        path.pop();
+    }
+    if common == two.len() {
+        return;
+    }
+    for (key, value) in two.entries().filter(|(key, _)| one.get(key).is_none()) {
+        out.push(Spot { path: at(path, key), before: None, after: Some(value) });
+    }
 }

@@ -96,6 +96,8 @@ pub(crate) struct Loaded {
     pub(crate) interpolated: bool,
     /// Where values come from that no layer sets.
     pub(crate) defaults: Vec<Arc<Source>>,
+    /// Validators whose schema has nothing against it, and the steps that show it.
+    pub(crate) valid: Vec<(ConfigValidator, u64)>,
 }
 
 impl Loaded {
@@ -302,20 +304,21 @@ impl ConfigLoader {
     ///
     /// As [`load`](ConfigLoader::load), but for the type.
     pub fn tree(&self) -> Result<Tree> {
-        self.read(Shape::default(), Vec::new(), &mut Prints::new()).map(|loaded| loaded.tree)
+        self.read(Shape::default(), Vec::new(), None, &mut Prints::new()).map(|loaded| loaded.tree)
     }
 
-    /// Loads and makes a `T`. Sections that are the same as `before` stay what they are. `prints` gets what was read,
-    /// in case of an error too.
+    /// Loads and makes a `T`. Sections that are the same as before stay what they are. `prints` gets what was read, in
+    /// case of an error too.
     pub(crate) fn typed<T: DeserializeOwned>(
         &self,
-        before: Option<Arc<Sections>>,
+        before: Option<(&Loaded, Arc<Sections>)>,
         prints: &mut Prints,
     ) -> Result<State<T>> {
         let (shape, secrets) = Shape::of_type::<T>();
-        let loaded = Arc::new(self.read(shape, secrets, prints)?);
+        let (before, sections) = before.unzip();
+        let loaded = Arc::new(self.read(shape, secrets, before, prints)?);
         let mut report = loaded.tree.report.clone();
-        let (made, sections) = section::on(&loaded, before, || extract::<T>(loaded.tree.root()));
+        let (made, sections) = section::on(&loaded, sections, || extract::<T>(loaded.tree.root()));
         let Extracted { value, unknown, secrets } = made?;
         loaded.hide_found(secrets);
         for unknown in unknown {

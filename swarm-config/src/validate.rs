@@ -6,6 +6,7 @@ use jsonschema::PatternOptions;
 use serde_json::Value as Json;
 
 use crate::autofix::Remedy;
+use crate::diff::Spot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::path::Pattern;
@@ -19,6 +20,7 @@ mod defaults;
 mod found;
 mod guard;
 mod marks;
+mod parts;
 mod rule;
 mod schema;
 mod view;
@@ -28,9 +30,10 @@ pub use rule::{References, Rule};
 use defaults::Defaults;
 use found::{Found, nearest_value};
 use guard::Cost;
+#[cfg(feature = "testing")]
+use parts::Parts;
 #[cfg(not(feature = "testing"))]
 use schema::Documents;
-#[cfg(feature = "testing")]
 pub(crate) use schema::Documents;
 use schema::{Retrieve, Retriever};
 pub(crate) use schema::{Schema, Step};
@@ -71,6 +74,7 @@ struct Inner {
 struct Compiled {
     validator: jsonschema::Validator<TreeJson>,
     defaults: Defaults,
+    parts: Parts,
     /// Which keys it knows, and which of them hold secrets.
     shape: Shape,
     secrets: Vec<Pattern>,
@@ -195,6 +199,7 @@ impl Compiled {
         Ok(Compiled {
             validator,
             defaults: Defaults::new(&schema),
+            parts: Parts::new(&schema),
             shape: Shape::of_schema(&schema),
             secrets: marks::secrets(&schema)?,
             cost,
@@ -250,7 +255,7 @@ impl ConfigValidator {
     ///
     /// When the check could not be finished within the limits. What is wrong with the tree is no error.
     pub fn validate(&self, tree: &Tree) -> Result<Report> {
-        self.check(tree, &[], self.secrets(), &self.0.limits)
+        self.check(tree, &[], self.secrets(), &self.0.limits, None).map(|(report, _)| report)
     }
 
     pub(crate) fn shape(&self) -> &Shape {
@@ -305,13 +310,22 @@ impl ConfigValidator {
         self.0.schema.as_ref().map_or(Ok(()), |schema| schema.cost.within(limits))
     }
 
+    /// Whether both are one validator.
+    pub(crate) fn is(&self, other: &ConfigValidator) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// As [`validate`](ConfigValidator::validate), and how many steps show at most that the schema has nothing against
+    /// the tree, if it has not: that is of use for the tree after it.
     pub(crate) fn check(
         &self,
         tree: &Tree,
         layers: &[Ref],
         secrets: &[Pattern],
         limits: &Limits,
-    ) -> Result<Report> {
+        since: Option<Since<'_>>,
+    ) -> Result<(Report, Option<u64>)> {
+        let mut passed = None;
         let mut report = Report::default();
         // Looked for only where there is something to show.
         let masked = LazyCell::new(|| marks::masked(tree, layers, secrets));
@@ -331,8 +345,8 @@ impl ConfigValidator {
             let steps = limits.steps.saturating_add(values as u64 * 64);
             let refused =
                 || Error::new(ErrorKind::Limit, format!("validation takes more than {steps} steps"));
-            let valid = view::within(steps, || schema.validator.is_valid(root));
-            if !valid.ok_or_else(refused)? {
+            passed = schema.passes(tree, steps, since).ok_or_else(refused)?;
+            if passed.is_none() {
                 // Errors are made one by one, and an end is put to them: a file can be wrong in a million places.
                 let most = limits.findings.saturating_mul(4).saturating_add(16);
                 let found = view::within(steps, || {
@@ -340,7 +354,7 @@ impl ConfigValidator {
                     schema.validator.iter_errors(root).take(most).try_for_each(|error| found.add(&error))?;
                     Ok(found)
                 });
-                let found = found.ok_or_else(refused)??;
+                let found = found.ok_or_else(refused)?.0?;
                 if found.findings.is_empty() {
                     return Err(Error::new(
                         ErrorKind::Schema,
@@ -362,7 +376,35 @@ impl ConfigValidator {
         };
         report.findings.sort_by_key(order);
         report.unlisted += more;
-        Ok(report)
+        Ok((report, passed))
+    }
+}
+
+/// A tree that the schema had nothing against, as it is known from one that came after it.
+#[derive(Clone, Copy)]
+pub(crate) struct Since<'t> {
+    /// What changed.
+    pub(crate) spots: &'t [Spot<'t>],
+    /// The steps that showed it.
+    pub(crate) steps: u64,
+}
+
+impl Compiled {
+    /// Whether a tree is valid, and then how many steps show it at most. `None` if they are too many.
+    fn passes(&self, tree: &Tree, most: u64, since: Option<Since<'_>>) -> Option<Option<u64>> {
+        if let Some(Since { spots, steps }) = since
+            && let Some(open) = self.parts.open(tree, spots)
+        {
+            // The whole takes no more than it took before and this: so a reload refuses what a load would.
+            let left = most.saturating_sub(steps);
+            let valid = view::within(left, || self.validator.is_valid(View::of(tree, &open)));
+            // What is not valid is looked at whole, if only for what it says.
+            if let Some((true, taken)) = valid {
+                return Some(Some(steps + taken));
+            }
+        }
+        let (valid, taken) = view::within(most, || self.validator.is_valid(View::Value(tree.root())))?;
+        Some(valid.then_some(taken))
     }
 }
 

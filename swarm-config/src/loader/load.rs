@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::{ConfigLoader, Loaded, Parsed, Validation};
+use crate::diff::spots;
 use crate::doc::Doc;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hierarchy::ConfigHierarchy;
@@ -18,7 +19,7 @@ use crate::report::{Finding, Report};
 use crate::shape::Shape;
 use crate::source::{Format, Origin, Source};
 use crate::tree::Tree;
-use crate::validate::ConfigValidator;
+use crate::validate::{ConfigValidator, Since};
 
 /// What files hold, or why they cannot be read: a hash each, the same for the same content within this process. A file
 /// that was read twice and was not the same has two.
@@ -114,10 +115,16 @@ impl ConfigLoader {
         Ok((strategies, secrets))
     }
 
-    /// Loads and validates. `typed` is what the type that is loaded has, and which of its paths are secret. `prints` gets
-    /// what was read, in case of an error too.
-    pub(crate) fn read(&self, typed: Shape, paths: Vec<Pattern>, prints: &mut Prints) -> Result<Loaded> {
-        let loaded = self.read_all(typed, paths, prints);
+    /// Loads and validates. `typed` is what the type that is loaded has, and which of its paths are secret. What is the same
+    /// as `before` is not validated again. `prints` gets what was read, in case of an error too.
+    pub(crate) fn read(
+        &self,
+        typed: Shape,
+        paths: Vec<Pattern>,
+        before: Option<&Loaded>,
+        prints: &mut Prints,
+    ) -> Result<Loaded> {
+        let loaded = self.read_all(typed, paths, before, prints);
         match &loaded {
             Ok(_) => self.forget_but(&prints.iter().map(|(path, _)| &**path).collect()),
             // What comes after the error was not read, and is to be known when all is well again.
@@ -126,7 +133,13 @@ impl ConfigLoader {
         loaded
     }
 
-    fn read_all(&self, typed: Shape, paths: Vec<Pattern>, prints: &mut Prints) -> Result<Loaded> {
+    fn read_all(
+        &self,
+        typed: Shape,
+        paths: Vec<Pattern>,
+        before: Option<&Loaded>,
+        prints: &mut Prints,
+    ) -> Result<Loaded> {
         let (strategies, mut secrets) = self.patterns()?;
         secrets.extend(paths);
         let mut validators = Vec::new();
@@ -216,15 +229,23 @@ impl ConfigLoader {
         let strange = strange.into_iter().map(|strange| self.strange(strange));
         let told = strange.chain(self.unused(&loaded, &stated));
         report.findings.extend(told.filter_map(|finding| loaded.weighed(finding)));
+        let before = before.filter(|before| !before.valid.is_empty());
+        let spots = before.map(|before| spots(&before.tree, &loaded.tree)).unwrap_or_default();
+        let mut valid = Vec::new();
         for validator in &validators {
-            let checked = validator.check(&loaded.tree, &loaded.layers, &loaded.secrets(), &self.limits)?;
+            let known = before.and_then(|before| before.valid.iter().find(|(known, _)| validator.is(known)));
+            let since = known.map(|(_, steps)| Since { spots: &spots, steps: *steps });
+            let (tree, layers) = (&loaded.tree, &loaded.layers);
+            let (checked, passed) = validator.check(tree, layers, &loaded.secrets(), &self.limits, since)?;
             report.findings.extend(checked.findings);
             report.unlisted += checked.unlisted;
+            valid.extend(passed.map(|steps| (validator.clone(), steps)));
         }
         if !report.is_ok() {
             return Err(Error::invalid(report));
         }
-        loaded.tree.report = report;
+        drop(spots);
+        (loaded.tree.report, loaded.valid) = (report, valid);
         Ok(loaded)
     }
 
@@ -254,8 +275,8 @@ impl ConfigLoader {
         merge::merge(&mut tree, &layers, &strategies)?;
         let interpolated = !self.literal;
         let (named, secrets) = (secrets.len(), RwLock::new(secrets));
-        let defaults = Vec::new();
-        Ok(Loaded { tree, layers, strategies, secrets, named, validators, interpolated, defaults })
+        let (defaults, valid) = (Vec::new(), Vec::new());
+        Ok(Loaded { tree, layers, strategies, secrets, named, validators, interpolated, defaults, valid })
     }
 
     fn strange(&self, strange: Strange) -> Finding {
@@ -377,5 +398,42 @@ mod tests {
         assert_eq!(docs(&config.shared.loader), [at(4)]);
         // Two that were made of one loader do not make each other forget.
         assert_eq!(docs(&loader), [at(0)]);
+    }
+
+    #[test]
+    fn what_a_reload_does_not_change_is_not_validated_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path().join("a.json");
+        let text = |changed: usize, value: &str| {
+            let one =
+                |at: usize| format!("\"k{at}\": {{\"n\": {}}}", if at == changed { value } else { "1" });
+            format!("{{\"t\": {{{}}}}}", (0..500).map(one).collect::<Vec<_>>().join(","))
+        };
+        let field = |schema| serde_json::json!({"properties": {"n": schema}, "required": ["n"]});
+        let integer = serde_json::json!({"type": "integer"});
+        let all = serde_json::json!({"anyOf": [{"additionalProperties": field(integer.clone())}]});
+        for (schema, is_partial) in [
+            (serde_json::json!({"additionalProperties": field(integer.clone())}), true),
+            (
+                serde_json::json!({"additionalProperties": field(serde_json::json!({"anyOf": [integer]}))}),
+                true,
+            ),
+            (all, false),
+        ] {
+            std::fs::write(&at, text(0, "1")).unwrap();
+            let validator = ConfigValidator::new(serde_json::json!({"properties": {"t": schema}})).unwrap();
+            let config =
+                ConfigLoader::new().file(&at).validator(validator).load::<serde_json::Value>().unwrap();
+            let steps = || config.shared.loaded().valid[0].1;
+            let whole = steps();
+            std::fs::write(&at, text(250, "1234")).unwrap();
+            config.reload().unwrap();
+            assert_eq!(steps() > whole && steps() < whole + 20, is_partial, "{whole} {}", steps());
+            std::fs::write(&at, text(251, "\"no\"")).unwrap();
+            let error = config.reload().unwrap_err();
+            let paths: Vec<_> = error.report().unwrap().findings().iter().map(|found| found.path()).collect();
+            assert!(paths.iter().all(|path| path.starts_with("t")) && paths.len() == 1, "{paths:?}");
+            assert_eq!(config.get()["t"]["k250"]["n"], 1234);
+        }
     }
 }

@@ -7,22 +7,26 @@ use jsonschema::JsonType;
 use jsonschema::json::{Array, Json, Node, NodeIdentity, Object, cmp, unique};
 use serde_json::{Number, Value as Json_};
 
+use super::parts::Open;
 use crate::doc::Payload;
-use crate::tree::Value;
+use crate::tree::{Tree, Value};
 
 thread_local! {
     /// Looks that are left. Nought once one was wanted that was not to be had.
     static STEPS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Runs a validation that looks at values at most `steps` times. `None` if that is not enough.
+/// Runs a validation that looks at values at most `steps` times. Answers with how often it did, or with `None` if that is
+/// not enough.
 ///
 /// A validation cannot be stopped from within, so once the steps are spent every value looks like a `null` with nothing
 /// below it: what is under way then ends soon, and whatever it says is thrown away.
-pub(super) fn within<T>(steps: u64, work: impl FnOnce() -> T) -> Option<T> {
-    STEPS.set(steps.saturating_add(1));
+pub(super) fn within<T>(steps: u64, work: impl FnOnce() -> T) -> Option<(T, u64)> {
+    let steps = steps.saturating_add(1);
+    STEPS.set(steps);
     let done = work();
-    (STEPS.get() > 0).then_some(done)
+    let left = STEPS.get();
+    (left > 0).then_some((done, steps - left))
 }
 
 /// Whether there is a step left, which is then taken.
@@ -38,15 +42,22 @@ pub(super) struct TreeJson;
 #[derive(Clone, Copy)]
 pub(super) enum View<'a> {
     Value(Value<'a>),
+    /// A value of which only some is looked at: the others below it are left out, as if they were not there.
+    Part(Value<'a>, &'a Open),
     /// The name of a property, which `propertyNames` looks at.
     Name(&'a str),
 }
 
-impl View<'_> {
+impl<'a> View<'a> {
+    /// What is open of a tree.
+    pub(super) fn of(tree: &'a Tree, open: &'a Open) -> View<'a> {
+        View::Part(tree.root(), open)
+    }
+
     fn payload(&self) -> Option<Payload> {
         match self {
             _ if !step() => Some(Payload::Null),
-            View::Value(value) => Some(value.payload()),
+            View::Value(value) | View::Part(value, _) => Some(value.payload()),
             View::Name(_) => None,
         }
     }
@@ -116,20 +127,26 @@ fn equals(value: Value<'_>, expected: &Json_) -> bool {
 }
 
 impl<'a> Node<'a, TreeJson> for View<'a> {
-    type Object = Value<'a>;
-    type Array = Value<'a>;
+    type Object = Below<'a>;
+    type Array = Below<'a>;
     type Number = Number;
 
-    fn as_object(&self) -> Option<Value<'a>> {
+    fn as_object(&self) -> Option<Below<'a>> {
         match (self.payload(), self) {
-            (Some(Payload::Object(_)), View::Value(value)) => Some(*value),
+            (Some(Payload::Object(_)), View::Value(value)) => Some(Below { value: *value, open: None }),
+            (Some(Payload::Object(_)), View::Part(value, open)) => {
+                Some(Below { value: *value, open: Some(open) })
+            }
             _ => None,
         }
     }
 
-    fn as_array(&self) -> Option<Value<'a>> {
+    fn as_array(&self) -> Option<Below<'a>> {
         match (self.payload(), self) {
-            (Some(Payload::Array(_)), View::Value(value)) => Some(*value),
+            (Some(Payload::Array(_)), View::Value(value)) => Some(Below { value: *value, open: None }),
+            (Some(Payload::Array(_)), View::Part(value, open)) => {
+                Some(Below { value: *value, open: Some(open) })
+            }
             _ => None,
         }
     }
@@ -137,7 +154,7 @@ impl<'a> Node<'a, TreeJson> for View<'a> {
     fn as_string(&self) -> Option<Cow<'a, str>> {
         match self {
             _ if !step() => None,
-            View::Value(value) => value.as_str().map(Cow::Borrowed),
+            View::Value(value) | View::Part(value, _) => value.as_str().map(Cow::Borrowed),
             View::Name(name) => Some(Cow::Borrowed(name)),
         }
     }
@@ -174,7 +191,7 @@ impl<'a> Node<'a, TreeJson> for View<'a> {
 
     fn equals_value(&self, expected: &Json_) -> bool {
         match self {
-            View::Value(value) => equals(*value, expected),
+            View::Value(value) | View::Part(value, _) => equals(*value, expected),
             View::Name(name) => expected.as_str() == Some(name),
         }
     }
@@ -183,8 +200,8 @@ impl<'a> Node<'a, TreeJson> for View<'a> {
     fn to_value(&self) -> Cow<'a, Json_> {
         Cow::Owned(match self {
             View::Name(name) => Json_::from(*name),
-            View::Value(value) if value.is_secret() => Json_::Null,
-            View::Value(value) => match value.payload() {
+            View::Value(value) | View::Part(value, _) if value.is_secret() => Json_::Null,
+            View::Value(value) | View::Part(value, _) => match value.payload() {
                 Payload::Array(_) | Payload::Object(_) => Json_::Null,
                 _ => raw(*value),
             },
@@ -193,7 +210,7 @@ impl<'a> Node<'a, TreeJson> for View<'a> {
 
     fn identity(&self) -> Option<NodeIdentity> {
         match self {
-            View::Value(value) => {
+            View::Value(value) | View::Part(value, _) => {
                 let (address, tag) = value.identity();
                 Some(NodeIdentity::tagged(address, tag))
             }
@@ -202,38 +219,73 @@ impl<'a> Node<'a, TreeJson> for View<'a> {
     }
 }
 
-impl<'a> Object<'a, TreeJson> for Value<'a> {
+/// What is below a table or a list.
+pub(super) struct Below<'a> {
+    value: Value<'a>,
+    /// What is looked at of it, if not all.
+    open: Option<&'a Open>,
+}
+
+impl<'a> Below<'a> {
+    fn view(&self, child: Value<'a>) -> View<'a> {
+        match self.open {
+            Some(open) if !open.whole.contains(&child.named) => View::Part(child, open),
+            _ => View::Value(child),
+        }
+    }
+}
+
+impl<'a> Object<'a, TreeJson> for Below<'a> {
     type Node = View<'a>;
     type MemberName = &'a str;
     type MembersIter = Box<dyn Iterator<Item = (&'a str, View<'a>)> + 'a>;
 
     fn len(&self) -> usize {
-        Value::len(*self)
+        self.value.len()
     }
 
+    /// Finds what is left out too: that a key is there matters to the table.
     fn get(&self, key: &Box<str>) -> Option<View<'a>> {
-        step().then(|| Value::get(*self, key))?.map(View::Value)
+        step().then(|| self.value.get(key))?.map(|child| self.view(child))
     }
 
     fn members(&self) -> Self::MembersIter {
-        Box::new(self.entries().map_while(|(key, value)| step().then_some((key, View::Value(value)))))
+        let entries = self.value.entries();
+        let Some(open) = self.open else {
+            return Box::new(entries.map_while(|(key, value)| step().then_some((key, View::Value(value)))));
+        };
+        if !open.ways.contains(&self.value.named) {
+            return Box::new(std::iter::empty());
+        }
+        let below = Below { ..*self };
+        let seen = move |(_, value): &(&str, Value<'a>)| {
+            open.whole.contains(&value.named) || open.ways.contains(&value.named)
+        };
+        Box::new(entries.filter(seen).map_while(move |(key, value)| step().then(|| (key, below.view(value)))))
     }
 }
 
-impl<'a> Array<'a, TreeJson> for Value<'a> {
+impl<'a> Array<'a, TreeJson> for Below<'a> {
     type Node = View<'a>;
     type ElementsIter = Box<dyn Iterator<Item = View<'a>> + 'a>;
 
     fn len(&self) -> usize {
-        Value::len(*self)
+        self.value.len()
     }
 
+    /// A list is looked at whole or not at all.
     fn elements(&self) -> Self::ElementsIter {
-        Box::new(self.items().map_while(|item| step().then_some(View::Value(item))))
+        match self.open {
+            None => Box::new(self.value.items().map_while(|item| step().then_some(View::Value(item)))),
+            Some(_) => Box::new(std::iter::empty()),
+        }
     }
 
     fn is_unique(&self) -> bool {
-        let values: Vec<Cow<'_, Json_>> = self.items().map(|item| Cow::Owned(raw(item))).collect();
+        if self.open.is_some() {
+            return true;
+        }
+        let values: Vec<Cow<'_, Json_>> = self.value.items().map(|item| Cow::Owned(raw(item))).collect();
         unique::is_unique(&values)
     }
 }

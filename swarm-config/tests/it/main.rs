@@ -6,6 +6,7 @@ mod bombs;
 mod cache;
 mod canaries;
 mod features;
+mod incremental;
 mod instances;
 mod layers;
 mod limits;
