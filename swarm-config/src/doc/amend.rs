@@ -58,7 +58,9 @@ impl Doc {
         limits: &Limits,
         read: impl FnOnce(&mut DocBuilder<'_>, usize, Text) -> Result<usize>,
     ) -> Option<Doc> {
-        if !self.amendable || self.decoded.len() > self.parsed * 2 + GONE {
+        // Whoever looks for references finds those of values that are gone too.
+        let refers = memchr::memmem::find(self.decoded.as_bytes(), b"${").is_some();
+        if !self.amendable || refers || self.decoded.len() > self.parsed * 2 + GONE {
             return None;
         }
         let (old, new) = (&self.source.text, &source.text);
