@@ -141,7 +141,8 @@ impl Log {
     pub(crate) async fn compact(&self, state: &State, lines: &[Line]) -> Result<()> {
         let older = self.snapshots().await?;
         let bytes = snapshot(state, lines)?;
-        self.store.create(&snapshot_name(state.seq), bytes).await?;
+        // One of the same record can be there, of a compaction that kept more: they say the same, but for that.
+        self.store.put(&snapshot_name(state.seq), bytes).await?;
         // What stands from here on is not needed to read the log.
         let mut emptied = older.last().copied().unwrap_or(0);
         // One that was cut off left some of them full: those with the highest numbers, since it goes upwards.
@@ -161,9 +162,16 @@ impl Log {
 
     /// Makes an empty store hold the snapshot `bytes`.
     pub(crate) async fn found(&self, state: &State, bytes: Bytes) -> Result<()> {
-        match self.store.create(&snapshot_name(state.seq), bytes).await? {
-            true => Ok(()),
-            false => Err(Error::new(ErrorKind::InvalidState, "the store holds a registry")),
+        let name = snapshot_name(state.seq);
+        let made = self.store.create(&name, bytes.clone()).await;
+        match made {
+            Ok(true) => Ok(()),
+            // The answer was lost, or a client repeated its request and found what it made itself.
+            _ if self.store.get(&name).await.is_ok_and(|there| there.as_ref() == Some(&bytes)) => {
+                self.store.put(&name, bytes).await
+            }
+            Ok(false) => Err(Error::new(ErrorKind::InvalidState, "the store holds a registry")),
+            Err(error) => Err(error),
         }
     }
 

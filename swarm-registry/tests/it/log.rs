@@ -172,6 +172,31 @@ async fn retention_removes_what_nothing_reaches_and_nothing_else() {
     assert_eq!(opened.rollback("production").await.unwrap().sole_version(), Some("reachable"));
 }
 
+/// Two compactions with no record between them: the second one removes what the first one kept.
+#[tokio::test]
+async fn history_is_shortened_also_when_nothing_happened_since_the_last_compaction() {
+    let start = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+    let store = ObjectVersionStore::memory();
+    let builder = VersionRegistry::builder().clock(Arc::new(FakeClock::new(start)));
+    let registry = builder.with_store(store.clone()).await.unwrap();
+    for version in ["v1", "v2"] {
+        registry.register(Version::new(version).artifact(version)).await.unwrap();
+        registry.deploy("production", Split::all(version)).await.unwrap();
+    }
+    registry.rollback("production").await.unwrap();
+    registry.move_alias("kept", None, Some("v2")).await.unwrap();
+    let head = registry.verify().await.unwrap();
+    registry.compact(Retention::everything()).await.unwrap();
+    assert_eq!(registry.deployments("production").await.unwrap().len(), 3);
+    registry.compact(Retention::since(start + chrono::TimeDelta::days(1))).await.unwrap();
+    assert_eq!(registry.verify().await.unwrap(), head, "no record was made");
+    for registry in [registry, VersionRegistry::with_store(store).await.unwrap()] {
+        let numbers: Vec<u64> =
+            registry.deployments("production").await.unwrap().iter().map(|made| made.number()).collect();
+        assert_eq!(numbers, [1, 3], "the one that was rolled back from is gone");
+    }
+}
+
 #[tokio::test]
 async fn a_backup_restores_the_whole_registry_and_damage_to_it_is_found() {
     let folder = tempfile::tempdir().unwrap();

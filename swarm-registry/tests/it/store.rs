@@ -97,6 +97,19 @@ async fn a_lost_answer_is_looked_up() {
     }
 }
 
+/// A restore that lost the answer to its last write is done, and says so.
+#[tokio::test]
+async fn a_lost_answer_to_a_restore_is_looked_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("backup");
+    let registry = crate::registry_with(&["v1"]).await;
+    let head = registry.backup(&file).await.unwrap();
+    let store = FaultyStore::new(ObjectVersionStore::memory()).fail(1, Fault::LoseAnswer);
+    assert_eq!(VersionRegistry::restore(&file, store.clone()).await.unwrap(), head);
+    let occupied = VersionRegistry::restore(&file, store).await.unwrap_err();
+    assert_eq!(occupied.kind(), ErrorKind::InvalidState);
+}
+
 #[tokio::test]
 async fn a_refused_write_changes_nothing_and_can_be_repeated() {
     let store = FaultyStore::new(ObjectVersionStore::memory()).fail(2, Fault::Refuse);
