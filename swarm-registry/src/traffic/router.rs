@@ -46,7 +46,8 @@ fn places(seed: u64, key: &[u8]) -> (u16, u16) {
 /// The whole of one deployment in the form that is asked.
 pub(crate) struct Routes {
     seed: u64,
-    table: Box<[u16; WHOLE as usize]>,
+    /// Here and not behind a pointer, which would be one more load on the way.
+    table: [u16; WHOLE as usize],
     /// Those of the weights, in their order, then those of the pins.
     versions: Vec<Arc<str>>,
     /// Keys and the place of their version, sorted by the key.
@@ -55,16 +56,16 @@ pub(crate) struct Routes {
     deployment: Arc<Deployment>,
 }
 
-/// What a key gets: the place of its version, and whether the mirror sees it.
+/// What a key gets: the place of its version, and its own place in the mirror.
 #[derive(Clone, Copy)]
 struct Found {
     version: usize,
-    mirrored: bool,
+    place: u16,
 }
 
 impl Routes {
     pub(crate) fn new(deployment: Arc<Deployment>) -> Self {
-        let mut table = Box::new([0; WHOLE as usize]);
+        let mut table = [0; WHOLE as usize];
         for (slot, version) in table.iter_mut().zip(deployment.slots.expand()) {
             *slot = version;
         }
@@ -85,12 +86,16 @@ impl Routes {
     #[inline]
     fn find(&self, key: &str) -> Found {
         let (slot, place) = places(self.seed, key.as_bytes());
-        let mirrored = matches!(&self.mirror, Some((_, points)) if place < *points);
-        let version = match self.pins.binary_search_by(|(pinned, _)| (**pinned).cmp(key)) {
-            Ok(at) => self.pins[at].1,
-            Err(_) => usize::from(self.table[usize::from(slot)]),
-        };
-        Found { version, mirrored }
+        let pinned = if self.pins.is_empty() { None } else { self.pinned(key) };
+        let version = pinned.unwrap_or_else(|| usize::from(self.table[usize::from(slot)]));
+        Found { version, place }
+    }
+
+    /// Out of the way of those who pin nothing.
+    #[inline(never)]
+    fn pinned(&self, key: &str) -> Option<usize> {
+        let at = self.pins.binary_search_by(|(pinned, _)| (**pinned).cmp(key)).ok()?;
+        Some(self.pins[at].1)
     }
 
     #[inline]
@@ -99,7 +104,8 @@ impl Routes {
     }
 
     fn mirror(&self, found: Found) -> Option<&str> {
-        self.mirror.as_ref().filter(|_| found.mirrored).map(|(version, _)| &**version)
+        let mirror = self.mirror.as_ref().filter(|(_, points)| found.place < *points);
+        mirror.map(|(version, _)| &**version)
     }
 }
 

@@ -129,6 +129,33 @@ async fn pinned_keys_and_the_mirror_are_what_the_split_says() {
     assert_eq!(heavy.kind(), ErrorKind::InvalidInput);
 }
 
+/// With pins and a mirror, by each way to ask, after the first question of the thread.
+#[tokio::test]
+async fn routing_allocates_nothing() {
+    let registry = registry_with(&["v1", "v2"]).await;
+    let split = Split::of([("v1", 80.0), ("v2", 20.0)]).unwrap().pin("user-7", "v2").mirror("v2", 500);
+    registry.deploy("production", split).await.unwrap();
+    let router = registry.router("production").await.unwrap();
+    let mut cached = router.cached();
+    let keys: Vec<String> = (0..1_000).map(|at| format!("user-{at}{}", "-".repeat(at % 300))).collect();
+    let mut ask = || {
+        let mut second = 0;
+        for key in &keys {
+            let routed = router.route(key);
+            second += usize::from(routed == "v2") + usize::from(routed.mirror().is_some());
+            let (version, mirror) = cached.route_and_mirror(key);
+            second += usize::from(version == "v2") + usize::from(mirror.is_some());
+            second += usize::from(cached.route(key) == "v2");
+        }
+        second
+    };
+    assert!(ask() > 300, "some keys get each");
+    let counted = allocation_counter::measure(|| assert!(ask() > 300));
+    assert_eq!((counted.count_total, counted.bytes_total), (0, 0));
+    let counted = allocation_counter::measure(|| drop(std::hint::black_box(String::from("x"))));
+    assert_eq!(counted.count_total, 1, "allocations are counted");
+}
+
 /// Made with the Python binding of the reference implementation, xxhash 4.1.0: see the recipe at `slot`.
 #[test]
 fn slots_are_those_of_the_reference_implementation() {
