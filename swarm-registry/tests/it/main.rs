@@ -13,6 +13,8 @@ mod processes;
 mod rollout_crashes;
 mod rollout_fixture;
 mod rollouts;
+#[cfg(feature = "s3")]
+mod servers;
 mod simulations;
 mod store;
 mod traffic;
