@@ -332,7 +332,9 @@ impl ConfigLoader {
                 report.unlisted += usize::from(finding.severity >= Severity::Error);
                 continue;
             }
+            // Words and suggestions take time, and there may be very many.
             let key = finding.path.last().map(String::as_str).unwrap_or_default();
+            finding.message = format!("the key `{}` is known to nobody", crate::doc::shorten(key));
             let near = nearest(key, known.iter().copied());
             finding.suggestion = near.map(|near| format!("did you mean `{near}`?"));
             report.findings.push(finding);
@@ -347,12 +349,12 @@ impl ConfigLoader {
         if self.strict { Severity::Error } else { Severity::Warning }
     }
 
+    /// A finding without its words yet.
     fn unknown(&self, path: Vec<String>, place: (Arc<Source>, Range<usize>)) -> Finding {
-        let key = path.last().map(String::as_str).unwrap_or_default();
         Finding {
             severity: self.severity(),
             rule: "unknown-key".into(),
-            message: format!("the key `{}` is known to nobody", crate::doc::shorten(key)),
+            message: String::new(),
             suggestion: None,
             path,
             place: Some(place),
