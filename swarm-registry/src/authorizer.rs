@@ -21,6 +21,8 @@ pub trait Authorizer: Send + Sync + 'static {
 pub enum Action {
     /// Register the version.
     Register,
+    /// Add a signature to the version.
+    Sign,
     /// Set, move or remove the alias.
     MoveAlias,
     /// Protect the alias, or end its protection.
@@ -53,6 +55,7 @@ impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Action::Register => "register",
+            Action::Sign => "sign",
             Action::MoveAlias => "move the alias",
             Action::GuardAlias => "guard the alias",
             Action::Deploy => "deploy to",

@@ -34,6 +34,8 @@ pub enum ErrorKind {
     Conflict,
     /// The [`Authorizer`](crate::Authorizer) said no.
     Denied,
+    /// A version lacks signatures that the policy asks for (feature `signatures`).
+    Untrusted,
     /// The alias is protected.
     Protected,
     /// There is nothing to do the verb to: no earlier deployment, no step that waits for approval.

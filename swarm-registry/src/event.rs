@@ -30,6 +30,13 @@ pub enum EventKind {
         /// Its id.
         version: String,
     },
+    /// Someone vouched for a version.
+    VersionSigned {
+        /// Its id.
+        version: String,
+        /// The key, in hex.
+        key: String,
+    },
     /// Versions were removed, because nothing reached them.
     VersionsCollected {
         /// Their ids.
@@ -147,6 +154,9 @@ impl Event {
             Change::Registered(registered) => EventKind::VersionRegistered { version: text(&registered.id) },
             Change::Collected { versions, .. } => {
                 EventKind::VersionsCollected { versions: versions.iter().map(text).collect() }
+            }
+            Change::Signed { version, key, .. } => {
+                EventKind::VersionSigned { version: text(version), key: key.clone() }
             }
             Change::AliasMoved { alias, from, to } => EventKind::AliasMoved {
                 alias: alias.clone(),

@@ -13,6 +13,8 @@ mod measure;
 mod name;
 mod registry;
 mod rollout;
+#[cfg(feature = "signatures")]
+mod signature;
 mod state;
 mod store;
 #[cfg(feature = "testing")]
@@ -35,6 +37,8 @@ pub use registry::{
 pub use rollout::{
     MetricSource, Observed, OnDeadline, Rollout, RolloutPhase, RolloutStatus, RolloutStep, Window,
 };
+#[cfg(feature = "signatures")]
+pub use signature::{Signature, SignaturePolicy, SigningKey, VerifyingKey};
 pub use state::AliasMove;
 pub use store::{ObjectVersionStore, VersionStore};
 pub use traffic::{CachedRouter, Deployment, DeploymentCause, Routed, Router, Split, slot};

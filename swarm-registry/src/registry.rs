@@ -5,6 +5,8 @@ mod alias;
 mod drive;
 mod query;
 mod rollout;
+#[cfg(feature = "signatures")]
+mod signature;
 mod traffic;
 mod upkeep;
 mod watch;
@@ -46,6 +48,8 @@ struct Shared {
     log: Log,
     clock: Arc<dyn Clock>,
     authorizer: Option<Arc<dyn Authorizer>>,
+    #[cfg(feature = "signatures")]
+    policy: Option<crate::signature::SignaturePolicy>,
     state: RwLock<State>,
     /// The writers of this process, one behind the other, so that they do not compete for a number.
     queue: tokio::sync::Mutex<()>,
@@ -61,6 +65,8 @@ struct Shared {
 pub struct RegistryBuilder {
     clock: Option<Arc<dyn Clock>>,
     authorizer: Option<Arc<dyn Authorizer>>,
+    #[cfg(feature = "signatures")]
+    policy: Option<crate::signature::SignaturePolicy>,
 }
 
 impl RegistryBuilder {
@@ -73,6 +79,14 @@ impl RegistryBuilder {
     /// Asks `authorizer` before every mutation. Without one, everything is allowed.
     pub fn authorizer(mut self, authorizer: Arc<dyn Authorizer>) -> Self {
         self.authorizer = Some(authorizer);
+        self
+    }
+
+    /// Puts versions into traffic only where `policy` trusts their signatures: each that a split names, whatever verb
+    /// deploys it, and the candidate of a rollout. To go back is never refused: what is rolled back to was trusted once.
+    #[cfg(feature = "signatures")]
+    pub fn require_signatures(mut self, policy: crate::SignaturePolicy) -> Self {
+        self.policy = Some(policy);
         self
     }
 
@@ -95,6 +109,8 @@ impl RegistryBuilder {
             log,
             clock: self.clock.unwrap_or_else(|| Arc::new(SystemClock)),
             authorizer: self.authorizer,
+            #[cfg(feature = "signatures")]
+            policy: self.policy,
             queue: tokio::sync::Mutex::new(()),
             routes: Mutex::default(),
             known: tokio::sync::watch::Sender::new(state.seq),
@@ -320,7 +336,13 @@ impl VersionRegistry {
         loop {
             let planned = {
                 let state = self.state();
-                plan(&state).map(|change| change.map(|change| (change, state.seq, state.head)))
+                let change = plan(&state);
+                #[cfg(feature = "signatures")]
+                let change = change.and_then(|change| {
+                    change.iter().try_for_each(|change| self.trust(&state, change))?;
+                    Ok(change)
+                });
+                change.map(|change| change.map(|change| (change, state.seq, state.head)))
             };
             let (change, seq, head) = match planned {
                 Ok(Some(planned)) => planned,

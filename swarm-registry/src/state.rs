@@ -114,6 +114,11 @@ impl State {
                     rollout.moved(moved, record, object)?;
                 }
             }
+            Change::Signed { version, key, signature } => {
+                if let Some(info) = self.versions.get_mut(version) {
+                    Arc::make_mut(info).signatures.insert(key.clone(), signature.clone());
+                }
+            }
             Change::RolloutLeased(leased) => {
                 if let Some(rollout) = self.rollout(&leased.channel, leased.rollout) {
                     rollout.leased(leased, object)?;

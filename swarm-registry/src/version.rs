@@ -143,6 +143,8 @@ pub struct VersionInfo {
     pub(crate) creator: Option<String>,
     pub(crate) registered_at: DateTime<Utc>,
     pub(crate) record: u64,
+    /// By their keys, both in hex as they are written.
+    pub(crate) signatures: BTreeMap<String, String>,
 }
 
 /// Where the bytes of a version are.

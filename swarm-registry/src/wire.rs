@@ -63,6 +63,12 @@ pub(crate) enum Change {
     RolloutStarted(StartedRollout),
     RolloutMoved(MovedRollout),
     RolloutLeased(LeasedRollout),
+    /// That someone vouches for a version. Key and signature are in hex.
+    Signed {
+        version: Arc<str>,
+        key: String,
+        signature: String,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -306,6 +312,7 @@ impl Registered {
             creator: record.actor.clone(),
             registered_at: time(object, record.at)?,
             record: record.seq,
+            signatures: BTreeMap::new(),
         })
     }
 }

@@ -285,6 +285,7 @@ fn needed(state: &State, line: &Line, retention: Retention) -> bool {
     let record = &line.record;
     match &record.change {
         Change::Registered(registered) => state.versions.contains_key(&registered.id),
+        Change::Signed { version, .. } => state.versions.contains_key(version),
         Change::Collected { .. } => true,
         Change::AliasMoved { alias, .. } => {
             let last = state.aliases.get(alias).and_then(|alias| alias.moves.last());

@@ -15,6 +15,8 @@ mod rollout_fixture;
 mod rollouts;
 #[cfg(feature = "s3")]
 mod servers;
+#[cfg(feature = "signatures")]
+mod signatures;
 mod simulations;
 mod store;
 mod traffic;

@@ -1,0 +1,56 @@
+use crate::authorizer::Action;
+use crate::error::{Error, ErrorKind, Result};
+use crate::signature::Signature;
+use crate::state::State;
+use crate::wire::{Cause, Change, Deployed};
+
+use super::VersionRegistry;
+
+/// Signatures (feature `signatures`).
+impl VersionRegistry {
+    /// Keeps `signature` with the version `id`, once it was found to be of its id, digest and metadata. One that is there
+    /// already is kept as it is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] where the signature is of something else; [`ErrorKind::NotFound`];
+    /// [`ErrorKind::Denied`]; [`ErrorKind::Store`].
+    pub async fn add_signature(&self, id: &str, signature: &Signature) -> Result<()> {
+        let signed = self.commit(Action::Sign, id, |state| {
+            let version = state.version(id)?;
+            if !signature.is_of(version) {
+                let message = format!("the signature by {} is not of version {id:?}", signature.key());
+                return Err(Error::new(ErrorKind::InvalidInput, message).of_version(id));
+            }
+            let key = signature.key().to_string();
+            if version.signatures.contains_key(&key) {
+                return Ok(None);
+            }
+            let (version, signature) = (version.id.clone(), signature.to_string());
+            Ok(Some(Change::Signed { version, key, signature }))
+        });
+        signed.await.map(drop)
+    }
+
+    /// Whether the policy trusts all that a change puts into traffic. Every mutation is checked here, so that no verb can be
+    /// forgotten.
+    pub(super) fn trust(&self, state: &State, change: &Change) -> Result<()> {
+        let Some(policy) = &self.shared.policy else { return Ok(()) };
+        let deployed = match change {
+            Change::Deployed(deployed) => Some(deployed),
+            Change::RolloutMoved(moved) => moved.deployed.as_ref(),
+            Change::RolloutStarted(started) => return policy.check(state.version(&started.candidate)?),
+            _ => None,
+        };
+        deployed.into_iter().flat_map(named).try_for_each(|version| policy.check(state.version(version)?))
+    }
+}
+
+/// The versions that a deployment names, unless it restores one that was made before.
+fn named(deployed: &Deployed) -> Vec<&str> {
+    if matches!(deployed.cause, Cause::RolledBack(_)) {
+        return Vec::new();
+    }
+    let weights = deployed.weights.iter().map(|(version, _)| &**version);
+    let mirror = deployed.mirror.iter().map(|(version, _)| &**version);
+    weights.chain(mirror).chain(deployed.pins.values().map(|version| &**version)).collect()
+}
