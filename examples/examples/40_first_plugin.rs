@@ -64,14 +64,16 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let answer = plugins.call("lines", json!({"text": "a\nb"})).await?;
     assert_eq!(answer, json!({"lines": 2, "seen": 1}));
 
-    let wrong = plugins.call("lines", json!({"txt": "a", "limit": 1})).await.unwrap_err();
+    let wrong = plugins.call("lines", json!({"txt": "a", "limit": 1})).await;
+    let wrong = wrong.expect_err("`text` is required, and nothing else is known");
     assert_eq!(wrong.kind(), ErrorKind::InvalidParams);
     println!("{wrong}");
 
     plugins.reload("lines", Lines::new("1.1.0", true)?).await?;
     assert_eq!(plugins.call("lines", json!({"text": "a"})).await?, json!({"lines": 1, "seen": 2}));
 
-    let refused = plugins.reload("lines", Lines::new("1.2.0", false)?).await.unwrap_err();
+    let refused = plugins.reload("lines", Lines::new("1.2.0", false)?).await;
+    let refused = refused.expect_err("its check fails");
     assert_eq!(refused.kind(), ErrorKind::Refused);
     println!("{refused}");
     assert_eq!(plugins.call("lines", json!({"text": ""})).await?, json!({"lines": 0, "seen": 3}));
