@@ -4,6 +4,7 @@
 
 mod cells;
 mod clock;
+mod drift;
 mod error;
 mod event;
 mod handle;
@@ -22,6 +23,18 @@ pub mod testing;
 mod window;
 
 pub use clock::Clock;
+pub use drift::adwin::Adwin;
+pub use drift::change::{ChangeDetector, Scored, Streamed};
+pub use drift::check::DriftCheck;
+pub use drift::cusum::Cusum;
+pub use drift::distribution::{KolmogorovSmirnov, PopulationStability};
+pub use drift::hinkley::PageHinkley;
+pub use drift::kswin::Kswin;
+pub use drift::mean::{RelativeMean, Welch};
+pub use drift::rank::MannWhitney;
+pub use drift::report::DriftReport;
+pub use drift::sample::Sample;
+pub use drift::{DriftDetector, Finding, Verdict};
 pub use error::{Error, ErrorKind, Result};
 pub use event::Event;
 pub use handle::{Counter, Gauge, Histogram};

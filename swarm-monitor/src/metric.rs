@@ -127,6 +127,10 @@ impl About {
         *self.description.write().unwrap_or_else(PoisonError::into_inner) = description;
     }
 
+    pub(crate) fn direction(&self) -> Direction {
+        self.description.read().unwrap_or_else(PoisonError::into_inner).direction
+    }
+
     pub(crate) fn info(&self, series: usize, memory: usize) -> MetricInfo {
         MetricInfo {
             name: self.name.clone(),

@@ -8,6 +8,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::clock::Clock;
+use crate::drift::mean::RelativeMean;
+use crate::drift::report::DriftReport;
+use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::handle::{Counter, Gauge, Handle, Histogram};
 use crate::metric::{Description, MetricInfo, MetricKind};
@@ -108,6 +111,25 @@ impl PerformanceMonitor {
     /// The series of a metric, to be asked.
     pub fn select(&self, metric: &str) -> Selection {
         Selection::new(self.inner.clone(), metric)
+    }
+
+    /// Whether a metric's mean of the last hour is away from its baseline by a share of at least `threshold`, and by more than chance
+    /// explains.
+    ///
+    /// 0.2 is 20 %. `None` where it is not, or where there is too little to tell; [`Selection::drift`] tells these apart, and
+    /// has other tests, windows and tags. The baseline is the same hour of the week before, or the seven days before where that
+    /// has too few values.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](crate::ErrorKind::NotFound) while nothing was recorded under this name, [`WrongKind`](crate::ErrorKind::WrongKind) for
+    /// counts, [`InvalidInput`](crate::ErrorKind::InvalidInput) for a threshold that is not a positive number.
+    pub fn detect_drift(&self, metric: &str, threshold: f64) -> Result<Option<DriftReport>> {
+        if !(threshold > 0.0 && threshold.is_finite()) {
+            return Err(Error::input(format!("a threshold is above 0, not {threshold}")));
+        }
+        let report = self.select(metric).drift().by(RelativeMean::new(threshold)).check()?;
+        Ok(report.is_drift().then_some(report))
     }
 
     /// Every metric there is, by name.

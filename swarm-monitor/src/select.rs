@@ -1,7 +1,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::drift::check::DriftCheck;
 use crate::error::{Error, ErrorKind, Result};
+use crate::metric::Direction;
 use crate::monitor::Inner;
 use crate::series::Series;
 use crate::sketch::Sketch;
@@ -139,6 +141,27 @@ impl Selection {
             self.series()?.iter().filter_map(|series| Some((tags(series), series.last()?))).collect();
         last.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(last)
+    }
+
+    /// Whether recent values are unlike earlier ones.
+    pub fn drift(&self) -> DriftCheck {
+        DriftCheck::new(self.clone())
+    }
+
+    pub(crate) fn metric_name(&self) -> &str {
+        &self.metric
+    }
+
+    pub(crate) fn tags(&self) -> &[(String, String)] {
+        &self.tags
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        self.inner.now()
+    }
+
+    pub(crate) fn direction(&self) -> Result<Direction> {
+        Ok(self.metric()?.about.direction())
     }
 
     fn metric(&self) -> Result<Arc<Metric>> {

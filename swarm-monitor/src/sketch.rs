@@ -45,6 +45,11 @@ impl Sketch {
         self.bins.at_rank(rank).map(|bin| self.mapping.value(bin))
     }
 
+    /// The middles of the bins that have values, ascending, with how many.
+    pub(crate) fn sizes(&self) -> Vec<(f64, u64)> {
+        self.bins.ascending().map(|(bin, count)| (self.mapping.value(bin), count)).collect()
+    }
+
     /// The share of values at most `value`, to within the accuracy of where values lie. `None` without values.
     pub fn share_at_most(&self, value: f64) -> Option<f64> {
         let count = self.count();

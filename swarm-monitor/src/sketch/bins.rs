@@ -73,7 +73,7 @@ impl Bins {
         self.ascending().take_while(|(at, _)| key(*at) <= key(bin)).map(|(_, count)| count).sum()
     }
 
-    fn ascending(&self) -> impl Iterator<Item = (Bin, u64)> + '_ {
+    pub(crate) fn ascending(&self) -> impl Iterator<Item = (Bin, u64)> + '_ {
         let negative = self.negative.iter().rev().map(|(index, count)| (Bin::Negative(index), count));
         let zero = std::iter::once((Bin::Zero, self.zero));
         let positive = self.positive.iter().map(|(index, count)| (Bin::Positive(index), count));

@@ -1,6 +1,9 @@
 //! The behaviour of the crate as its users see it.
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, reason = "tests")]
 
+mod drift;
+mod drift_vectors;
+mod false_alarms;
 mod features;
 mod kinds;
 mod limits;

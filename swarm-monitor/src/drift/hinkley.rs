@@ -1,0 +1,141 @@
+use crate::drift::change::{ChangeDetector, not_a_state};
+use crate::drift::cusum::threshold;
+use crate::error::Result;
+use crate::metric::Direction;
+
+/// The Page-Hinkley test: the sum of deviations from the mean so far, which it learns itself (Hinkley, Biometrika 58, 1971).
+///
+/// Options and answers are those of `river.drift.PageHinkley`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PageHinkley {
+    least: u64,
+    delta: f64,
+    threshold: f64,
+    forget: f64,
+    direction: Direction,
+    /// So many values at 0 are believed to have been there before the first.
+    believed: f64,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct State {
+    count: f64,
+    mean: f64,
+    up: f64,
+    down: f64,
+    lowest: f64,
+    highest: f64,
+}
+
+const FRESH: State =
+    State { count: 0.0, mean: 0.0, up: 0.0, down: 0.0, lowest: f64::INFINITY, highest: -1.0 };
+
+impl PageHinkley {
+    /// With river's defaults: from 30 values on, a slack of 0.005, a threshold of 50, and sums that lose a ten-thousandth with each value.
+    pub fn new() -> Self {
+        PageHinkley {
+            least: 30,
+            delta: 0.005,
+            threshold: 50.0,
+            forget: 1.0 - 0.0001,
+            direction: Direction::Both,
+            believed: 0.0,
+            state: FRESH,
+        }
+    }
+
+    /// No alarm before so many values.
+    #[must_use]
+    pub fn least(mut self, values: u64) -> Self {
+        self.least = values;
+        self
+    }
+
+    /// What each deviation is lessened by, in the values' unit.
+    #[must_use]
+    pub fn delta(mut self, delta: f64) -> Self {
+        self.delta = delta;
+        self
+    }
+
+    /// How great the sum may become, in the values' unit.
+    #[must_use]
+    pub fn threshold(mut self, threshold: f64) -> Self {
+        self.threshold = threshold;
+        self
+    }
+
+    /// Only shifts this way.
+    #[must_use]
+    pub fn direction(mut self, direction: Direction) -> Self {
+        self.direction = direction;
+        self
+    }
+
+    /// For standardised values, as from [`Scored`](crate::Scored): finds shifts of one deviation, and alarms once in `values` unchanged normal
+    /// ones on average. That their mean is 0 is believed as if 1,000 of them had been seen. After the direction.
+    #[must_use]
+    pub fn run_length(mut self, values: f64) -> Self {
+        let sides = if self.direction == Direction::Both { 2.0 } else { 1.0 };
+        self.delta = 0.5;
+        self.threshold = threshold(0.5, values * sides);
+        self.believed = 1_000.0;
+        self.state = State { count: self.believed, ..FRESH };
+        self
+    }
+}
+
+impl Default for PageHinkley {
+    fn default() -> Self {
+        PageHinkley::new()
+    }
+}
+
+impl ChangeDetector for PageHinkley {
+    fn name(&self) -> &str {
+        "Page-Hinkley"
+    }
+
+    #[inline]
+    fn update(&mut self, value: f64) -> bool {
+        if !value.is_finite() {
+            return false;
+        }
+        let state = &mut self.state;
+        state.count += 1.0;
+        state.mean += (value - state.mean) / state.count;
+        let deviation = value - state.mean;
+        state.up = self.forget * state.up + deviation - self.delta;
+        state.down = self.forget * state.down + deviation + self.delta;
+        state.lowest = if state.up < state.lowest { state.up } else { state.lowest };
+        state.highest = if state.down > state.highest { state.down } else { state.highest };
+        let change = state.count >= self.least as f64
+            && ((state.up - state.lowest > self.threshold && self.direction != Direction::LowerIsWorse)
+                || (state.highest - state.down > self.threshold
+                    && self.direction != Direction::HigherIsWorse));
+        if change {
+            *state = State { count: self.believed, ..FRESH };
+        }
+        change
+    }
+
+    fn save(&self) -> Vec<f64> {
+        let State { count, mean, up, down, lowest, highest } = self.state;
+        vec![count, mean, up, down, lowest, highest]
+    }
+
+    fn restore(&mut self, state: &[f64]) -> Result<()> {
+        match *state {
+            [count, mean, up, down, lowest, highest]
+                if count >= 0.0
+                    && [count, mean, up, down, highest].iter().all(|n| n.is_finite())
+                    && !lowest.is_nan() =>
+            {
+                self.state = State { count, mean, up, down, lowest, highest };
+                Ok(())
+            }
+            _ => Err(not_a_state(self.name(), state)),
+        }
+    }
+}
