@@ -52,24 +52,26 @@ pub struct Scored<D> {
     knots: Arc<[(f64, f64)]>,
 }
 
-/// Distinct values that scores are kept for at most.
+/// So many values or groups of neighbours have a score of their own, besides some further out.
 const KNOTS: usize = 512;
 
 impl<D> Scored<D> {
     /// Scores by the distribution of `baseline`, which should have at least some hundred values.
     pub fn new(detector: D, baseline: &Sample) -> Self {
         let all = baseline.count.max(1) as f64;
-        // Neighbours are taken together where there are too many.
+        // Neighbours are taken together where there are many, but not far out, where each counts.
         let together = (baseline.count / KNOTS as u64).max(1);
         let mut knots: Vec<(f64, f64, f64)> = Vec::new();
-        let (mut below, mut count) = (0, 0);
+        let (mut below, mut count, mut sum, mut distinct) = (0, 0, 0.0, 0);
         for (at, (value, times)) in baseline.sizes.iter().enumerate() {
-            count += times;
-            if count >= together || at + 1 == baseline.sizes.len() {
+            (count, sum, distinct) = (count + times, sum + value * *times as f64, distinct + 1);
+            let tail = below.min(baseline.count - below) / 8;
+            if count >= together.min(tail.max(1)) || at + 1 == baseline.sizes.len() {
                 let middle = (below as f64 + count as f64 / 2.0) / all;
-                knots.push((*value, -normal_point(middle), count as f64));
+                let value = if distinct == 1 { *value } else { sum / count as f64 };
+                knots.push((value, -normal_point(middle), count as f64));
                 below += count;
-                count = 0;
+                (count, sum, distinct) = (0, 0.0, 0);
             }
         }
         // Few distinct values have scores that spread less: stretched to a deviation of 1.
