@@ -231,6 +231,7 @@ impl Entry {
             generation: slot.loaded.generation,
             is_default: !self.disabled && self.chosen == Some(at),
             path: slot.unit.path.clone(),
+            origin: slot.loaded.origin.clone(),
         })
     }
 

@@ -71,6 +71,8 @@ pub enum EventKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Stage {
+    /// A file or folder is no plugin that may be used. It goes by the name of the file.
+    Discover,
     /// It could not be loaded.
     Load,
     /// Its name, its version or what it requires does not fit into the catalogue.
@@ -86,6 +88,7 @@ pub enum Stage {
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Stage::Discover => "discovery",
             Stage::Load => "load",
             Stage::Admit => "admission",
             Stage::Check => "check",

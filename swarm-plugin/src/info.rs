@@ -2,6 +2,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::digest::Digest;
 use crate::manifest::Manifest;
 use crate::stats::Stats;
 
@@ -33,6 +34,13 @@ impl fmt::Display for Status {
     }
 }
 
+/// What an instance was made of.
+#[derive(Debug, Clone)]
+pub(crate) struct Origin {
+    pub(crate) kind: Arc<str>,
+    pub(crate) digest: Digest,
+}
+
 /// What the catalogue says of one version of one plugin, as of the moment it was asked.
 #[derive(Debug, Clone)]
 pub struct PluginInfo {
@@ -42,6 +50,7 @@ pub struct PluginInfo {
     pub(crate) generation: u64,
     pub(crate) is_default: bool,
     pub(crate) path: Option<Arc<Path>>,
+    pub(crate) origin: Option<Origin>,
 }
 
 impl PluginInfo {
@@ -73,5 +82,15 @@ impl PluginInfo {
     /// The file or folder it comes from. `None` for one registered in code.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
+    }
+
+    /// `wasm`, `native`, `process`, or the kind of a loader of your own. `None` for one registered in code.
+    pub fn kind(&self) -> Option<&str> {
+        self.origin.as_ref().map(|origin| &*origin.kind)
+    }
+
+    /// The digest of the file or folder as it was loaded. `None` for one registered in code.
+    pub fn digest(&self) -> Option<Digest> {
+        self.origin.as_ref().map(|origin| origin.digest)
     }
 }

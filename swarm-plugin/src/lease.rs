@@ -9,6 +9,7 @@ use futures::FutureExt;
 use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::info::Origin;
 use crate::manager::Shared;
 use crate::manifest::Manifest;
 use crate::plugin::{Plugin, PluginError};
@@ -19,6 +20,7 @@ pub(crate) struct Loaded {
     pub(crate) plugin: Arc<dyn Plugin>,
     pub(crate) manifest: Manifest,
     pub(crate) generation: u64,
+    pub(crate) origin: Option<Origin>,
     pub(crate) timeout: Duration,
     pub(crate) permits: Option<Semaphore>,
     pub(crate) host: Weak<Shared>,
@@ -32,6 +34,7 @@ impl Loaded {
         plugin: Arc<dyn Plugin>,
         manifest: Manifest,
         generation: u64,
+        origin: Option<Origin>,
         timeout: Duration,
         host: Weak<Shared>,
     ) -> Loaded {
@@ -42,6 +45,7 @@ impl Loaded {
             plugin,
             manifest,
             generation,
+            origin,
             timeout,
             permits,
             host,

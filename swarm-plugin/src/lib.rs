@@ -4,27 +4,38 @@
 
 mod call;
 mod catalogue;
+mod digest;
+mod discovery;
 mod error;
 mod event;
 mod function;
 mod info;
 mod lease;
+mod loader;
 mod manager;
 mod manifest;
 mod measure;
 mod plugin;
+#[cfg(feature = "process")]
+mod process;
 mod requirement;
 mod schema;
 mod stats;
 
 pub use call::{CallContext, CallOptions, Progress};
+pub use digest::Digest;
+pub use discovery::{Found, PluginDiscovery, Unusable};
 pub use error::{Error, ErrorKind, Problem, Result};
 pub use event::{Event, EventKind, Stage};
 pub use function::FnPlugin;
 pub use info::{PluginInfo, Status};
+pub use loader::Loader;
 pub use manager::{PluginManager, PluginManagerBuilder};
 pub use manifest::{Limits, Manifest, ManifestBuilder};
 pub use plugin::{Plugin, PluginError};
+#[cfg(feature = "process")]
+#[cfg_attr(docsrs, doc(cfg(feature = "process")))]
+pub use process::ProcessLoader;
 pub use requirement::Requirement;
 pub use semver::{Version, VersionReq};
 pub use stats::Stats;

@@ -1,14 +1,18 @@
 //! `PluginManager`, and what is shared by all that act for it.
 
+mod builder;
 mod change;
+mod folders;
 mod retire;
 
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
+pub use self::builder::PluginManagerBuilder;
+use self::builder::Settings;
+use self::folders::Folders;
 use arc_swap::ArcSwap;
 use futures::Stream;
 use futures::future::BoxFuture;
@@ -24,7 +28,7 @@ use crate::call::{self, CallOptions};
 use crate::catalogue::{Catalogue, Serving};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventKind};
-use crate::info::PluginInfo;
+use crate::info::{Origin, PluginInfo};
 use crate::lease::Lease;
 use crate::measure;
 use crate::plugin::{Plugin, PluginError};
@@ -40,79 +44,16 @@ pub struct PluginManager {
     shared: Arc<Shared>,
 }
 
-/// Settings of a [`PluginManager`].
-#[derive(Debug, Clone)]
-#[must_use]
-pub struct PluginManagerBuilder {
-    settings: Settings,
-}
-
-#[derive(Debug, Clone)]
-pub(crate) struct Settings {
-    call_timeout: Duration,
-    load_timeout: Duration,
-    drain_timeout: Duration,
-    cleanup_timeout: Duration,
-}
-
-impl PluginManagerBuilder {
-    /// How long a call may take, where neither the caller nor the plugin's manifest says. 30 s.
-    pub fn call_timeout(mut self, timeout: Duration) -> Self {
-        self.settings.call_timeout = timeout;
-        self
-    }
-
-    /// How long each of load, check, export and import of state may take. 10 s.
-    pub fn load_timeout(mut self, timeout: Duration) -> Self {
-        self.settings.load_timeout = timeout;
-        self
-    }
-
-    /// How long calls of a version that was replaced or removed may go on. 30 s.
-    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
-        self.settings.drain_timeout = timeout;
-        self
-    }
-
-    /// How long a cleanup may take. 5 s.
-    pub fn cleanup_timeout(mut self, timeout: Duration) -> Self {
-        self.settings.cleanup_timeout = timeout;
-        self
-    }
-
-    /// Makes the manager.
-    pub fn build(self) -> PluginManager {
-        const EVENTS: usize = 1024;
-        PluginManager {
-            shared: Arc::new(Shared {
-                catalogue: ArcSwap::default(),
-                editing: Mutex::default(),
-                events: broadcast::Sender::new(EVENTS),
-                tasks: TaskTracker::new(),
-                generations: AtomicU64::new(0),
-                settings: self.settings,
-            }),
-        }
-    }
-}
-
 impl PluginManager {
     /// A manager of no plugins, with default settings.
     #[expect(clippy::new_without_default, reason = "a manager has an identity; two of them are not equal")]
     pub fn new() -> PluginManager {
-        PluginManager::builder().build()
+        PluginManager { shared: Arc::new(Shared::new(Settings::default(), None)) }
     }
 
     /// Begins a manager with settings of your own.
     pub fn builder() -> PluginManagerBuilder {
-        PluginManagerBuilder {
-            settings: Settings {
-                call_timeout: Duration::from_secs(30),
-                load_timeout: Duration::from_secs(10),
-                drain_timeout: Duration::from_secs(30),
-                cleanup_timeout: Duration::from_secs(5),
-            },
-        }
+        PluginManagerBuilder::default()
     }
 
     /// Calls the default version of a plugin: the highest that is there and not a pre-release, or what
@@ -281,6 +222,14 @@ impl PluginManager {
         }))
     }
 
+    /// Looks at the folders now, and answers once everything that stands still there was loaded or refused, which events
+    /// tell. Needed only where nothing [watches](PluginManagerBuilder::watch).
+    pub async fn rescan(&self) {
+        if let Some(folders) = &self.shared.folders {
+            self.shared.look_until_still(folders).await;
+        }
+    }
+
     /// Refuses new calls, drains and cleans up all plugins, each before those that it requires, and waits for all that is
     /// under way. Can be called again.
     pub async fn shutdown(&self) {
@@ -295,9 +244,14 @@ impl fmt::Debug for PluginManager {
     }
 }
 
+type Making = BoxFuture<'static, Result<Vec<Arc<dyn Plugin>>, PluginError>>;
+
 /// Makes the instances of a unit.
-pub(crate) type Recipe =
-    Arc<dyn Fn() -> BoxFuture<'static, Result<Vec<Arc<dyn Plugin>>, PluginError>> + Send + Sync>;
+#[derive(Clone)]
+pub(crate) struct Recipe {
+    make: Arc<dyn Fn() -> Making + Send + Sync>,
+    origin: Option<Origin>,
+}
 
 pub(crate) enum Supply {
     Value(Arc<dyn Plugin>),
@@ -310,10 +264,11 @@ where
     F: Fn() -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<P, PluginError>> + Send + 'static,
 {
-    Arc::new(move || {
+    let make = Arc::new(move || -> Making {
         let making = make();
         Box::pin(async move { Ok(vec![Arc::new(making.await?) as Arc<dyn Plugin>]) })
-    })
+    });
+    Recipe { make, origin: None }
 }
 
 /// What is loaded, replaced and rolled back together: a plugin registered in code, or all that one file holds.
@@ -341,9 +296,32 @@ pub(crate) struct Shared {
     tasks: TaskTracker,
     generations: AtomicU64,
     settings: Settings,
+    folders: Option<Arc<Folders>>,
+    /// Cancelled when nothing new is to be begun.
+    closing: CancellationToken,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.closing.cancel();
+    }
 }
 
 impl Shared {
+    fn new(settings: Settings, folders: Option<Arc<Folders>>) -> Shared {
+        const EVENTS: usize = 1024;
+        Shared {
+            catalogue: ArcSwap::default(),
+            editing: Mutex::default(),
+            events: broadcast::Sender::new(EVENTS),
+            tasks: TaskTracker::new(),
+            generations: AtomicU64::new(0),
+            settings,
+            folders,
+            closing: CancellationToken::new(),
+        }
+    }
+
     pub(crate) async fn call(&self, name: &str, params: Value, options: CallOptions) -> Result<Value> {
         let begun = Instant::now();
         let found = match self.catalogue.load().find(name, options.version.as_ref()) {

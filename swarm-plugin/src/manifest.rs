@@ -1,3 +1,5 @@
+mod file;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -5,6 +7,7 @@ use std::time::Duration;
 use semver::{Version, VersionReq};
 use serde_json::{Map, Value, json};
 
+pub(crate) use self::file::ManifestFile;
 use crate::error::{Error, ErrorKind, Problem, Result};
 use crate::requirement::Requirement;
 use crate::schema::Schema;
@@ -143,6 +146,12 @@ const NAME_LIMIT: usize = 64;
 const DESCRIPTION_LIMIT: usize = 16 * 1024;
 
 impl ManifestBuilder {
+    /// Another name, for a loader whose plugins have names of their own.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
     /// What the plugin does, at most 16 KiB without control characters.
     pub fn description(mut self, text: impl Into<String>) -> Self {
         self.description = text.into();

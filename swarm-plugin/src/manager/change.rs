@@ -25,7 +25,7 @@ impl Shared {
             let unit = Arc::new(Unit { precedence: 0, path: None, turn: tokio::sync::Mutex::default() });
             let mut past = unit.turn.lock().await;
             let (instances, recipe) = shared.make("", supply).await?;
-            shared.install(&unit, instances, None).await?;
+            shared.install(&unit, instances, recipe.as_ref(), None).await?;
             *past = Past { current: recipe, previous: None };
             Ok(())
         })
@@ -42,7 +42,7 @@ impl Shared {
             }
             let mut past = unit.turn.lock().await;
             let (instances, recipe) = shared.make(&name, supply).await?;
-            shared.install(&unit, instances, Some(&name)).await?;
+            shared.install(&unit, instances, recipe.as_ref(), Some(&name)).await?;
             past.previous = std::mem::replace(&mut past.current, recipe);
             Ok(())
         })
@@ -59,7 +59,7 @@ impl Shared {
                 return Err(Error::new(ErrorKind::InvalidState, message).of_plugin(&name));
             };
             let (instances, recipe) = shared.make(&name, Supply::Recipe(previous)).await?;
-            shared.install(&unit, instances, Some(&name)).await?;
+            shared.install(&unit, instances, recipe.as_ref(), Some(&name)).await?;
             *past = Past { current: recipe, previous: None };
             Ok(())
         })
@@ -77,13 +77,17 @@ impl Shared {
     }
 
     /// Makes the instances. What fails here has no version yet, and goes by the name that was asked for.
-    async fn make(&self, name: &str, supply: Supply) -> Result<(Vec<Arc<dyn Plugin>>, Option<Recipe>)> {
+    pub(super) async fn make(
+        &self,
+        name: &str,
+        supply: Supply,
+    ) -> Result<(Vec<Arc<dyn Plugin>>, Option<Recipe>)> {
         let recipe = match supply {
             Supply::Value(plugin) => return Ok((vec![plugin], None)),
             Supply::Recipe(recipe) => recipe,
         };
         let limit = self.settings.load_timeout;
-        let making = AssertUnwindSafe(async { recipe().await }).catch_unwind();
+        let making = AssertUnwindSafe(async { (recipe.make)().await }).catch_unwind();
         let failure = match tokio::time::timeout(limit, making).await {
             Ok(Ok(Ok(instances))) => return Ok((instances, Some(recipe))),
             Ok(Ok(Err(failure))) => failure,
@@ -97,10 +101,11 @@ impl Shared {
     }
 
     /// Puts instances in the place of what the unit has, or leaves everything as it was and cleans them up.
-    async fn install(
+    pub(super) async fn install(
         self: &Arc<Self>,
         unit: &Arc<Unit>,
         instances: Vec<Arc<dyn Plugin>>,
+        recipe: Option<&Recipe>,
         name: Option<&str>,
     ) -> Result<()> {
         let mut fresh = Vec::new();
@@ -110,7 +115,9 @@ impl Shared {
                 Ok(manifest) => {
                     let generation = self.generations.fetch_add(1, Ordering::Relaxed) + 1;
                     let timeout = self.settings.call_timeout;
-                    let loaded = Loaded::new(plugin, manifest, generation, timeout, Arc::downgrade(self));
+                    let origin = recipe.and_then(|recipe| recipe.origin.clone());
+                    let host = Arc::downgrade(self);
+                    let loaded = Loaded::new(plugin, manifest, generation, origin, timeout, host);
                     self.tell(loaded.event(EventKind::Loaded));
                     fresh.push(Arc::new(loaded));
                 }

@@ -53,6 +53,7 @@ impl Shared {
     }
 
     pub(super) async fn shutdown(self: &Arc<Self>) {
+        self.closing.cancel();
         let shared = self.clone();
         let ended = self.to_the_end(async move {
             let removed = shared.edit(|catalogue| {

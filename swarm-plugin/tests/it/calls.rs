@@ -139,7 +139,7 @@ async fn panics_are_failures_of_one_call() {
 async fn the_callers_deadline_comes_before_the_plugins_before_the_managers() {
     let forever = |_: Value, _| pending::<Result<(), PluginError>>();
     let manifest = Manifest::builder("own", "1.0.0").timeout(Duration::from_secs(5)).build().unwrap();
-    let plugins = PluginManager::builder().call_timeout(Duration::from_secs(9)).build();
+    let plugins = PluginManager::builder().call_timeout(Duration::from_secs(9)).start().await.unwrap();
     plugins.register(FnPlugin::new(manifest, forever)).await.unwrap();
     plugins.register(FnPlugin::new(named("none"), forever)).await.unwrap();
     let second = CallOptions::new().timeout(Duration::from_secs(1));

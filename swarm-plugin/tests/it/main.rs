@@ -4,8 +4,11 @@
 mod calls;
 mod catalogue;
 mod features;
+mod folders;
 mod load;
 mod manifest;
+#[cfg(all(unix, feature = "process"))]
+mod process;
 mod reload;
 mod tool;
 

@@ -160,7 +160,7 @@ async fn what_cannot_be_made_or_does_not_fit_is_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn calls_that_do_not_end_are_cut_off_when_the_time_to_drain_is_over() {
-    let plugins = PluginManager::builder().drain_timeout(Duration::from_secs(3)).build();
+    let plugins = PluginManager::builder().drain_timeout(Duration::from_secs(3)).start().await.unwrap();
     let old = Tool::new("tool", "1.0.0");
     let seen = old.seen.clone();
     plugins.register(old).await.unwrap();

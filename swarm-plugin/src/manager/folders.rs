@@ -1,0 +1,314 @@
+//! Plugins that come and go with their files.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime};
+
+use futures::StreamExt;
+use futures::stream;
+use notify::event::{AccessKind, AccessMode};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tempfile::TempDir;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::{Making, Recipe, Shared, Supply, Unit};
+use crate::digest::Digest;
+use crate::discovery::{CHANGED, Candidate, Found, Look, PluginDiscovery};
+use crate::error::Result;
+use crate::event::{Event, EventKind, Stage};
+use crate::info::Origin;
+use crate::loader::Loader;
+
+/// Files are loaded at the same time, up to so many.
+const AT_ONCE: usize = 8;
+/// Folders are looked at so often, though the system told nothing.
+const REASSURE: Duration = Duration::from_secs(5);
+/// Signals that come together are one.
+const GATHER: Duration = Duration::from_millis(2);
+
+/// Where plugins come from, and what is known of them.
+pub(crate) struct Folders {
+    pub(super) discovery: PluginDiscovery,
+    pub(super) loaders: Vec<Arc<dyn Loader>>,
+    pub(super) settle: Duration,
+    pub(super) store: TempDir,
+    /// Held over the awaits of one look, so that looks queue. Nobody waits for it while holding it.
+    pub(super) known: tokio::sync::Mutex<Known>,
+}
+
+#[derive(Default)]
+pub(super) struct Known {
+    places: HashMap<PathBuf, Place>,
+    /// What was told of a path that is not used, so that it is told once.
+    told: HashMap<PathBuf, String>,
+}
+
+/// A file or folder that is, or was to be, a plugin.
+struct Place {
+    unit: Arc<Unit>,
+    /// How it looked when it was taken.
+    taken: Option<u64>,
+    /// What it was when it was taken. It is not tried again until it is something else.
+    digest: Option<Digest>,
+    /// How it looks, and when it will have stood still for long enough.
+    seen: (u64, Instant),
+}
+
+impl Shared {
+    /// Looks once, takes what stands still, and answers when to look again for what does not yet.
+    pub(super) async fn look(self: &Arc<Self>, folders: &Arc<Folders>) -> Option<Instant> {
+        let mut known = folders.known.lock().await;
+        let discovery = folders.discovery.clone();
+        // Fails only where the runtime is shutting down.
+        let look = tokio::task::spawn_blocking(move || discovery.look()).await.ok()?;
+        let here: HashSet<&Path> = look.candidates.iter().map(|candidate| &*candidate.path).collect();
+        known.told.retain(|path, _| {
+            look.unusable.iter().any(|unusable| &unusable.path == path) || here.contains(&**path)
+        });
+        self.remove_gone(&mut known, &look, &here).await;
+        for unusable in &look.unusable {
+            self.unusable(&mut known, &unusable.path, unusable.reason.clone());
+        }
+        let mut due: Option<Instant> = None;
+        let mut ready = Vec::new();
+        for candidate in look.candidates {
+            match known.ready(&candidate, folders.settle) {
+                Ready::Now => ready.push(candidate),
+                Ready::At(moment) => due = Some(due.map_or(moment, |due| due.min(moment))),
+                Ready::Taken => {}
+            }
+        }
+        let taking = ready.into_iter().map(|candidate| {
+            let unit = known.places[&candidate.path].unit.clone();
+            let before = known.places[&candidate.path].digest;
+            let shared = self.clone();
+            let folders = folders.clone();
+            async move {
+                let taken = shared.take(&folders, &unit, &candidate, before).await;
+                (candidate, taken)
+            }
+        });
+        let taken: Vec<_> =
+            stream::iter(taking.collect::<Vec<_>>()).buffer_unordered(AT_ONCE).collect().await;
+        for (candidate, outcome) in taken {
+            let Some(place) = known.places.get_mut(&candidate.path) else { continue };
+            match outcome {
+                Ok(digest) => {
+                    place.taken = Some(candidate.fingerprint);
+                    place.digest = Some(digest);
+                    known.told.remove(&candidate.path);
+                }
+                Err(reason) if reason == CHANGED => due = Some(Instant::now() + folders.settle),
+                Err(reason) => {
+                    place.taken = Some(candidate.fingerprint);
+                    place.digest = None;
+                    self.unusable(&mut known, &candidate.path, reason);
+                }
+            }
+        }
+        due
+    }
+
+    /// Copies a candidate and lets it take the place of what its unit has. The error says why it cannot be used at all; of
+    /// one that can, and whose plugins are refused, events tell.
+    async fn take(
+        self: &Arc<Self>,
+        folders: &Arc<Folders>,
+        unit: &Arc<Unit>,
+        candidate: &Candidate,
+        before: Option<Digest>,
+    ) -> Result<Digest, String> {
+        let (discovery, wanted, store) =
+            (folders.discovery.clone(), candidate.clone(), folders.store.path().to_owned());
+        let found = tokio::task::spawn_blocking(move || discovery.take(&wanted, &store)).await;
+        let found = found.map_err(|_| "it could not be read".to_owned())??;
+        let digest = found.digest();
+        if before == Some(digest) {
+            return Ok(digest);
+        }
+        let recipe = folders.recipe(&found)?;
+        let (shared, unit) = (self.clone(), unit.clone());
+        let loading = self.to_the_end(async move {
+            let name = shown(found.shared_path());
+            let mut past = unit.turn.lock().await;
+            let (instances, recipe) = shared.make(&name, Supply::Recipe(recipe)).await?;
+            shared.install(&unit, instances, recipe.as_ref(), None).await?;
+            past.previous = std::mem::replace(&mut past.current, recipe);
+            Ok(())
+        });
+        // What is refused was told as an event, with its stage.
+        let _ = loading.await;
+        Ok(digest)
+    }
+
+    async fn remove_gone(self: &Arc<Self>, known: &mut Known, look: &Look, here: &HashSet<&Path>) {
+        let unsure = |path: &Path| {
+            look.unread.iter().any(|folder| path.starts_with(folder))
+                || look.unusable.iter().any(|unusable| unusable.path == path)
+        };
+        let gone: Vec<PathBuf> =
+            known.places.keys().filter(|path| !here.contains(&***path) && !unsure(path)).cloned().collect();
+        for path in gone {
+            let Some(place) = known.places.remove(&path) else { continue };
+            let removed = self.edit(|catalogue| Ok(catalogue.remove_unit(&place.unit)));
+            for slot in removed.unwrap_or_default() {
+                self.tell(slot.event(EventKind::Retired));
+                let (shared, loaded) = (self.clone(), slot.loaded.clone());
+                drop(slot);
+                self.tasks.spawn(async move { shared.retire(loaded).await });
+            }
+        }
+    }
+
+    fn unusable(&self, known: &mut Known, path: &Path, reason: String) {
+        if known.told.get(path) != Some(&reason) {
+            let kind = EventKind::Refused { stage: Stage::Discover, reason: reason.clone() };
+            self.tell(Event { name: shown(path).into(), version: None, generation: 0, kind });
+            known.told.insert(path.to_owned(), reason);
+        }
+    }
+
+    /// Looks until everything that stands still was taken.
+    pub(super) async fn look_until_still(self: &Arc<Self>, folders: &Arc<Folders>) {
+        /// A file that somebody writes to all the time must not hold up the rest for ever.
+        const ROUNDS: usize = 16;
+        for _ in 0..ROUNDS {
+            let Some(due) = self.look(folders).await else { return };
+            tokio::time::sleep_until(due).await;
+        }
+    }
+}
+
+impl Folders {
+    fn recipe(&self, found: &Found) -> Result<Recipe, String> {
+        let loader = self.loaders.iter().find(|loader| loader.kind() == found.kind());
+        let loader = loader.cloned().ok_or_else(|| {
+            format!("there is no loader for the kind {}: is a feature missing?", found.kind().escape_debug())
+        })?;
+        let origin = Some(Origin { kind: found.kind().into(), digest: found.digest() });
+        let found = found.clone();
+        let make = Arc::new(move || -> Making {
+            let (loader, found) = (loader.clone(), found.clone());
+            Box::pin(async move { loader.load(&found).await })
+        });
+        Ok(Recipe { make, origin })
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Ready {
+    Now,
+    At(Instant),
+    Taken,
+}
+
+impl Known {
+    /// Whether a candidate has stood still for long enough. One that last changed long ago need not be watched first.
+    fn ready(&mut self, candidate: &Candidate, settle: Duration) -> Ready {
+        let now = Instant::now();
+        let age = SystemTime::now().duration_since(candidate.changed).unwrap_or_default();
+        let place = self.places.entry(candidate.path.clone()).or_insert_with(|| {
+            let due = now + settle.saturating_sub(age);
+            Place {
+                unit: Arc::new(candidate.unit()),
+                taken: None,
+                digest: None,
+                seen: (candidate.fingerprint, due),
+            }
+        });
+        if place.taken == Some(candidate.fingerprint) {
+            return Ready::Taken;
+        }
+        if place.seen.0 != candidate.fingerprint {
+            place.seen = (candidate.fingerprint, now + settle);
+        }
+        let due = place.seen.1;
+        if due <= now { Ready::Now } else { Ready::At(due) }
+    }
+}
+
+impl Candidate {
+    fn unit(&self) -> Unit {
+        let path = Some(self.path.as_path().into());
+        Unit { precedence: self.precedence(), path, turn: tokio::sync::Mutex::default() }
+    }
+}
+
+/// The name of a file for people: without what a terminal would obey.
+fn shown(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().escape_debug().to_string()
+}
+
+/// Hears of changes in the folders, as far as the system tells.
+fn watcher(folders: &Folders, heard: Arc<Notify>) -> Option<RecommendedWatcher> {
+    let config = notify::Config::default().with_follow_symlinks(false);
+    let handler = move |event: notify::Result<notify::Event>| {
+        // Our own reading is heard as well; it must not lead to more of it.
+        let written = AccessKind::Close(AccessMode::Write);
+        if !matches!(event, Ok(notify::Event { kind: notify::EventKind::Access(kind), .. }) if kind != written)
+        {
+            heard.notify_one();
+        }
+    };
+    let mut watcher = RecommendedWatcher::new(handler, config).ok()?;
+    for folder in folders.discovery.folders() {
+        // Where it is missing or the system has no watches left, looking now and then has to do.
+        if let Err(error) = watcher.watch(folder, RecursiveMode::Recursive) {
+            tracing::warn!(folder = %folder.display(), %error, "not watched; looked at every {REASSURE:?}");
+        }
+    }
+    Some(watcher)
+}
+
+/// Begins to watch; what happens from now on is heard.
+pub(super) fn watch(shared: &Arc<Shared>, folders: &Arc<Folders>) -> impl Future<Output = ()> + Send + use<> {
+    let heard = Arc::new(Notify::new());
+    let watcher = watcher(folders, heard.clone());
+    let closing = shared.closing.clone();
+    let (shared, folders): (Weak<Shared>, _) = (Arc::downgrade(shared), folders.clone());
+    async move {
+        let _watcher = watcher;
+        let mut due = Instant::now() + REASSURE;
+        loop {
+            tokio::select! {
+                () = closing.cancelled() => return,
+                () = heard.notified() => tokio::time::sleep(GATHER).await,
+                () = tokio::time::sleep_until(due) => {}
+            }
+            let Some(shared) = shared.upgrade() else { return };
+            due = Instant::now() + REASSURE;
+            if let Some(sooner) = shared.look(&folders).await {
+                due = due.min(sooner);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_is_taken_once_it_stands_still() {
+        const SETTLE: Duration = Duration::from_secs(1);
+        let mut known = Known::default();
+        let mut ready = |fingerprint, changed: SystemTime| {
+            known.ready(&Candidate::fake("tool", fingerprint, changed), SETTLE)
+        };
+        // A clock that is ahead is no reason to trust a file.
+        let ahead = SystemTime::now() + SETTLE * 100;
+        let long_ago = SystemTime::now() - SETTLE * 100;
+        let begun = Instant::now();
+        assert_eq!(ready(1, ahead), Ready::At(begun + SETTLE));
+        tokio::time::advance(SETTLE / 2).await;
+        assert_eq!(ready(2, ahead), Ready::At(begun + SETTLE * 3 / 2), "each change begins anew");
+        tokio::time::advance(SETTLE).await;
+        assert_eq!(ready(2, ahead), Ready::Now);
+        let later = Instant::now() + SETTLE;
+        assert_eq!(ready(3, long_ago), Ready::At(later), "a time that was set back is not believed");
+        let mut other = Known::default();
+        assert_eq!(other.ready(&Candidate::fake("tool", 1, long_ago), SETTLE), Ready::Now);
+    }
+}

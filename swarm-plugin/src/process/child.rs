@@ -1,0 +1,186 @@
+//! One run of a program: started in a group of its own, and killed with all of it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::task::JoinHandle;
+
+/// How a program is started.
+#[derive(Debug, Clone)]
+pub(super) struct Program {
+    /// For people.
+    pub(super) name: String,
+    pub(super) program: PathBuf,
+    pub(super) args: Vec<String>,
+    pub(super) folder: PathBuf,
+    pub(super) env: BTreeMap<String, String>,
+    pub(super) memory: Option<u64>,
+}
+
+/// A program that runs, or ran. Its group is killed when this is dropped.
+pub(super) struct Running {
+    child: Child,
+    /// Reads what the program says to people.
+    told: JoinHandle<()>,
+}
+
+impl Program {
+    pub(super) async fn start(&self) -> io::Result<(Running, ChildStdout, ChildStdin)> {
+        let mut command = Command::new(&self.program);
+        command.args(&self.args).current_dir(&self.folder).env_clear();
+        for name in ["PATH", "LANG", "SystemRoot"] {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        command.env("HOME", &self.folder).env("TMPDIR", &self.folder).envs(&self.env);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        #[cfg(unix)]
+        command.process_group(0);
+        let mut child = spawn(&mut command).await?;
+        let pipes = (child.stdout.take(), child.stdin.take(), child.stderr.take());
+        let (Some(stdout), Some(stdin), Some(stderr)) = pipes else {
+            return Err(io::Error::other("the program has no pipes"));
+        };
+        let told = tokio::spawn(tell(self.name.clone(), stderr));
+        let running = Running { child, told };
+        running.limit(self.memory)?;
+        Ok((running, stdout, stdin))
+    }
+}
+
+/// A file that was written a moment ago may be held open by a child that another thread is just starting, and counts as busy
+/// until that child is itself.
+async fn spawn(command: &mut Command) -> io::Result<Child> {
+    const TRIES: u32 = 20;
+    for _ in 0..TRIES {
+        match command.spawn() {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            outcome => return outcome,
+        }
+    }
+    command.spawn()
+}
+
+/// Passes lines on to the log, each up to 4 KiB.
+async fn tell(name: String, mut from: impl AsyncRead + Unpin) {
+    let mut chunk = vec![0; 4096];
+    let mut held = 0;
+    while let Ok(read) = from.read(&mut chunk[held..]).await {
+        let end = held + read;
+        let mut begin = 0;
+        while let Some(length) = chunk[begin..end].iter().position(|&byte| byte == b'\n') {
+            line(&name, &chunk[begin..begin + length]);
+            begin += length + 1;
+        }
+        let is_full = begin == 0 && end == chunk.len();
+        if is_full || read == 0 {
+            line(&name, &chunk[begin..end]);
+            begin = end;
+        }
+        if read == 0 {
+            return;
+        }
+        chunk.copy_within(begin..end, 0);
+        held = end - begin;
+    }
+}
+
+fn line(name: &str, bytes: &[u8]) {
+    if !bytes.is_empty() {
+        let text = String::from_utf8_lossy(bytes);
+        tracing::info!(target: "swarm_plugin::process", program = name, "{}", text.trim_end().escape_debug());
+    }
+}
+
+#[cfg(unix)]
+impl Running {
+    /// The group, as long as the program was not waited for: until then nobody else gets its number.
+    fn group(&self) -> Option<rustix::process::Pid> {
+        rustix::process::Pid::from_raw(i32::try_from(self.child.id()?).ok()?)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn limit(&self, memory: Option<u64>) -> io::Result<()> {
+        use rustix::process::{Resource, Rlimit, prlimit};
+        const GIB: u64 = 1024 * 1024 * 1024;
+        let limits = [
+            (Resource::Core, Some(0)),
+            (Resource::Fsize, Some(GIB)),
+            (Resource::Nofile, Some(1024)),
+            (Resource::As, memory),
+        ];
+        for (resource, limit) in limits {
+            if limit.is_some() {
+                match prlimit(self.group(), resource, Rlimit { current: limit, maximum: limit }) {
+                    // It ended already, which whoever talks to it will see; or the limit is lower already.
+                    Ok(_) | Err(rustix::io::Errno::SRCH | rustix::io::Errno::PERM) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn limit(&self, _memory: Option<u64>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn has_ended(&self) -> bool {
+        use rustix::process::{WaitId, WaitIdOptions, waitid};
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        self.group().is_none_or(|pid| !matches!(waitid(WaitId::Pid(pid), look), Ok(None)))
+    }
+
+    fn kill_group(&self) {
+        if let Some(group) = self.group() {
+            // Fails where nobody is left.
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+#[cfg(not(unix))]
+impl Running {
+    fn limit(&self, _memory: Option<u64>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn has_ended(&self) -> bool {
+        false
+    }
+
+    /// The program itself is killed when it is dropped.
+    fn kill_group(&self) {}
+}
+
+impl Running {
+    /// Gives the program, whose standard input is closed by now, a moment to end, and kills what is left.
+    pub(super) async fn end(mut self, patience: Duration) {
+        const EVERY: Duration = Duration::from_millis(5);
+        let patient = async {
+            while !self.has_ended() {
+                tokio::time::sleep(EVERY).await;
+            }
+        };
+        let _ = tokio::time::timeout(patience, patient).await;
+        self.kill_group();
+        let _ = self.child.start_kill();
+        let _ = self.child.wait().await;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill_group();
+        self.told.abort();
+    }
+}

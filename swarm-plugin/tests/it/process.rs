@@ -1,0 +1,256 @@
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use swarm_plugin::{CallOptions, ErrorKind, PluginManager, PluginManagerBuilder, ProcessLoader};
+
+const WORDS: &str = include_str!("../programs/words.py");
+const UNRULY: &str = include_str!("../programs/unruly.py");
+
+/// Whether a program is here. Says aloud that the test is left out where it is not.
+fn has(program: &str) -> bool {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let here = std::env::split_paths(&paths).any(|folder| folder.join(program).is_file());
+    if !here {
+        eprintln!("left out: a test with the program `{program}`, which is not here");
+    }
+    here
+}
+
+fn install(root: &Path, name: &str, text: &str) -> PathBuf {
+    // Renamed into place, as programs should be.
+    let (next, path) = (root.join(".next"), root.join(name));
+    fs::write(&next, text).unwrap();
+    fs::set_permissions(&next, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::rename(next, &path).unwrap();
+    path
+}
+
+fn builder(root: &Path) -> PluginManagerBuilder {
+    PluginManager::builder().folder(root).settle(Duration::ZERO)
+}
+
+async fn unruly(loader: ProcessLoader) -> Option<(tempfile::TempDir, PluginManager)> {
+    if !has("python3") {
+        return None;
+    }
+    let root = tempfile::tempdir().unwrap();
+    install(root.path(), "unruly.py", UNRULY);
+    let plugins = builder(root.path()).loader(loader).start().await.unwrap();
+    assert_eq!(plugins.list().len(), 1);
+    Some((root, plugins))
+}
+
+fn is_alive(pid: u64) -> bool {
+    // A process that ended and was not waited for by its own parent has no command line any more.
+    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty())
+}
+
+#[tokio::test]
+async fn a_script_of_twenty_lines_is_a_plugin() {
+    if !has("python3") {
+        return;
+    }
+    assert!(WORDS.lines().filter(|line| !line.is_empty()).count() <= 20);
+    let root = tempfile::tempdir().unwrap();
+    let path = install(root.path(), "words.py", WORDS);
+    let plugins = builder(root.path()).start().await.unwrap();
+    let info = plugins.get("words").unwrap();
+    assert_eq!((info.kind(), info.path()), (Some("process"), Some(&*path)));
+    assert_eq!(info.digest(), Some(swarm_plugin::Digest::of(WORDS)));
+    assert_eq!(info.manifest().description(), "Counts the words of a text");
+    let answer = plugins.call("words", json!({"text": "a b c"})).await.unwrap();
+    assert_eq!(answer, json!({"words": 3}));
+    let error = plugins.call("words", json!({"txt": 1})).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidParams);
+
+    // Edited: the new version answers. Broken: the one before goes on.
+    install(
+        root.path(),
+        "words.py",
+        &WORDS.replace("\"words\": words", "\"words\": words, \"edited\": True"),
+    );
+    plugins.rescan().await;
+    let edited = json!({"words": 1, "edited": true});
+    assert_eq!(plugins.call("words", json!({"text": "a"})).await.unwrap(), edited);
+    for broken in
+        ["#!/usr/bin/env python3\nimport nothing_of_that_name\n", "#!/no/such/interpreter\n", "#!/bin/cat\n"]
+    {
+        install(root.path(), "words.py", broken);
+        plugins.rescan().await;
+        assert_eq!(plugins.call("words", json!({"text": "a"})).await.unwrap(), edited, "{broken}");
+    }
+    fs::remove_file(path).unwrap();
+    plugins.rescan().await;
+    assert_eq!(plugins.call("words", json!({})).await.unwrap_err().kind(), ErrorKind::NotFound);
+    plugins.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_a_program_does_stays_in_its_process() {
+    let Some((_root, plugins)) = unruly(ProcessLoader::new().memory(2 << 30)).await else { return };
+    assert_eq!(plugins.get("unruly").unwrap().manifest().description(), "bad [2J");
+    let call = async |params: Value| {
+        let options = CallOptions::new().timeout(Duration::from_secs(20));
+        plugins.call_with("unruly", params, options).await
+    };
+    // It answers again after each of these.
+    for (params, kind) in [
+        (json!({"do": "fail"}), Some(ErrorKind::Failed)),
+        (json!({"do": "garbage"}), None),
+        (json!({"do": "shout"}), None),
+        (json!({"do": "flood", "mib": 20}), None),
+        (json!({"do": "memory", "mib": 4096}), Some(ErrorKind::Failed)),
+    ] {
+        let outcome = call(params.clone()).await;
+        assert_eq!(outcome.err().map(|error| error.kind()), kind, "{params}");
+        assert_eq!(call(json!({"do": "text", "text": "hi"})).await.unwrap(), "hi", "{params}");
+    }
+    let error = call(json!({"do": "fail"})).await.unwrap_err();
+    assert_eq!(error.failure().unwrap().message(), "no luck");
+    plugins.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_program_that_ended_is_started_again_and_not_at_once_each_time() {
+    let Some((_root, plugins)) = unruly(ProcessLoader::new()).await else { return };
+    let mut refused = 0;
+    for round in 0..8 {
+        let how = ["exit", "abort"][round % 2];
+        let error = plugins.call("unruly", json!({ "do": how })).await.unwrap_err();
+        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Failed, true), "{error}");
+        let answer = loop {
+            match plugins.call("unruly", json!({"do": "text", "text": "back"})).await {
+                Ok(answer) => break answer,
+                Err(error) => {
+                    assert!(error.is_retryable(), "{error}");
+                    refused += usize::from(error.to_string().contains("not started again before"));
+                    tokio::task::yield_now().await;
+                }
+            }
+        };
+        assert_eq!(answer, "back");
+        assert!(round > 0 || refused == 0, "the first time it is started at once");
+        if refused > 0 {
+            break;
+        }
+    }
+    assert!(refused > 0, "a program that ends all the time is not started all the time");
+    plugins.shutdown().await;
+}
+
+#[tokio::test]
+async fn calls_run_beside_each_other_and_a_loop_ends_with_its_deadline() {
+    let Some((_root, plugins)) = unruly(ProcessLoader::new()).await else { return };
+    let begun = std::time::Instant::now();
+    let calls = (0..16).map(|_| plugins.call("unruly", json!({"do": "sleep", "seconds": 0.3})));
+    assert!(futures::future::join_all(calls).await.iter().all(Result::is_ok));
+    assert!(begun.elapsed() < Duration::from_millis(16 * 300 / 2), "{:?}", begun.elapsed());
+    let options = CallOptions::new().timeout(Duration::from_millis(50));
+    let error = plugins.call_with("unruly", json!({"do": "loop"}), options).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    plugins.shutdown().await;
+}
+
+#[tokio::test]
+async fn nothing_of_a_program_is_left_after_the_shutdown() {
+    // It does not end with its input, and what it started does not know of it.
+    let Some((_root, plugins)) = unruly(ProcessLoader::new().env("STUBBORN", "1")).await else { return };
+    let pids = plugins.call("unruly", json!({"do": "spawn"})).await.unwrap();
+    let pids = [pids["pid"].as_u64().unwrap(), pids["child"].as_u64().unwrap()];
+    assert!(pids.iter().all(|&pid| is_alive(pid)), "{pids:?}");
+    plugins.shutdown().await;
+    assert!(!pids.iter().any(|&pid| is_alive(pid)), "{pids:?}");
+
+    // Nor when everything is dropped instead.
+    let Some((_root, plugins)) = unruly(ProcessLoader::new().env("STUBBORN", "1")).await else { return };
+    let pids = plugins.call("unruly", json!({"do": "spawn"})).await.unwrap();
+    let pids = [pids["pid"].as_u64().unwrap(), pids["child"].as_u64().unwrap()];
+    drop(plugins);
+    let gone = async {
+        while pids.iter().any(|&pid| is_alive(pid)) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), gone).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_program_knows_nothing_of_the_host_that_it_need_not() {
+    let Some((root, plugins)) = unruly(ProcessLoader::new().env("GIVEN", "yes")).await else { return };
+    let seen = plugins.call("unruly", json!({"do": "environment"})).await.unwrap();
+    let env = seen["env"].as_object().unwrap();
+    // Cargo gives this to the test. What a launcher of Python adds is its own.
+    assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some());
+    assert!(!env.keys().any(|name| name.starts_with("CARGO")), "{env:?}");
+    assert_eq!((&env["GIVEN"], &env["HOME"]), (&json!("yes"), &seen["cwd"]));
+    assert!(!Path::new(seen["cwd"].as_str().unwrap()).starts_with(root.path()), "it runs in its copy");
+    plugins.shutdown().await;
+}
+
+fn server(root: &Path, name: &str, command: &[&str]) {
+    let folder = root.join(name);
+    fs::create_dir(&folder).unwrap();
+    let command = toml_list(command);
+    let text = format!("name = \"{name}\"\nversion = \"1.0.0\"\nkind = \"process\"\ncommand = {command}\n");
+    fs::write(folder.join("plugin.toml"), text).unwrap();
+}
+
+fn toml_list(words: &[&str]) -> String {
+    format!("[{}]", words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", "))
+}
+
+#[tokio::test]
+async fn servers_from_registries_are_plugins() {
+    let root = tempfile::tempdir().unwrap();
+    let mut wanted = BTreeSet::new();
+    if has("mcp-server-time") {
+        server(root.path(), "time", &["mcp-server-time", "--local-timezone", "UTC"]);
+        wanted.extend(["convert_time", "get_current_time"]);
+    }
+    if has("mcp-server-git") && has("git") {
+        server(root.path(), "git", &["mcp-server-git"]);
+        wanted.extend(["git_status", "git_log"]);
+    }
+    if has("mcp-server-everything") {
+        server(root.path(), "everything", &["mcp-server-everything"]);
+        wanted.extend(["echo", "get-sum"]);
+    }
+    let plugins = builder(root.path()).load_timeout(Duration::from_secs(60)).start().await.unwrap();
+    let names: BTreeSet<String> =
+        plugins.list().iter().map(|info| info.manifest().name().to_owned()).collect();
+    for name in &wanted {
+        assert!(names.contains(*name), "{name} is not among {names:?}");
+    }
+    if wanted.contains("convert_time") {
+        let params = json!({"source_timezone": "UTC", "time": "12:00", "target_timezone": "Asia/Tokyo"});
+        let answer = plugins.call("convert_time", params).await.unwrap();
+        assert!(answer.to_string().contains("21:00"), "{answer}");
+        let error = plugins.call("convert_time", json!({"time": 12})).await.unwrap_err();
+        assert_eq!(error.problems().len(), 3, "{error}");
+    }
+    if wanted.contains("git_log") {
+        let repository = tempfile::tempdir().unwrap();
+        let git = |args: &[&str]| {
+            let mut run = Command::new("git");
+            run.args(["-c", "user.name=A", "-c", "user.email=a@example.org"]);
+            let done = run.args(args).current_dir(repository.path()).output().unwrap();
+            assert!(done.status.success(), "{done:?}");
+        };
+        git(&["init"]);
+        git(&["commit", "--allow-empty", "-m", "the first of all"]);
+        let answer = plugins.call("git_log", json!({"repo_path": repository.path()})).await.unwrap();
+        assert!(answer.to_string().contains("the first of all"), "{answer}");
+    }
+    if wanted.contains("echo") {
+        let answer = plugins.call("echo", json!({"message": "hello"})).await.unwrap();
+        assert!(answer.to_string().contains("hello"), "{answer}");
+        let sum = plugins.call("get-sum", json!({"a": 2, "b": 3})).await.unwrap();
+        assert!(sum.to_string().contains('5'), "{sum}");
+    }
+    plugins.shutdown().await;
+}
