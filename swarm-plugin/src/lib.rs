@@ -21,6 +21,8 @@ mod process;
 mod requirement;
 mod schema;
 mod stats;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use call::{CallContext, CallOptions, Progress};
 pub use digest::Digest;

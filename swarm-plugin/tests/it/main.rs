@@ -5,6 +5,7 @@ mod calls;
 mod catalogue;
 mod features;
 mod folders;
+mod kit;
 mod load;
 mod manifest;
 #[cfg(all(unix, feature = "process"))]
