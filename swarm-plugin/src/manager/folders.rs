@@ -242,35 +242,49 @@ fn shown(path: &Path) -> String {
 }
 
 /// Hears of changes in the folders, as far as the system tells.
-fn watcher(folders: &Folders, heard: Arc<Notify>) -> Option<RecommendedWatcher> {
-    let config = notify::Config::default().with_follow_symlinks(false);
-    let handler = move |event: notify::Result<notify::Event>| {
-        // Our own reading is heard as well; it must not lead to more of it.
-        let written = AccessKind::Close(AccessMode::Write);
-        if !matches!(event, Ok(notify::Event { kind: notify::EventKind::Access(kind), .. }) if kind != written)
-        {
-            heard.notify_one();
-        }
-    };
-    let mut watcher = RecommendedWatcher::new(handler, config).ok()?;
-    for folder in folders.discovery.folders() {
-        // Where it is missing or the system has no watches left, looking now and then has to do.
-        if let Err(error) = watcher.watch(folder, RecursiveMode::Recursive) {
-            tracing::warn!(folder = %folder.display(), %error, "not watched; looked at every {REASSURE:?}");
+struct Ears {
+    watcher: Option<RecommendedWatcher>,
+    has_warned: bool,
+}
+
+impl Ears {
+    fn new(heard: Arc<Notify>) -> Ears {
+        let config = notify::Config::default().with_follow_symlinks(false);
+        let handler = move |event: notify::Result<notify::Event>| {
+            // Our own reading is heard as well; it must not lead to more of it.
+            let written = AccessKind::Close(AccessMode::Write);
+            if !matches!(event, Ok(notify::Event { kind: notify::EventKind::Access(kind), .. }) if kind != written)
+            {
+                heard.notify_one();
+            }
+        };
+        Ears { watcher: RecommendedWatcher::new(handler, config).ok(), has_warned: false }
+    }
+
+    /// Watches the folders. To watch again what is watched already is how a folder that was made anew is taken up.
+    fn prick(&mut self, folders: &Folders) {
+        let Some(watcher) = &mut self.watcher else { return };
+        for folder in folders.discovery.folders() {
+            // Where it is missing or the system has no watches left, looking now and then has to do.
+            if let Err(error) = watcher.watch(folder, RecursiveMode::Recursive)
+                && !std::mem::replace(&mut self.has_warned, true)
+            {
+                tracing::warn!(folder = %folder.display(), %error, "not watched; looked at every {REASSURE:?}");
+            }
         }
     }
-    Some(watcher)
 }
 
 /// Begins to watch; what happens from now on is heard.
 pub(super) fn watch(shared: &Arc<Shared>, folders: &Arc<Folders>) -> impl Future<Output = ()> + Send + use<> {
     let heard = Arc::new(Notify::new());
-    let watcher = watcher(folders, heard.clone());
+    let mut ears = Ears::new(heard.clone());
+    ears.prick(folders);
     let closing = shared.closing.clone();
     let (shared, folders): (Weak<Shared>, _) = (Arc::downgrade(shared), folders.clone());
     async move {
-        let _watcher = watcher;
-        let mut due = Instant::now() + REASSURE;
+        let mut reassure = Instant::now() + REASSURE;
+        let mut due = reassure;
         loop {
             tokio::select! {
                 () = closing.cancelled() => return,
@@ -278,10 +292,12 @@ pub(super) fn watch(shared: &Arc<Shared>, folders: &Arc<Folders>) -> impl Future
                 () = tokio::time::sleep_until(due) => {}
             }
             let Some(shared) = shared.upgrade() else { return };
-            due = Instant::now() + REASSURE;
-            if let Some(sooner) = shared.look(&folders).await {
-                due = due.min(sooner);
+            if reassure <= Instant::now() {
+                ears.prick(&folders);
+                reassure = Instant::now() + REASSURE;
             }
+            let sooner = shared.look(&folders).await;
+            due = sooner.map_or(reassure, |sooner| sooner.min(reassure));
         }
     }
 }

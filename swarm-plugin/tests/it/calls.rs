@@ -39,12 +39,12 @@ async fn every_problem_with_parameters_is_told_and_the_plugin_does_not_run() {
         .unwrap();
     let plugins = with(FnPlugin::new(manifest, |_: Value, _| async { Ok("ran") })).await;
 
-    let error = plugins.call("tool", json!({"mode": "slow", "limit": 0, "tpyo": 1})).await.unwrap_err();
+    let error = plugins.call("tool", json!({"mode": "slow", "limit": 0, "surplus": 1})).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidParams);
     let mut at: Vec<&str> = error.problems().iter().map(|problem| problem.at()).collect();
     at.sort_unstable();
     assert_eq!(at, ["", "", "/limit", "/mode"]);
-    for word in ["file_path", "tpyo", "plugin tool"] {
+    for word in ["file_path", "surplus", "plugin tool"] {
         assert!(error.to_string().contains(word), "{error}");
     }
     let stats = *plugins.get("tool").unwrap().stats();

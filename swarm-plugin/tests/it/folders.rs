@@ -373,3 +373,22 @@ async fn a_watched_folder_is_followed() {
     assert_eq!(answer(&plugins, "tool").await.unwrap_err(), ErrorKind::NotFound);
     plugins.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_that_is_made_later_is_followed() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("plugins");
+    let builder = PluginManager::builder().loader(Texts).settle(Duration::from_millis(10)).folder(&folder);
+    let plugins = builder.watch().start().await.unwrap();
+    let mut events = plugins.events();
+    for version in ["1.0.0", "1.0.1"] {
+        fs::create_dir(&folder).unwrap();
+        write(&folder, "tool", version, version);
+        while crate::tool::next(&mut events, version).await != EventKind::Activated {}
+        assert_eq!(answer(&plugins, "tool").await.unwrap(), version);
+        fs::remove_dir_all(&folder).unwrap();
+        plugins.rescan().await;
+        assert_eq!(answer(&plugins, "tool").await.unwrap_err(), ErrorKind::NotFound);
+    }
+    plugins.shutdown().await;
+}
