@@ -333,7 +333,7 @@ impl Shared {
             Ok(Ok(lease)) => lease,
             Ok(Err(token)) => {
                 // Waiting must be possible to drop.
-                let params = call::bounded(params, usize::MAX, "parameters")?;
+                let params = call::bounded(params, Some(usize::MAX), "parameters")?;
                 let lease = self.held(name, token, &options, begun).await?;
                 return serve(lease, params, options, begun).await;
             }

@@ -103,24 +103,18 @@ impl fmt::Debug for Manifest {
 }
 
 /// What one call of a plugin may take.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
     /// How long a call may take, where the caller does not say. Unset, the manager's.
     pub timeout: Option<Duration>,
     /// How many calls run at the same time; more wait. Unset, any number.
     pub concurrency: Option<usize>,
-    /// How large parameters may be, in bytes of their JSON text. 16 MiB.
-    pub params_bytes: usize,
-    /// How large a result may be, in bytes of its JSON text. 16 MiB.
-    pub result_bytes: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        const MIB: usize = 1024 * 1024;
-        Limits { timeout: None, concurrency: None, params_bytes: 16 * MIB, result_bytes: 16 * MIB }
-    }
+    /// How large parameters may be, in bytes of their JSON text. Unset, 16 MiB where there is a schema to check, and any
+    /// size where every object will do.
+    pub params_bytes: Option<usize>,
+    /// How large a result may be, in bytes of its JSON text. Unset, any size: a Rust type has made it by then.
+    pub result_bytes: Option<usize>,
 }
 
 /// Makes a [`Manifest`].
@@ -142,6 +136,7 @@ enum Presence {
     Optional,
 }
 
+pub(crate) const DEFAULT_BYTES: usize = 16 * 1024 * 1024;
 const NAME_LIMIT: usize = 64;
 const DESCRIPTION_LIMIT: usize = 16 * 1024;
 
@@ -210,13 +205,21 @@ impl ManifestBuilder {
 
     /// How large parameters may be, in bytes of their JSON text.
     pub fn params_bytes(mut self, bytes: usize) -> Self {
-        self.limits.params_bytes = bytes;
+        self.limits.params_bytes = Some(bytes);
         self
     }
 
     /// How large a result may be, in bytes of its JSON text.
     pub fn result_bytes(mut self, bytes: usize) -> Self {
-        self.limits.result_bytes = bytes;
+        self.limits.result_bytes = Some(bytes);
+        self
+    }
+
+    /// For what comes from outside, where nobody wrote limits down.
+    #[cfg(feature = "process")]
+    pub(crate) fn bounded(mut self) -> Self {
+        self.limits.params_bytes.get_or_insert(DEFAULT_BYTES);
+        self.limits.result_bytes.get_or_insert(DEFAULT_BYTES);
         self
     }
 

@@ -144,7 +144,7 @@ fn manifest(base: ManifestBuilder, tool: &Tool) -> Result<Manifest, PluginError>
     if schema.get("type").is_none() {
         schema["type"] = json!("object");
     }
-    Ok(base.name(tool.name.as_ref()).description(description).parameters(schema).build()?)
+    Ok(base.name(tool.name.as_ref()).description(description).parameters(schema).bounded().build()?)
 }
 
 /// One tool of a server.

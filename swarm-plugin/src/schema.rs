@@ -62,6 +62,11 @@ impl Schema {
         &self.value
     }
 
+    /// Whether there is more to check than that parameters are an object.
+    pub(crate) fn asks(&self) -> bool {
+        self.validator.is_some()
+    }
+
     /// # Errors
     /// [`ErrorKind::InvalidParams`] with every problem, the first 32 of them.
     pub(crate) fn check(&self, params: &Value) -> Result<()> {
