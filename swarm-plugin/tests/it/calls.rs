@@ -204,6 +204,11 @@ async fn parameters_and_results_are_bounded() {
     assert_eq!(kind(&plugins, json!({"text": "x".repeat(1001)})).await, ErrorKind::TooLarge);
     let bomb = || (0..100_000).fold(Value::Null, |inner, _| Value::Array(vec![inner]));
     assert_eq!(kind(&plugins, bomb()).await, ErrorKind::TooLarge);
+    let manifest =
+        Manifest::builder("checked", "1.0.0").parameters(json!({"type": "object", "minProperties": 1}));
+    let checked = FnPlugin::new(manifest.build().unwrap(), |_: Value, _| async { Ok(()) });
+    plugins.register(checked).await.unwrap();
+    assert_eq!(plugins.call("checked", bomb()).await.unwrap_err().kind(), ErrorKind::TooLarge);
     assert_eq!(plugins.call("nobody", bomb()).await.unwrap_err().kind(), ErrorKind::NotFound);
 }
 
