@@ -142,16 +142,16 @@ pub(crate) fn kolmogorov_tail(distance: f64, n: u64, m: u64) -> f64 {
 }
 
 fn exact(distance: f64, n: usize, m: usize) -> f64 {
-    let (nd, md) = (n as f64, m as f64);
+    let (rows, columns) = (n as f64, m as f64);
     // Halfway to the next lower distance there can be.
-    let inside = ((distance * nd * md - 1e-7).floor() + 0.5) / (nd * md);
-    let mut paths: Vec<f64> = (0..=m).map(|j| f64::from(u8::from(j as f64 / md <= inside))).collect();
+    let inside = ((distance * rows * columns - 1e-7).floor() + 0.5) / (rows * columns);
+    let mut paths: Vec<f64> = (0..=m).map(|j| f64::from(u8::from(j as f64 / columns <= inside))).collect();
     for i in 1..=n {
         let weight = i as f64 / (i + m) as f64;
-        let row = i as f64 / nd;
+        let row = i as f64 / rows;
         paths[0] = if row > inside { 0.0 } else { weight * paths[0] };
         for j in 1..=m {
-            let off = (row - j as f64 / md).abs() > inside;
+            let off = (row - j as f64 / columns).abs() > inside;
             paths[j] = if off { 0.0 } else { weight * paths[j] + paths[j - 1] };
         }
     }
