@@ -118,7 +118,10 @@ impl Log {
         match self.store.create(&name, bytes.clone()).await {
             Ok(true) => Ok(true),
             // A client that repeats a request can be told that its own object is there.
-            Ok(false) => Ok(self.store.get(&name).await?.as_ref() == Some(&bytes)),
+            Ok(false) => match self.store.get(&name).await? {
+                Some(there) if there.is_empty() => self.was_compacted(line).await,
+                there => Ok(there.as_ref() == Some(&bytes)),
+            },
             Err(error) => match self.store.get(&name).await {
                 Ok(Some(there)) if there == bytes => {
                     // The answer was lost, or a sync failed after the object was made: write it once more, since pages
@@ -126,10 +129,30 @@ impl Log {
                     self.store.put(&name, bytes).await?;
                     Ok(true)
                 }
+                Ok(Some(there)) if there.is_empty() => self.was_compacted(line).await,
                 Ok(Some(_)) => Ok(false),
                 Ok(None) | Err(_) => Err(error),
             },
         }
+    }
+
+    /// Whether `line` is the one that stood in the record of its number, which was emptied since.
+    async fn was_compacted(&self, line: &Line) -> Result<bool> {
+        let (state, lines) = self.load().await?;
+        let seq = line.record.seq;
+        if let Some(there) = lines.iter().find(|there| there.record.seq == seq) {
+            return Ok(there.digest == line.digest);
+        }
+        // Where retention left it out, what follows still names it.
+        if state.seq == seq {
+            return Ok(state.head == Some(line.digest));
+        }
+        if let Some(after) = lines.iter().find(|after| after.record.seq == seq + 1) {
+            return Ok(after.record.previous == line.digest.to_string());
+        }
+        let name = record_name(seq);
+        let message = format!("what became of {name} is not known: it was compacted away meanwhile");
+        Err(Error::store(message).at_object(name))
     }
 
     /// The numbers of the snapshots, ascending.

@@ -8,6 +8,7 @@ mod judge;
 mod kill;
 mod linear;
 mod log;
+mod meanwhile;
 mod model;
 mod processes;
 mod rollout_crashes;
