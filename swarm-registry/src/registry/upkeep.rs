@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -16,7 +16,7 @@ use crate::state::State;
 use crate::store::VersionStore;
 use crate::wire::{self, Change, Deployed, FORMAT, Line};
 
-use super::VersionRegistry;
+use super::{VersionRegistry, nonce};
 
 /// What [`compact`](VersionRegistry::compact) keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,46 +128,25 @@ impl VersionRegistry {
         self.reload().await
     }
 
-    /// Writes the whole registry, its artifacts included, to one new file at `path`, as it is at one record.
+    /// Writes the whole registry, its artifacts included, to one file at `path`, as it is at one record.
     ///
-    /// The file is there whole or not at all.
+    /// The file is there whole or not at all; one that was there before is replaced. It is written beside its place first,
+    /// under a name that ends in `.part`: dropped or killed in the middle, that file stays behind.
     ///
     /// # Errors
     /// [`ErrorKind::Store`] where the file cannot be written; else as [`verify`](VersionRegistry::verify).
     pub async fn backup(&self, path: impl AsRef<Path>) -> Result<Head> {
         let path = path.as_ref();
+        // A name of its own, for others may write a backup to the same place.
         let mut part = path.as_os_str().to_owned();
-        part.push(".part");
-        let (state, lines) = self.shared.log.load().await?;
-        let failed =
-            |error| Error::store(format!("could not write the backup {}", path.display())).because(error);
-        let mut file = tokio::fs::File::create(&part).await.map_err(failed)?;
-        let snapshot = log::snapshot(&state, &lines)?;
-        let objects = objects(&state);
-        let artifacts =
-            objects.iter().map(|(object, size, _)| BackupArtifact { object: object.clone(), size: *size });
-        let header = BackupHeader {
-            format: FORMAT,
-            backup_of: state.seq,
-            snapshot: snapshot.len() as u64,
-            artifacts: artifacts.collect(),
-        };
-        let header = serde_json::to_string(&header).map_err(|error| failed(error.into()))?;
-        file.write_all(&wire::seal([&*header])?).await.map_err(failed)?;
-        file.write_all(&snapshot).await.map_err(failed)?;
-        for (object, _, digest) in &objects {
-            let bytes = self.artifact_bytes(object, *digest).await?;
-            file.write_all(&bytes).await.map_err(failed)?;
+        part.push(format!(".{}.part", nonce()?));
+        let part = PathBuf::from(part);
+        let written = self.write_backup(path, &part).await;
+        if written.is_err() {
+            // Where it cannot be removed, or was never made, there is nothing else to do.
+            let _ = tokio::fs::remove_file(&part).await;
         }
-        file.sync_all().await.map_err(failed)?;
-        drop(file);
-        tokio::fs::rename(&part, path).await.map_err(failed)?;
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        if cfg!(unix) {
-            let folder = tokio::fs::File::open(parent.unwrap_or(Path::new("."))).await.map_err(failed)?;
-            folder.sync_all().await.map_err(failed)?;
-        }
-        Ok(Head { record: state.seq, digest: state.head })
+        written
     }
 
     /// Makes the empty `store` hold the registry that was [backed up](VersionRegistry::backup) to `path`. Until it
@@ -229,6 +208,39 @@ impl VersionRegistry {
         }
         if state.seq > 0 {
             log.found(&state, snapshot.into()).await?;
+        }
+        Ok(Head { record: state.seq, digest: state.head })
+    }
+
+    async fn write_backup(&self, path: &Path, part: &Path) -> Result<Head> {
+        let (state, lines) = self.shared.log.load().await?;
+        let failed =
+            |error| Error::store(format!("could not write the backup {}", path.display())).because(error);
+        let mut file = tokio::fs::File::create(part).await.map_err(failed)?;
+        let snapshot = log::snapshot(&state, &lines)?;
+        let objects = objects(&state);
+        let artifacts =
+            objects.iter().map(|(object, size, _)| BackupArtifact { object: object.clone(), size: *size });
+        let header = BackupHeader {
+            format: FORMAT,
+            backup_of: state.seq,
+            snapshot: snapshot.len() as u64,
+            artifacts: artifacts.collect(),
+        };
+        let header = serde_json::to_string(&header).map_err(|error| failed(error.into()))?;
+        file.write_all(&wire::seal([&*header])?).await.map_err(failed)?;
+        file.write_all(&snapshot).await.map_err(failed)?;
+        for (object, _, digest) in &objects {
+            let bytes = self.artifact_bytes(object, *digest).await?;
+            file.write_all(&bytes).await.map_err(failed)?;
+        }
+        file.sync_all().await.map_err(failed)?;
+        drop(file);
+        tokio::fs::rename(part, path).await.map_err(failed)?;
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        if cfg!(unix) {
+            let folder = tokio::fs::File::open(parent.unwrap_or(Path::new("."))).await.map_err(failed)?;
+            folder.sync_all().await.map_err(failed)?;
         }
         Ok(Head { record: state.seq, digest: state.head })
     }

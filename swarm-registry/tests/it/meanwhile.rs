@@ -137,3 +137,35 @@ async fn what_retention_left_out_before_it_could_be_looked_up_is_told_to_be_unkn
     assert_eq!(unknown.object(), Some("log/00000000000000000007.json"));
     assert_eq!(registry.deployment("production").await.unwrap().number(), 6);
 }
+
+#[tokio::test]
+async fn two_backups_to_one_place_at_once_do_not_meet() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("backup");
+    let (_, store, registry) = deployed().await;
+    let same = file.clone();
+    store.plan(Moment::Read("artifacts/"), move |store| async move {
+        let other = VersionRegistry::with_store(store).await.unwrap();
+        other.register(Version::new("v4").artifact("4")).await.unwrap();
+        other.backup(&same).await.unwrap();
+    });
+    let head = registry.backup(&file).await.unwrap();
+    assert!(store.is_done());
+    let restored = VersionRegistry::restore(&file, ObjectVersionStore::memory()).await.unwrap();
+    assert_eq!((restored, head.record), (head, 6), "the one that ended last");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
+}
+
+#[tokio::test]
+async fn a_backup_that_fails_leaves_nothing_and_the_one_before_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("backup");
+    let (store, _, registry) = deployed().await;
+    let head = registry.backup(&file).await.unwrap();
+    let artifact = store.list("artifacts").await.unwrap().remove(0);
+    store.delete(&artifact).await.unwrap();
+    let gone = registry.backup(&file).await.unwrap_err();
+    assert_eq!((gone.kind(), gone.object()), (ErrorKind::Missing, Some(&*artifact)));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    assert_eq!(VersionRegistry::restore(&file, ObjectVersionStore::memory()).await.unwrap(), head);
+}
