@@ -48,12 +48,17 @@ impl VersionRegistry {
         channel: &str,
         source: &dyn MetricSource,
     ) -> Result<Arc<RolloutStatus>> {
-        self.refresh().await?;
-        let id = self.known_rollout(channel)?.id;
-        let mut driver = Driver { registry: self, channel, id, source, term: None, looked: None };
+        let mut driver = None;
         let mut failures = 0;
         loop {
-            match driver.turn().await {
+            let turned = match &mut driver {
+                None => self.driver(channel, source).await.map(|made| {
+                    driver = Some(made);
+                    None
+                }),
+                Some(driver) => driver.turn().await,
+            };
+            match turned {
                 Ok(Some(status)) => return Ok(status),
                 Ok(None) => failures = 0,
                 Err(error) if error.is_retryable() && failures < FAILURES => {
@@ -65,6 +70,12 @@ impl VersionRegistry {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// A driver of what is the last rollout on `channel` now.
+    async fn driver<'a>(&'a self, channel: &'a str, source: &'a dyn MetricSource) -> Result<Driver<'a>> {
+        let id = self.rollout(channel).await?.id;
+        Ok(Driver { registry: self, channel, id, source, term: None, looked: None })
     }
 }
 

@@ -165,6 +165,11 @@ fn clock_minutes(clock: &FakeClock) -> i64 {
     (clock.now() - start()).num_minutes()
 }
 
+fn seconds(clock: &FakeClock) -> u64 {
+    use swarm_registry::Clock;
+    (clock.now() - start()).num_seconds().unsigned_abs()
+}
+
 #[tokio::test]
 async fn what_cannot_be_told_is_held_and_never_promoted() {
     for (then, phase) in
@@ -551,11 +556,37 @@ async fn a_driver_outlasts_a_store_that_is_away_for_a_while() {
     assert!(!driver.is_finished());
     store.away(false);
     assert_eq!(driver.await.unwrap().unwrap().phase(), RolloutPhase::Completed);
+}
 
-    registry.start_rollout("production", "v3", &founding()).await.unwrap();
-    store.away(true);
-    let gone = registry.drive_rollout("production", &silent()).await.unwrap_err();
-    assert_eq!(gone.kind(), ErrorKind::Store);
+#[tokio::test]
+async fn a_driver_waits_about_five_minutes_for_its_store_from_its_first_question_on() {
+    for at_once in [true, false] {
+        let clock = FakeClock::hurried(start());
+        let (inner, _) = prepared(&clock).await;
+        let store = FaultyStore::new(inner);
+        let builder = VersionRegistry::builder().clock(Arc::new(clock.clone()));
+        let registry = builder.with_store(store.clone()).await.unwrap();
+        registry.start_rollout("production", "v2", &founding()).await.unwrap();
+        let left = Arc::new(AtomicU64::new(0));
+        let (away, then, now) = (store.clone(), left.clone(), clock.clone());
+        let source = Source(move |_: &Window| {
+            if then.load(Ordering::Relaxed) == 0 {
+                away.away(true);
+                then.store(seconds(&now), Ordering::Relaxed);
+            }
+            Ok(Observed::new())
+        });
+        store.away(at_once);
+        let gone = registry.drive_rollout("production", &source).await.unwrap_err();
+        assert_eq!(gone.kind(), ErrorKind::Store);
+        let left = left.load(Ordering::Relaxed);
+        assert_eq!(left == 0, at_once, "it is the source that takes the store away, or nobody is asked");
+        let waited = seconds(&clock) - left;
+        assert!((300..360).contains(&waited), "{waited} s, away at once: {at_once}");
+        store.away(false);
+        let ended = registry.drive_rollout("production", &fine()).await.unwrap();
+        assert_eq!(ended.phase(), RolloutPhase::Completed);
+    }
 }
 
 #[tokio::test]
