@@ -115,7 +115,9 @@ impl Driver<'_> {
             self.wait(now, DateTime::<Utc>::MAX_UTC, seq).await;
             return Ok(None);
         }
-        let lease = status.lease.filter(|lease| lease.until > now);
+        // One that lasts longer than any that is given was taken by a clock that was ahead: it would hold up everybody.
+        let longest = self.term_length(&status).checked_mul(2).unwrap_or(TimeDelta::MAX);
+        let lease = status.lease.filter(|lease| lease.until > now && lease.until - now <= longest);
         match lease {
             Some(lease) if self.term != Some(lease.term) => {
                 self.wait(now, lease.until, seq).await;

@@ -62,6 +62,8 @@ impl RolloutStatus {
     /// What a driver has to do at `now`, having looked last at `looked`.
     pub(crate) fn todo(&self, now: DateTime<Utc>, looked: Option<DateTime<Utc>>) -> Todo {
         let Some(step) = self.current_step().filter(|_| !self.phase.is_over()) else { return Todo::Rest };
+        // A look in the future was by a clock that was ahead.
+        let looked = looked.filter(|at| *at <= now);
         if self.phase == RolloutPhase::Paused {
             return Todo::Rest;
         }

@@ -590,6 +590,68 @@ async fn a_driver_waits_about_five_minutes_for_its_store_from_its_first_question
 }
 
 #[tokio::test]
+async fn a_lease_that_was_taken_by_a_clock_far_ahead_holds_up_nobody() {
+    let clock = FakeClock::hurried(start());
+    let (store, registry) = prepared(&clock).await;
+    let plan = Rollout::new().weight(20.0).approval("x").weight(100.0);
+    registry.start_rollout("production", "v2", &plan).await.unwrap();
+    let ahead = opened(&store, &FakeClock::hurried(start() + TimeDelta::days(30))).await;
+    let driver = tokio::spawn(async move { ahead.drive_rollout("production", &silent()).await });
+    let waiting = until(&registry, |status| status.step() == 1).await;
+    driver.abort();
+    let _ = driver.await;
+    registry.approve_rollout(&waiting).await.unwrap();
+    let ended = registry.drive_rollout("production", &silent()).await.unwrap();
+    assert_eq!(ended.phase(), RolloutPhase::Completed);
+    assert!(clock_minutes(&clock) < 10, "{}", clock_minutes(&clock));
+}
+
+/// A clock that is set wrong for a while.
+#[derive(Clone)]
+struct Jumping {
+    clock: FakeClock,
+    days: Arc<AtomicU64>,
+}
+
+#[async_trait]
+impl swarm_registry::Clock for Jumping {
+    fn now(&self) -> DateTime<Utc> {
+        self.clock.now() + TimeDelta::days(self.days.load(Ordering::Relaxed) as i64)
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        self.clock.sleep(duration).await;
+    }
+}
+
+#[tokio::test]
+async fn a_driver_whose_clock_jumps_ahead_and_back_looks_on() {
+    let clock = FakeClock::hurried(start());
+    let (store, _) = prepared(&clock).await;
+    let jumping = Jumping { clock: clock.clone(), days: Arc::default() };
+    let builder = VersionRegistry::builder().clock(Arc::new(jumping.clone()));
+    let registry = builder.with_store(store).await.unwrap();
+    registry.start_rollout("production", "v2", &founding()).await.unwrap();
+    let looks = AtomicU64::new(0);
+    let source = Source(move |window: &Window| {
+        if window.version != "v2" {
+            return Ok(successes(window, 0.99));
+        }
+        match looks.fetch_add(1, Ordering::Relaxed) {
+            10 => jumping.days.store(30, Ordering::Relaxed),
+            // The look before this one was in the future.
+            12 => jumping.days.store(0, Ordering::Relaxed),
+            13.. => return Ok(successes(window, 0.99)),
+            _ => {}
+        }
+        Ok(Observed::new())
+    });
+    let ended = registry.drive_rollout("production", &source).await.unwrap();
+    assert_eq!(ended.phase(), RolloutPhase::Completed);
+    assert!(clock_minutes(&clock) <= 25 * 60, "{}", clock_minutes(&clock));
+}
+
+#[tokio::test]
 async fn a_rollout_outlasts_compaction_and_goes_with_its_window() {
     let clock = FakeClock::hurried(start());
     let (store, registry) = prepared(&clock).await;
