@@ -65,17 +65,19 @@ impl<S: VersionStore> FaultyStore<S> {
     }
 
     fn alive(&self) -> Result<()> {
-        if self.plan().dead { Err(Error::store("the store is away")) } else { Ok(()) }
+        if self.plan().dead { Err(away()) } else { Ok(()) }
     }
 
     async fn write<T: Send>(&self, write: impl Future<Output = Result<T>> + Send) -> Result<T> {
-        self.alive()?;
         let fault = {
             let mut plan = self.plan();
+            if plan.dead {
+                return Err(away());
+            }
             let number = plan.writes;
             plan.writes += 1;
             let fault = plan.faults.iter().find(|(at, _)| *at == number).map(|(_, fault)| *fault);
-            plan.dead = matches!(fault, Some(Fault::DieBefore | Fault::DieAfter));
+            plan.dead |= matches!(fault, Some(Fault::DieBefore | Fault::DieAfter));
             fault
         };
         match fault {
@@ -85,6 +87,10 @@ impl<S: VersionStore> FaultyStore<S> {
         }
         Err(Error::store("the store failed, as it was told"))
     }
+}
+
+fn away() -> Error {
+    Error::store("the store is away")
 }
 
 #[async_trait]
