@@ -237,7 +237,19 @@ impl VersionRegistry {
             let message = format!("the registry keeps no bytes of version {id:?}");
             return Err(Error::new(ErrorKind::NotFound, message).of_version(id));
         };
-        self.artifact_bytes(&artifact.object, version.digest).await.map_err(|error| error.of_version(id))
+        let bytes = self.artifact_bytes(&artifact.object, version.digest).await;
+        let missing = bytes.as_ref().is_err_and(|error| error.kind() == ErrorKind::Missing);
+        if missing && self.was_collected(&artifact.object).await? {
+            // Another process compacted: say so.
+            self.state().version(id)?;
+        }
+        bytes.map_err(|error| error.of_version(id))
+    }
+
+    /// Whether retention removed these bytes since they were looked for. The record comes before the removal.
+    async fn was_collected(&self, object: &str) -> Result<bool> {
+        self.refresh().await?;
+        Ok(self.state().dead.contains(object))
     }
 
     async fn artifact_bytes(&self, object: &str, digest: Digest) -> Result<Bytes> {

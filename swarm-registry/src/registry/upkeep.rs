@@ -95,7 +95,11 @@ impl VersionRegistry {
         for version in state.versions.values() {
             if let Some(artifact) = &version.artifact {
                 let bytes = self.artifact_bytes(&artifact.object, version.digest).await;
-                bytes.map_err(|error| error.of_version(&version.id))?;
+                if let Err(error) = bytes
+                    && !(error.kind() == ErrorKind::Missing && self.was_collected(&artifact.object).await?)
+                {
+                    return Err(error.of_version(&version.id));
+                }
             }
         }
         Ok(Head { record: state.seq, digest: state.head })
@@ -141,7 +145,13 @@ impl VersionRegistry {
         let mut part = path.as_os_str().to_owned();
         part.push(format!(".{}.part", nonce()?));
         let part = PathBuf::from(part);
-        let written = self.write_backup(path, &part).await;
+        let written = loop {
+            match self.write_backup(path, &part).await {
+                // Another process compacted: what is there now has another record. Begin again.
+                Err(error) if self.lacks_collected(&error).await => {}
+                written => break written,
+            }
+        };
         if written.is_err() {
             // Where it cannot be removed, or was never made, there is nothing else to do.
             let _ = tokio::fs::remove_file(&part).await;
@@ -210,6 +220,15 @@ impl VersionRegistry {
             log.found(&state, snapshot.into()).await?;
         }
         Ok(Head { record: state.seq, digest: state.head })
+    }
+
+    async fn lacks_collected(&self, error: &Error) -> bool {
+        match error.object() {
+            Some(object) if error.kind() == ErrorKind::Missing => {
+                self.was_collected(object).await.is_ok_and(|collected| collected)
+            }
+            _ => false,
+        }
     }
 
     async fn write_backup(&self, path: &Path, part: &Path) -> Result<Head> {

@@ -169,3 +169,34 @@ async fn a_backup_that_fails_leaves_nothing_and_the_one_before_as_it_was() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     assert_eq!(VersionRegistry::restore(&file, ObjectVersionStore::memory()).await.unwrap(), head);
 }
+
+#[tokio::test]
+async fn what_another_process_collects_meanwhile_is_not_taken_for_damage() {
+    let compact = |store| async move {
+        VersionRegistry::with_store(store).await.unwrap().compact(tomorrow()).await.unwrap();
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("backup");
+    let stray = async || {
+        let (_, store, registry) = deployed().await;
+        registry.register(Version::new("stray").artifact("stray")).await.unwrap();
+        store.plan(Moment::Read("artifacts/"), compact);
+        (store, registry)
+    };
+
+    let (store, registry) = stray().await;
+    registry.verify().await.unwrap();
+    assert!(store.is_done());
+
+    let (store, registry) = stray().await;
+    let gone = registry.artifact("stray").await.unwrap_err();
+    assert!(store.is_done());
+    assert_eq!((gone.kind(), gone.version()), (ErrorKind::NotFound, Some("stray")), "{gone}");
+
+    let (store, registry) = stray().await;
+    let head = registry.backup(&file).await.unwrap();
+    assert!(store.is_done());
+    assert_eq!(head.record, 8, "with the record of the collection");
+    assert_eq!(VersionRegistry::restore(&file, ObjectVersionStore::memory()).await.unwrap(), head);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
