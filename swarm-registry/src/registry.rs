@@ -83,7 +83,8 @@ impl RegistryBuilder {
     }
 
     /// Puts versions into traffic only where `policy` trusts their signatures: each that a split names, whatever verb
-    /// deploys it, and the candidate of a rollout. To go back is never refused: what is rolled back to was trusted once.
+    /// deploys it, and each that a rollout will serve, before it begins. To go back is never refused: what is rolled back
+    /// to was trusted once.
     #[cfg(feature = "signatures")]
     pub fn require_signatures(mut self, policy: crate::SignaturePolicy) -> Self {
         self.policy = Some(policy);

@@ -137,10 +137,10 @@ impl SignaturePolicy {
     }
 
     /// Signatures by at least so many of the keys: by the build server and by a person, for example. More than there are
-    /// keys trusts nothing.
+    /// keys trusts nothing; 0 is taken for 1.
     #[must_use]
     pub fn at_least(mut self, keys: usize) -> Self {
-        self.least = keys;
+        self.least = keys.max(1);
         self
     }
 

@@ -41,7 +41,8 @@ impl VersionRegistry {
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) where there was no rollout;
-    /// [`ErrorKind::Denied`](crate::ErrorKind::Denied); [`ErrorKind::Store`](crate::ErrorKind::Store) after the store failed
+    /// [`ErrorKind::Untrusted`](crate::ErrorKind::Untrusted) where a version that it would serve lacks signatures that this
+    /// process asks for; [`ErrorKind::Denied`](crate::ErrorKind::Denied); [`ErrorKind::Store`](crate::ErrorKind::Store) after the store failed
     /// for about five minutes: call again; [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt). What was recorded stays.
     pub async fn drive_rollout(
         &self,

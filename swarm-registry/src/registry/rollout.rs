@@ -25,7 +25,8 @@ impl VersionRegistry {
     /// [`ErrorKind::InvalidInput`] lists everything that is wrong with the plan; [`ErrorKind::InvalidState`] where a rollout
     /// is under way on the channel, or the candidate has more of it already than the plan first gives;
     /// [`ErrorKind::NotFound`] where the candidate is not registered or nothing was deployed to the channel;
-    /// [`ErrorKind::Denied`]; [`ErrorKind::Store`].
+    /// [`ErrorKind::Untrusted`] where a version that it will serve, the candidate or another, lacks signatures that the
+    /// policy asks for; [`ErrorKind::Denied`]; [`ErrorKind::Store`].
     pub async fn start_rollout(
         &self,
         channel: &str,

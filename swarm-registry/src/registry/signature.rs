@@ -1,8 +1,9 @@
 use crate::authorizer::Action;
 use crate::error::{Error, ErrorKind, Result};
+use crate::rollout::ramped;
 use crate::signature::Signature;
 use crate::state::State;
-use crate::wire::{Cause, Change, Deployed};
+use crate::wire::{Cause, Change, Deployed, StoredStep};
 
 use super::VersionRegistry;
 
@@ -38,7 +39,18 @@ impl VersionRegistry {
         let deployed = match change {
             Change::Deployed(deployed) => Some(deployed),
             Change::RolloutMoved(moved) => moved.deployed.as_ref(),
-            Change::RolloutStarted(started) => return policy.check(state.version(&started.candidate)?),
+            Change::RolloutStarted(started) => {
+                policy.check(state.version(&started.candidate)?)?;
+                let weight = started.plan.steps.iter().find_map(|step| match step {
+                    StoredStep::Weight(points) => Some(*points),
+                    _ => None,
+                });
+                // What its first weight will serve besides, or else its driver would be refused. Later ones serve no others.
+                let Some(points) = weight else { return Ok(()) };
+                let now = state.channel(&started.channel)?.current.split();
+                let split = ramped(&now, &started.candidate, points)?;
+                return split.versions().iter().try_for_each(|version| policy.check(state.version(version)?));
+            }
             _ => None,
         };
         deployed.into_iter().flat_map(named).try_for_each(|version| policy.check(state.version(version)?))

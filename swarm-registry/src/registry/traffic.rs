@@ -20,8 +20,8 @@ impl VersionRegistry {
     /// Serves `split` on `channel` from now on. As few users as possible get another version than before.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] where a version is not registered; [`ErrorKind::InvalidInput`]; [`ErrorKind::Denied`];
-    /// [`ErrorKind::Store`].
+    /// [`ErrorKind::NotFound`] where a version is not registered; [`ErrorKind::InvalidInput`]; [`ErrorKind::Untrusted`]
+    /// where a version lacks signatures that the policy asks for; [`ErrorKind::Denied`]; [`ErrorKind::Store`].
     pub async fn deploy(&self, channel: &str, split: Split) -> Result<Arc<Deployment>> {
         self.change_traffic(Action::Deploy, channel, |state| deploy(state, channel, &split, Cause::Deployed))
             .await

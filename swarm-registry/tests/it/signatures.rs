@@ -117,6 +117,36 @@ async fn no_verb_puts_an_unsigned_version_into_traffic() {
 }
 
 #[tokio::test]
+async fn a_rollout_over_a_baseline_that_is_not_trusted_is_refused_when_it_is_begun() {
+    let [key, _] = keys();
+    let store = ObjectVersionStore::memory();
+    let free = VersionRegistry::with_store(store.clone()).await.unwrap();
+    for id in ["v1", "v2"] {
+        free.register(Version::new(id).artifact(id)).await.unwrap();
+    }
+    free.deploy("production", Split::all("v1")).await.unwrap();
+    let registry = guarded(&store, SignaturePolicy::any_of([key.verifying_key()])).await;
+    let v2 = registry.version("v2").await.unwrap();
+    registry.add_signature("v2", &key.sign(&v2)).await.unwrap();
+    let refused = registry.start_rollout("production", "v2", &Rollout::new().weight(20.0)).await.unwrap_err();
+    assert_eq!((refused.kind(), refused.version()), (ErrorKind::Untrusted, Some("v1")), "{refused}");
+    // One that leaves it at once is not.
+    registry.start_rollout("production", "v2", &Rollout::new().weight(100.0)).await.unwrap();
+    registry.drive_rollout("production", &Nothing).await.unwrap();
+    assert_eq!(registry.deployment("production").await.unwrap().sole_version(), Some("v2"));
+}
+
+#[tokio::test]
+async fn a_policy_that_asks_for_no_signature_asks_for_one() {
+    let [key, _] = keys();
+    let policy = SignaturePolicy::any_of([key.verifying_key()]).at_least(0);
+    let registry = guarded(&ObjectVersionStore::memory(), policy).await;
+    registry.register(Version::new("v1").artifact("1")).await.unwrap();
+    let refused = registry.deploy("production", Split::all("v1")).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Untrusted);
+}
+
+#[tokio::test]
 async fn a_policy_counts_different_keys_that_it_knows() {
     let [build, release] = keys();
     let stranger = SigningKey::generate().unwrap();
