@@ -56,24 +56,25 @@ impl Log {
 
     /// Reads everything: the newest snapshot and what follows it.
     pub(crate) async fn load(&self) -> Result<(State, Vec<Line>)> {
+        let mut gone = String::new();
         for _ in 0..ATTEMPTS {
-            if let Some(loaded) = self.try_load().await? {
-                return Ok(loaded);
+            match self.try_load().await? {
+                Ok(loaded) => return Ok(loaded),
+                Err(name) => gone = name,
             }
         }
-        // Nobody compacts that often: something is wrong with the store, and `None` says where.
-        let newest = self.snapshots().await?.last().copied().unwrap_or(0);
-        Err(Error::corrupt(&record_name(newest + 1), "is empty, though no snapshot stands for it"))
+        // Nobody compacts that often: something is wrong with the store.
+        Err(Error::corrupt(&gone, "is gone or empty, though no newer snapshot stands for it"))
     }
 
-    /// `None` where a snapshot went away, or a record was emptied, since the folder was listed.
-    async fn try_load(&self) -> Result<Option<(State, Vec<Line>)>> {
+    /// Answers the name of a snapshot that went away, or of a record that was emptied, since the folder was listed.
+    async fn try_load(&self) -> Result<Result<(State, Vec<Line>), String>> {
         let mut state = State::default();
         let mut lines = Vec::new();
         if let Some(newest) = self.snapshots().await?.last() {
             let name = snapshot_name(*newest);
             let Some(bytes) = self.store.get(&name).await? else {
-                return Ok(None);
+                return Ok(Err(name));
             };
             (state, lines) = read_snapshot(&name, &bytes)?;
             if state.seq != *newest {
@@ -95,11 +96,11 @@ impl Log {
                     state.apply(&line, &name)?;
                     lines.push(*line);
                 }
-                Next::End | Next::Compacted => return Ok(None),
+                Next::End | Next::Compacted => return Ok(Err(name)),
             }
         }
         drop(objects);
-        Ok(Some((state, lines)))
+        Ok(Ok((state, lines)))
     }
 
     /// What follows the last record of `state`.

@@ -76,7 +76,7 @@ async fn cut_missing_and_swapped_records_are_found_and_named() {
     std::fs::write(record(2), &second[..second.len() / 2]).unwrap();
     assert_eq!(kind().await, (ErrorKind::Corrupt, name(2)));
     std::fs::write(record(2), b"").unwrap();
-    assert_eq!(kind().await, (ErrorKind::Corrupt, name(1)), "no snapshot stands for an empty record");
+    assert_eq!(kind().await, (ErrorKind::Corrupt, name(2)), "no snapshot stands for an empty record");
     std::fs::remove_file(record(2)).unwrap();
     assert_eq!(kind().await, (ErrorKind::Missing, name(2)));
     std::fs::write(record(2), &third).unwrap();
