@@ -15,13 +15,22 @@ pub(crate) fn check(what: &str, name: &str) -> Result<()> {
     } else {
         return Ok(());
     };
-    let shown: String = name.chars().take(LONGEST).collect();
-    Err(Error::input(format!("the {what} {shown:?} {why}")))
+    Err(Error::input(format!("the {what} {} {why}", quoted(name))))
+}
+
+/// What a caller gave for a name, for a message: in quotes, and not longer than a name may be.
+pub(crate) fn quoted(name: &str) -> String {
+    match name.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{:?}…", &name[..end]),
+        None => format!("{name:?}"),
+    }
 }
 
 /// The nearest of `known` to a name that was not found, as the tail of a message.
 pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     known
+        // What is within two characters is within eight bytes, and comparing takes the product of the lengths.
+        .filter(|other| other.len().abs_diff(name.len()) <= 8)
         .map(|other| (strsim::damerau_levenshtein(name, other), other))
         .filter(|(distance, _)| *distance <= 2 && *distance < name.len())
         .min()

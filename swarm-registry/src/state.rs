@@ -153,10 +153,10 @@ impl State {
     pub(crate) fn version(&self, id: &str) -> Result<&Arc<VersionInfo>> {
         self.versions.get(id).ok_or_else(|| {
             let message = if self.collected.contains(id) {
-                format!("version {id:?} was removed by retention")
+                format!("version {} was removed by retention", name::quoted(id))
             } else {
                 let near = name::nearest(id, self.versions.keys().map(|known| &**known));
-                format!("there is no version {id:?}{near}")
+                format!("there is no version {}{near}", name::quoted(id))
             };
             Error::new(ErrorKind::NotFound, message).of_version(id)
         })
@@ -165,7 +165,7 @@ impl State {
     pub(crate) fn channel(&self, channel: &str) -> Result<&Channel> {
         self.channels.get(channel).ok_or_else(|| {
             let near = name::nearest(channel, self.channels.keys().map(|known| &**known));
-            let message = format!("nothing was deployed to the channel {channel:?}{near}");
+            let message = format!("nothing was deployed to the channel {}{near}", name::quoted(channel));
             Error::new(ErrorKind::NotFound, message).of_channel(channel)
         })
     }

@@ -125,7 +125,7 @@ impl Version {
             Ok(_) => {}
             Err(error) => wrong.push(error),
         }
-        let message = format!("version {:?} is not acceptable: {}", self.id, wrong.join("; "));
+        let message = format!("version {} is not acceptable: {}", name::quoted(&self.id), wrong.join("; "));
         Err(Error::input(message).of_version(&self.id))
     }
 }

@@ -21,7 +21,7 @@ impl VersionRegistry {
         let entry = state.aliases.get(alias).and_then(|entry| entry.to.as_deref());
         let id = entry.ok_or_else(|| {
             let near = name::nearest(alias, state.aliases.keys().map(String::as_str));
-            Error::new(ErrorKind::NotFound, format!("there is no alias {alias:?}{near}"))
+            Error::new(ErrorKind::NotFound, format!("there is no alias {}{near}", name::quoted(alias)))
         })?;
         state.version(id).cloned()
     }
@@ -78,7 +78,7 @@ impl VersionRegistry {
         let guarded = self.commit(Action::GuardAlias, alias, |state| match state.aliases.get(alias) {
             Some(entry) if entry.to.is_some() => Ok((entry.protected != protected)
                 .then(|| Change::AliasGuarded { alias: alias.to_owned(), protected })),
-            _ => Err(Error::new(ErrorKind::NotFound, format!("there is no alias {alias:?}"))),
+            _ => Err(Error::new(ErrorKind::NotFound, format!("there is no alias {}", name::quoted(alias)))),
         });
         guarded.await.map(drop)
     }
@@ -91,7 +91,9 @@ impl VersionRegistry {
         self.refresh().await?;
         match self.state().aliases.get(alias) {
             Some(entry) => Ok(entry.moves.clone()),
-            None => Err(Error::new(ErrorKind::NotFound, format!("there is no alias {alias:?}"))),
+            None => {
+                Err(Error::new(ErrorKind::NotFound, format!("there is no alias {}", name::quoted(alias))))
+            }
         }
     }
 }

@@ -68,7 +68,8 @@ impl Query {
         self
     }
 
-    fn finds(&self, state: &State, version: &VersionInfo) -> bool {
+    /// Whether it finds `version`, by all but its ancestor.
+    fn finds(&self, version: &VersionInfo) -> bool {
         let labels = self.labels.iter().all(|(key, value)| {
             let has = version.labels.get(key);
             has.is_some() && (value.is_none() || has == value.as_ref())
@@ -79,8 +80,7 @@ impl Query {
         });
         let at = version.registered_at;
         let times = self.since.is_none_or(|since| since <= at) && self.until.is_none_or(|until| at < until);
-        let line = || ancestors(state, version).iter().any(|a| Some(a.id()) == self.ancestor.as_deref());
-        labels && metrics && times && (self.ancestor.is_none() || line())
+        labels && metrics && times
     }
 }
 
@@ -100,13 +100,18 @@ impl VersionRegistry {
     pub async fn find(&self, query: &Query) -> Result<Vec<Arc<VersionInfo>>> {
         self.refresh().await?;
         let state = self.state();
-        if let Some(ancestor) = &query.ancestor {
-            state.version(ancestor)?;
-        }
-        let found = state.versions.values().filter(|version| query.finds(&state, version));
-        let mut found: Vec<_> = found.cloned().collect();
+        let mut found: Vec<_> = state.versions.values().collect();
         found.sort_unstable_by_key(|version| version.record);
-        Ok(found)
+        if let Some(ancestor) = &query.ancestor {
+            // A parent is registered before its child, so one pass finds the whole line.
+            let mut line = BTreeSet::from([state.version(ancestor)?.id()]);
+            found.retain(|version| {
+                let is_child = version.parent().is_some_and(|parent| line.contains(parent));
+                is_child && line.insert(version.id())
+            });
+        }
+        found.retain(|version| query.finds(version));
+        Ok(found.into_iter().cloned().collect())
     }
 
     /// The version that `id` was made from, the one that was made from, and so on: the nearest first. It ends at a

@@ -194,3 +194,19 @@ async fn every_mutation_asks_the_authorizer_and_writes_nothing_without_leave() {
     }
     assert_eq!(registry.verify().await.unwrap(), before);
 }
+
+#[tokio::test]
+async fn a_name_of_any_length_that_is_not_found_is_answered_shortly() {
+    let registry = super::registry_with(&["v1", &"v".repeat(128)]).await;
+    registry.deploy("production", swarm_registry::Split::all("v1")).await.unwrap();
+    registry.move_alias("stable", None, Some("v1")).await.unwrap();
+    let long = "é".repeat(1 << 20);
+    for error in [
+        registry.version(&long).await.unwrap_err(),
+        registry.deployment(&long).await.unwrap_err(),
+        registry.alias(&long).await.unwrap_err(),
+        registry.register(Version::new(&*long).artifact("x")).await.unwrap_err(),
+    ] {
+        assert!(error.to_string().len() < 1_000, "{} bytes", error.to_string().len());
+    }
+}
