@@ -10,6 +10,9 @@ use crate::error::{Error, Result};
 use crate::measure::Measure;
 use crate::name;
 
+/// How deep metadata may be nested: what reads a record back goes 128 deep, and the record is around it.
+const DEPTH: usize = 100;
+
 /// A version to register: an id, what it consists of, and what is known of it.
 ///
 /// ```
@@ -67,7 +70,7 @@ impl Version {
         self
     }
 
-    /// Something that is known of it, as JSON.
+    /// Something that is known of it, as JSON, nested up to 100 deep.
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
         self.metadata.insert(key.into(), value.into());
         self
@@ -103,8 +106,11 @@ impl Version {
         for key in self.labels.keys() {
             note(name::check("label", key));
         }
-        for key in self.metadata.keys() {
+        for (key, value) in &self.metadata {
             note(name::check("metadata key", key));
+            if !is_flat(value, DEPTH) {
+                note(Err(Error::input(format!("the metadata {key:?} is nested deeper than {DEPTH}"))));
+            }
         }
         for (metric, measure) in &self.metrics {
             note(name::check("metric", metric));
@@ -128,6 +134,16 @@ impl Version {
         let message = format!("version {} is not acceptable: {}", name::quoted(&self.id), wrong.join("; "));
         Err(Error::input(message).of_version(&self.id))
     }
+}
+
+/// Whether `value` is nested at most so deep.
+fn is_flat(value: &Value, depth: usize) -> bool {
+    let mut inner: Box<dyn Iterator<Item = &Value>> = match value {
+        Value::Array(values) => Box::new(values.iter()),
+        Value::Object(map) => Box::new(map.values()),
+        _ => return true,
+    };
+    depth > 0 && inner.all(|value| is_flat(value, depth - 1))
 }
 
 /// A version as the registry keeps it.

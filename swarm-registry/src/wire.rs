@@ -158,7 +158,8 @@ impl Line {
         let text = json(&record)?;
         let digest = Digest::of(text.as_bytes());
         // Read back, so that who writes a record has what others read.
-        Line::read("a new record", &text, digest)
+        let read = Line::read("a new record", &text, digest);
+        read.map_err(|error| Error::input("could not be read back as a record").because(error))
     }
 
     fn read(object: &str, text: &str, digest: Digest) -> Result<Self> {

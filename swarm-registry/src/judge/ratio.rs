@@ -29,17 +29,18 @@ impl Split {
     pub fn sample_ratio(&self, counts: &BTreeMap<String, u64>) -> SampleRatio {
         let weighed: BTreeMap<&str, u16> = self.weights().collect();
         let stray = counts.iter().any(|(version, count)| *count > 0 && !weighed.contains_key(&**version));
-        let total: u64 = counts.values().sum();
+        // Not as integers: a source may count anything.
+        let total: f64 = counts.values().map(|count| *count as f64).sum();
         if stray {
             return SampleRatio { chi_square: f64::INFINITY, p: 0.0 };
         }
-        if total == 0 || weighed.len() < 2 {
+        if total == 0.0 || weighed.len() < 2 {
             return SampleRatio { chi_square: 0.0, p: 1.0 };
         }
         let chi_square = weighed
             .iter()
             .map(|(version, points)| {
-                let expected = total as f64 * f64::from(*points) / 10_000.0;
+                let expected = total * f64::from(*points) / 10_000.0;
                 (counts.get(*version).copied().unwrap_or(0) as f64 - expected).powi(2) / expected
             })
             .sum();

@@ -12,6 +12,9 @@ use crate::log::{Next, record_name};
 
 use super::VersionRegistry;
 
+/// No wait is shorter, or a watch would do nothing but ask.
+const LEAST: Duration = Duration::from_millis(1);
+
 /// How often a [`Watch`] asks the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WatchOptions {
@@ -27,17 +30,17 @@ impl Default for WatchOptions {
 }
 
 impl WatchOptions {
-    /// How long it waits after something happened. Each further wait is twice as long.
+    /// How long it waits after something happened, at least 1 ms. Each further wait is twice as long.
     #[must_use]
     pub fn shortest(mut self, wait: Duration) -> Self {
-        self.shortest = wait;
+        self.shortest = wait.max(LEAST);
         self
     }
 
-    /// The longest that it waits: how late another process's change can be noticed while the store is there.
+    /// The longest that it waits, at least 1 ms: how late another process's change can be noticed while the store is there.
     #[must_use]
     pub fn longest(mut self, wait: Duration) -> Self {
-        self.longest = wait;
+        self.longest = wait.max(LEAST);
         self
     }
 }
@@ -139,7 +142,7 @@ impl Follower {
     /// Waits, each time longer than the last.
     async fn pause(&mut self) {
         self.registry.shared.clock.sleep(self.wait).await;
-        self.wait = (self.wait * 2).min(self.options.longest);
+        self.wait = self.wait.saturating_mul(2).min(self.options.longest);
     }
 }
 

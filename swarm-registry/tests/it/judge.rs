@@ -301,4 +301,6 @@ fn a_sample_ratio_that_the_weights_do_not_explain_is_a_mismatch() {
     let stray = BTreeMap::from([("v3".to_owned(), 1)]);
     assert_eq!(split.sample_ratio(&stray).p, 0.0);
     assert_eq!(split.sample_ratio(&BTreeMap::new()).p, 1.0);
+    // Whatever a source counts.
+    assert!(split.sample_ratio(&counts(u64::MAX, u64::MAX)).is_mismatch());
 }

@@ -445,3 +445,29 @@ fn fewest_move(old: &Split, new: &Split, before: &[String], after: &[String]) {
     assert_eq!(moved.len(), least);
     assert!(moved.iter().all(|(from, to)| grown(from) == 0 && grown(to) > 0));
 }
+
+/// No wait at all would be a loop that only asks, and twice the longest wait there is would be longer.
+#[tokio::test]
+async fn a_watch_takes_any_waits() {
+    let least = Duration::from_millis(1);
+    let options = WatchOptions::default();
+    assert_eq!(
+        options.shortest(Duration::ZERO).longest(Duration::ZERO),
+        options.shortest(least).longest(least)
+    );
+    let store = ObjectVersionStore::memory();
+    let clock = FakeClock::hurried(DateTime::from_timestamp(1_800_000_000, 0).unwrap());
+    let builder = VersionRegistry::builder().clock(Arc::new(clock));
+    let registry = builder.with_store(store.clone()).await.unwrap();
+    let mut watch = registry.watch(options.shortest(Duration::MAX).longest(Duration::MAX));
+    let elsewhere = tokio::spawn(async move {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        let other = VersionRegistry::with_store(store).await.unwrap();
+        other.register(Version::new("v1").artifact("1")).await.unwrap();
+    });
+    let event = watch.next().await.unwrap().unwrap();
+    assert!(matches!(event.kind, EventKind::VersionRegistered { .. }), "{event:?}");
+    elsewhere.await.unwrap();
+}

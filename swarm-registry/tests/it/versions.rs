@@ -5,7 +5,7 @@ use chrono::DateTime;
 use swarm_registry::testing::FakeClock;
 use swarm_registry::{
     Action, Authorizer, Digest, ErrorKind, Measure, MetricSource, ObjectVersionStore, Observed, Query,
-    Retention, Rollout, Split, Version, VersionRegistry, Window,
+    Retention, Rollout, Split, Version, VersionRegistry, VersionStore, Window,
 };
 
 use crate::registry_with;
@@ -209,4 +209,21 @@ async fn a_name_of_any_length_that_is_not_found_is_answered_shortly() {
     ] {
         assert!(error.to_string().len() < 1_000, "{} bytes", error.to_string().len());
     }
+}
+
+#[tokio::test]
+async fn metadata_that_could_not_be_read_back_is_refused_before_anything_is_stored() {
+    let nested = |depth| (0..depth).fold(serde_json::json!(1), |inner, _| serde_json::json!([inner]));
+    let store = ObjectVersionStore::memory();
+    let registry = VersionRegistry::with_store(store.clone()).await.unwrap();
+    registry.register(Version::new("v1").artifact("1").metadata("fits", nested(100))).await.unwrap();
+    for depth in [101, 127, 1_000] {
+        let deep = Version::new("v2").artifact("2").metadata("deep", nested(depth));
+        let error = registry.register(deep).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{depth}: {error}");
+        assert!(error.to_string().contains("the metadata \"deep\" is nested deeper than 100"), "{error}");
+    }
+    assert_eq!(store.list("artifacts").await.unwrap().len(), 1);
+    let opened = VersionRegistry::with_store(store).await.unwrap();
+    assert_eq!(opened.version("v1").await.unwrap().metadata()["fits"], nested(100));
 }
