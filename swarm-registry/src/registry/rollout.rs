@@ -19,7 +19,10 @@ impl VersionRegistry {
     /// [drives](VersionRegistry::drive_rollout) it.
     ///
     /// The version with the largest share so far is the baseline that the candidate is compared with. For a
-    /// [`rollback`](VersionRegistry::rollback) the whole rollout counts as one deployment: it restores what was served before.
+    /// [`rollback`](VersionRegistry::rollback) the whole rollout counts as one deployment: it restores what was served
+    /// before. As long as the candidate has no weight, and after the rollout failed or was aborted, that is served already,
+    /// and a rollback goes back further: [`rollback_from`](VersionRegistry::rollback_from) or
+    /// [`abort_rollout`](VersionRegistry::abort_rollout) is what you mean.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] lists everything that is wrong with the plan; [`ErrorKind::InvalidState`] where a rollout

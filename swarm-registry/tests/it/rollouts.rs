@@ -385,6 +385,31 @@ async fn a_deployment_by_hand_ends_the_rollout() {
     }
 }
 
+/// Where the split before the rollout is served already, a rollback goes back further; what is bound to what was seen
+/// does not.
+#[tokio::test]
+async fn a_rollback_before_the_first_weight_or_after_a_failure_goes_back_further() {
+    for weighed in [false, true] {
+        let clock = FakeClock::hurried(start());
+        let (_, registry) = prepared(&clock).await;
+        registry.deploy("production", Split::all("v3")).await.unwrap();
+        registry.start_rollout("production", "v2", &founding()).await.unwrap();
+        let mut seen = 2;
+        if weighed {
+            let ended = registry.drive_rollout("production", &bad()).await.unwrap();
+            assert_eq!(ended.phase(), RolloutPhase::Failed);
+            seen = 3;
+            let late = registry.rollback_from("production", seen).await.unwrap_err();
+            assert_eq!(late.kind(), ErrorKind::Conflict, "what failed is taken back");
+        }
+        let now = registry.deployment("production").await.unwrap();
+        assert_eq!(now.sole_version(), Some("v3"));
+        assert_eq!(now.number() == seen, !weighed);
+        let back = registry.rollback("production").await.unwrap();
+        assert_eq!(back.sole_version(), Some("v1"), "the one before v3, weighed: {weighed}");
+    }
+}
+
 #[tokio::test]
 async fn what_is_wrong_with_a_plan_is_told_all_at_once() {
     let clock = FakeClock::new(start());
