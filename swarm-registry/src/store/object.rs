@@ -48,7 +48,7 @@ impl ObjectVersionStore {
     pub fn folder(path: impl AsRef<FsPath>) -> Result<Self> {
         let path = path.as_ref();
         let fail = || Error::store(format!("could not open the folder {}", path.display()));
-        std::fs::create_dir_all(path).map_err(|error| fail().because(error))?;
+        make_folder(path).map_err(|error| fail().because(error))?;
         let objects = LocalFileSystem::new_with_prefix(path).map_err(|error| fail().because(error))?;
         Ok(ObjectVersionStore { objects: Arc::new(objects.with_fsync(true)), prefix: Path::default() })
     }
@@ -56,6 +56,20 @@ impl ObjectVersionStore {
     fn at(&self, name: &str) -> Path {
         self.prefix.parts().chain(Path::from(name).parts()).collect()
     }
+}
+
+/// Makes the folder and those above it, and syncs where each was made: else a crash can take all of it away.
+fn make_folder(path: &FsPath) -> std::io::Result<()> {
+    let named = path.ancestors().take_while(|folder| !folder.as_os_str().is_empty());
+    let missing: Vec<&FsPath> = named.take_while(|folder| !folder.exists()).collect();
+    std::fs::create_dir_all(path)?;
+    if cfg!(unix) {
+        for made in missing {
+            let above = made.parent().filter(|above| !above.as_os_str().is_empty());
+            std::fs::File::open(above.unwrap_or(FsPath::new(".")))?.sync_all()?;
+        }
+    }
+    Ok(())
 }
 
 fn failed(verb: &str, name: &str, error: ObjectError) -> Error {
