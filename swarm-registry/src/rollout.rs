@@ -20,6 +20,9 @@ use crate::error::{Error, Result};
 use crate::judge::Judge;
 use crate::traffic::WHOLE;
 
+/// One percent in basis points.
+const ONE: u16 = WHOLE / 100;
+
 /// No step takes longer.
 const LONGEST: Duration = Duration::from_secs(3_660 * 24 * 3600);
 
@@ -85,7 +88,8 @@ impl Rollout {
         Rollout { steps: Vec::new(), judge: None, look_every: Duration::from_secs(60), deadline: None }
     }
 
-    /// Then gives the candidate `percent` of the traffic, with at most two decimals. Each weight is more than the one before.
+    /// Then gives the candidate `percent` of the traffic, with at most two decimals. Each weight is more than the one before,
+    /// and one of them at least is over 1: a plan that gives no more than 1 % is taken for one of fractions.
     pub fn weight(mut self, percent: f64) -> Self {
         self.steps.push(RolloutStep::Weight(percent));
         self
@@ -191,6 +195,9 @@ impl Rollout {
             }
             None if analyses => wrong.push("there is an analysis and no judge".to_owned()),
             None => {}
+        }
+        if (1..=ONE).contains(&weight) {
+            wrong.push("no weight is over 1 %: they look like fractions; weights are percentages".to_owned());
         }
         if weight == 0 {
             wrong.push("no step gives the candidate any traffic".to_owned());

@@ -440,6 +440,10 @@ async fn what_is_wrong_with_a_plan_is_told_all_at_once() {
     }
     for (plan, part) in [
         (Rollout::new(), "no step gives the candidate any traffic"),
+        (
+            Rollout::new().weight(0.05).weight(0.5).weight(1.0),
+            "no weight is over 1 %: they look like fractions",
+        ),
         (Rollout::new().weight(5.0).analysis(hours(1)), "there is an analysis and no judge"),
         (Rollout::new().weight(5.0).hold(Duration::MAX), "takes more than ten years"),
     ] {
@@ -744,6 +748,7 @@ fn a_plan_in_toml_says_what_is_wrong_and_where() {
     }
     let all = Rollout::from_toml("steps = [{ weight = 120 }, { approval = \"\" }]").unwrap_err().to_string();
     assert!(all.contains("step 0, weight 120 %") && all.contains("step 1, approval"), "{all}");
-    let plan = Rollout::from_toml("steps = [{ hold = \"1d2h3m4s5ms\" }, { weight = 0.5 }]").unwrap();
+    let plan =
+        Rollout::from_toml("steps = [{ hold = \"1d2h3m4s5ms\" }, { weight = 0.5 }, { weight = 2 }]").unwrap();
     assert_eq!(plan.steps()[0], RolloutStep::Hold(Duration::from_millis(93_784_005)));
 }
