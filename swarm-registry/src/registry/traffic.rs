@@ -43,7 +43,8 @@ impl VersionRegistry {
         self.change_traffic(Action::Deploy, channel, planned).await
     }
 
-    /// Serves on `channel` what `from` serves, which must be one version alone.
+    /// Serves on `channel` what `from` serves, which must be one version alone. It gets everything: the pins and the mirror
+    /// of either channel are not taken over, and those of `channel` end.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidState`] where `from` divides its traffic; [`ErrorKind::NotFound`] where it serves nothing;
@@ -169,7 +170,6 @@ impl VersionRegistry {
 }
 
 pub(super) fn deploy(state: &State, channel: &str, split: &Split, cause: Cause) -> Result<Deployed> {
-    split.check()?;
     for version in split.versions() {
         state.version(version)?;
     }

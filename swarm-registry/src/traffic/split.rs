@@ -37,24 +37,13 @@ impl Split {
         let mut points = Vec::with_capacity(percentages.len());
         for (version, percent) in percentages {
             let fail = |why: &str| Err(Error::input(format!("the weight {percent} of {version:?} {why}")));
-            if !percent.is_finite() {
-                return fail("is not a number");
-            }
-            if percent < 0.0 {
-                return fail("is negative");
-            }
-            if percent > 100.0 {
-                return fail("is over 100 %");
-            }
-            if (sum - 1.0).abs() < 1e-9 {
+            if (sum - 1.0).abs() < 1e-9 && (0.0..=1.0).contains(&percent) {
                 return fail("looks like a fraction; weights are percentages and make 100");
             }
-            let exact = percent * 100.0;
-            if (exact - exact.round()).abs() > 1e-6 {
-                return fail("is finer than 0.01 %");
+            match basis_points(percent) {
+                Ok(exact) => points.push((version, exact)),
+                Err(why) => return fail(why),
             }
-            // At most 10,000, which was checked above.
-            points.push((version, exact.round() as u16));
         }
         Split::of_basis_points(points)
     }
@@ -97,12 +86,19 @@ impl Split {
         self
     }
 
-    /// Names a version that shall see a copy of `basis_points` of the traffic, its answers not used:
-    /// [`Routed::mirror`](crate::Routed::mirror) tells for which keys. Over 10,000 is an error when it is deployed.
-    #[must_use]
-    pub fn mirror(mut self, version: impl Into<String>, basis_points: u16) -> Self {
-        self.mirror = Some((version.into(), basis_points));
-        self
+    /// Names a version that shall see a copy of `percent` of the traffic, its answers not used:
+    /// [`Routed::mirror`](crate::Routed::mirror) tells for which keys. With 0 there is no mirror.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) where the percentage is NaN, infinite, negative, over 100
+    /// or finer than 0.01.
+    pub fn mirror(mut self, version: impl Into<String>, percent: f64) -> Result<Self> {
+        let version = version.into();
+        let points = basis_points(percent).map_err(|why| {
+            Error::input(format!("the percentage {percent} of the mirror {} {why}", name::quoted(&version)))
+        })?;
+        self.mirror = (points > 0).then_some((version, points));
+        Ok(self)
     }
 
     /// The versions and their basis points, in the order they were given.
@@ -116,16 +112,25 @@ impl Split {
         let mirror = self.mirror.iter().map(|(version, _)| version);
         weights.chain(mirror).chain(self.pins.values()).map(String::as_str).collect()
     }
+}
 
-    pub(crate) fn check(&self) -> Result<()> {
-        match &self.mirror {
-            Some((version, points)) if *points > WHOLE => {
-                let message = format!("the mirror {version:?} has {points} basis points; {WHOLE} are all");
-                Err(Error::input(message))
-            }
-            _ => Ok(()),
-        }
+/// The basis points of a percentage, or what is wrong with it.
+fn basis_points(percent: f64) -> Result<u16, &'static str> {
+    if !percent.is_finite() {
+        return Err("is not a number");
     }
+    if percent < 0.0 {
+        return Err("is negative");
+    }
+    if percent > 100.0 {
+        return Err("is over 100 %");
+    }
+    let exact = percent * 100.0;
+    if (exact - exact.round()).abs() > 1e-6 {
+        return Err("is finer than 0.01 %");
+    }
+    // At most 10,000, which was checked above.
+    Ok(exact.round() as u16)
 }
 
 impl fmt::Display for Split {

@@ -34,7 +34,8 @@ async fn write_fixture() {
     registry.move_alias("stable", None, Some("v1")).await.unwrap();
     registry.protect_alias("stable", true).await.unwrap();
     registry.deploy("production", Split::all("v1")).await.unwrap();
-    let split = Split::of([("v1", 80.0), ("v2", 20.0)]).unwrap().pin("tester", "v2").mirror("v1", 50);
+    let split =
+        Split::of([("v1", 80.0), ("v2", 20.0)]).unwrap().pin("tester", "v2").mirror("v1", 0.5).unwrap();
     registry.deploy("production", split).await.unwrap();
     registry.rollback("production").await.unwrap();
     registry.promote("production", "staging").await.unwrap();

@@ -145,7 +145,10 @@ async fn retention_removes_what_nothing_reaches_and_nothing_else() {
         registry.deploy("production", Split::all(id)).await.unwrap();
     }
     registry.rollback("production").await.unwrap();
-    registry.deploy("production", Split::all("deployed").mirror("twin-of-stray", 100)).await.unwrap();
+    registry
+        .deploy("production", Split::all("deployed").mirror("twin-of-stray", 1.0).unwrap())
+        .await
+        .unwrap();
     clock.advance(Duration::from_secs(3600));
     registry.register(Version::new("young").artifact("young")).await.unwrap();
 

@@ -47,7 +47,7 @@ impl Served {
             split = split.pin(key, version);
         }
         if let Some((version, points)) = &self.mirror {
-            split = split.mirror(version, *points);
+            split = split.mirror(version, f64::from(*points) / 100.0).unwrap();
         }
         split
     }
@@ -304,7 +304,7 @@ fn served() -> impl Strategy<Value = Served> {
             .prop_map(|(a, b, points)| vec![(name(a), points), (name((a + b) % 5), 10_000 - points)]),
     ];
     let pin = prop::option::weighted(0.2, ("[a-z]{1,3}", version()));
-    let mirror = prop::option::weighted(0.2, (version(), 0..=10_000_u16));
+    let mirror = prop::option::weighted(0.2, (version(), 1..=10_000_u16));
     (weights, pin, mirror).prop_map(|(weights, pin, mirror)| Served { weights, pin, mirror })
 }
 

@@ -131,7 +131,8 @@ async fn a_fifth_for_a_day_then_everybody_then_back() {
 async fn a_candidate_that_fails_is_taken_back_at_once_and_every_user_with_it() {
     let clock = FakeClock::hurried(start());
     let (_, registry) = prepared(&clock).await;
-    let before = Split::of([("v1", 70.0), ("v3", 30.0)]).unwrap().pin("tester", "v3").mirror("v3", 100);
+    let before =
+        Split::of([("v1", 70.0), ("v3", 30.0)]).unwrap().pin("tester", "v3").mirror("v3", 1.0).unwrap();
     registry.deploy("production", before.clone()).await.unwrap();
     let slots = registry.deployment("production").await.unwrap().slots();
     let begun = registry.start_rollout("production", "v2", &founding()).await.unwrap();

@@ -89,7 +89,7 @@ async fn no_verb_puts_an_unsigned_version_into_traffic() {
         registry.deploy("production", Split::all("v2")).await.map(drop),
         registry.deploy("production", half.clone()).await.map(drop),
         registry.deploy("production", Split::all("v1").pin("tester", "v2")).await.map(drop),
-        registry.deploy("production", Split::all("v1").mirror("v2", 100)).await.map(drop),
+        registry.deploy("production", Split::all("v1").mirror("v2", 1.0).unwrap()).await.map(drop),
         registry.deploy_after("production", 1, half).await.map(drop),
         registry.promote("staging", "production").await.map(drop),
         registry.start_rollout("production", "v2", &plan).await.map(drop),

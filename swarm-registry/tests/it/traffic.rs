@@ -98,6 +98,10 @@ async fn a_promotion_takes_the_one_version_of_another_channel() {
     registry.deploy("staging", Split::all("v2")).await.unwrap();
     let made = registry.promote("staging", "production").await.unwrap();
     assert_eq!((made.sole_version(), made.cause()), (Some("v2"), DeploymentCause::Promoted));
+    let pinned = Split::all("v1").pin("tester", "v2").mirror("v2", 5.0).unwrap();
+    registry.deploy("production", pinned).await.unwrap();
+    let made = registry.promote("staging", "production").await.unwrap();
+    assert_eq!(made.split(), Split::all("v2"), "without what was pinned and mirrored");
     let near = registry.promote("stagin", "production").await.unwrap_err().to_string(); // typos:ignore-line
     assert!(near.contains("did you mean \"staging\"?"), "{near}");
 }
@@ -105,7 +109,7 @@ async fn a_promotion_takes_the_one_version_of_another_channel() {
 #[tokio::test]
 async fn pinned_keys_and_the_mirror_are_what_the_split_says() {
     let registry = registry_with(&["v1", "v2", "v3"]).await;
-    let split = Split::all("v1").pin("tester", "v2").mirror("v3", 1_000);
+    let split = Split::all("v1").pin("tester", "v2").mirror("v3", 10.0).unwrap();
     registry.deploy("production", split.clone()).await.unwrap();
     let router = registry.router("production").await.unwrap();
     assert_eq!(router.route("tester"), "v2");
@@ -125,15 +129,25 @@ async fn pinned_keys_and_the_mirror_are_what_the_split_says() {
     assert_eq!(router.deployment().split(), split, "and restored with it");
     let unknown = registry.deploy("production", Split::all("v1").pin("x", "v9")).await.unwrap_err();
     assert_eq!(unknown.kind(), ErrorKind::NotFound);
-    let heavy = registry.deploy("production", Split::all("v1").mirror("v2", 10_001)).await.unwrap_err();
-    assert_eq!(heavy.kind(), ErrorKind::InvalidInput);
+    for (percent, part) in [
+        (f64::NAN, "is not a number"),
+        (-1.0, "is negative"),
+        (100.01, "is over 100 %"),
+        (0.001, "is finer than 0.01 %"),
+    ] {
+        let error = Split::all("v1").mirror("v2", percent).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().ends_with(part) && error.to_string().contains("\"v2\""), "{error}");
+    }
+    assert_eq!(Split::all("v1").mirror("v2", 0.0).unwrap(), Split::all("v1"));
 }
 
 /// With pins and a mirror, by each way to ask, after the first question of the thread.
 #[tokio::test]
 async fn routing_allocates_nothing() {
     let registry = registry_with(&["v1", "v2"]).await;
-    let split = Split::of([("v1", 80.0), ("v2", 20.0)]).unwrap().pin("user-7", "v2").mirror("v2", 500);
+    let split =
+        Split::of([("v1", 80.0), ("v2", 20.0)]).unwrap().pin("user-7", "v2").mirror("v2", 5.0).unwrap();
     registry.deploy("production", split).await.unwrap();
     let router = registry.router("production").await.unwrap();
     let mut cached = router.cached();
@@ -301,7 +315,7 @@ async fn nobody_sees_half_a_change() {
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
     let registry = registry_with(&["a", "a-mirror", "b", "b-mirror"]).await;
-    let split = |version: &str| Split::all(version).mirror(format!("{version}-mirror"), 10_000);
+    let split = |version: &str| Split::all(version).mirror(format!("{version}-mirror"), 100.0).unwrap();
     registry.deploy("production", split("a")).await.unwrap();
     let router = registry.router("production").await.unwrap();
     let done = AtomicBool::new(false);
