@@ -22,8 +22,6 @@ pub struct RolloutStatus {
     pub(crate) paused_at: Option<DateTime<Utc>>,
     pub(crate) phase: RolloutPhase,
     pub(crate) reason: Option<String>,
-    /// The deployment that the channel serves as long as nobody else deploys to it.
-    pub(crate) deployment: u64,
     pub(crate) lease: Option<Lease>,
     pub(crate) started_at: DateTime<Utc>,
     pub(crate) actor: Option<String>,
@@ -169,7 +167,6 @@ impl RolloutStatus {
             paused_at: None,
             phase: RolloutPhase::Running,
             reason: None,
-            deployment: stored.origin,
             lease: None,
             started_at: wire::time(object, record.at)?,
             actor: record.actor.clone(),
@@ -185,9 +182,6 @@ impl RolloutStatus {
         self.reason.clone_from(&stored.reason);
         self.record = record.seq;
         self.changed_at = wire::time(object, record.at)?;
-        if let Some(deployed) = &stored.deployed {
-            self.deployment = deployed.number;
-        }
         Ok(())
     }
 
