@@ -10,7 +10,7 @@ use crate::state::State;
 use crate::wire::{Cause, Change, MovedRollout, StartedRollout, StoredPhase, StoredRolloutChange};
 
 use super::VersionRegistry;
-use super::traffic::{DEPTH, deploy, restore};
+use super::traffic::{deploy, restore, stacked};
 
 /// Rollouts: plans that bring a version to a channel step by step. [`drive_rollout`](VersionRegistry::drive_rollout)
 /// carries one on; the verbs here are for people, and need no driver.
@@ -238,11 +238,7 @@ pub(super) fn step_change(state: &State, status: &RolloutStatus, step: Step) -> 
             let split = ramped(&origin.split(), &status.candidate, points)?;
             let mut deployed = deploy(state, &status.channel, &split, Cause::RolledOut(status.id))?;
             // The whole rollout is one deployment to go back from.
-            deployed.stack.clone_from(&origin.stack);
-            deployed.stack.push(deployed.number);
-            if deployed.stack.len() > DEPTH + 1 {
-                deployed.stack.remove(0);
-            }
+            deployed.stack = stacked(&origin.stack, deployed.number);
             Some(deployed)
         }
         // Where nothing was deployed yet, what is served is what was.

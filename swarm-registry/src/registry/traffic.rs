@@ -13,7 +13,7 @@ use crate::wire::{Cause, Change, Deployed};
 use super::VersionRegistry;
 
 /// How many deployments a channel can be rolled back through.
-pub(super) const DEPTH: usize = 100;
+const DEPTH: usize = 100;
 
 /// Traffic: channels, such as `production`, and what they serve.
 impl VersionRegistry {
@@ -178,11 +178,7 @@ pub(super) fn deploy(state: &State, channel: &str, split: &Split, cause: Cause) 
     let weights: Vec<(Arc<str>, u16)> = split.weights.iter().map(own).collect();
     let slots = Slots::moved_least(&weights, now.map(|now| (&now.slots, &*now.weights)));
     let number = now.map_or(1, |now| now.number + 1);
-    let mut stack = now.map(|now| now.stack.clone()).unwrap_or_default();
-    stack.push(number);
-    if stack.len() > DEPTH + 1 {
-        stack.remove(0);
-    }
+    let stack = stacked(now.map_or(&[], |now| &now.stack), number);
     let pins: BTreeMap<String, Arc<str>> =
         split.pins.iter().map(|(key, version)| (key.clone(), version.as_str().into())).collect();
     Ok(Deployed {
@@ -195,6 +191,12 @@ pub(super) fn deploy(state: &State, channel: &str, split: &Split, cause: Cause) 
         slots: slots.runs,
         stack,
     })
+}
+
+/// The deployments to go back through, with one more: the last of them.
+pub(super) fn stacked(stack: &[u64], number: u64) -> Vec<u64> {
+    let kept = stack.len().min(DEPTH);
+    [&stack[stack.len() - kept..], &[number]].concat()
 }
 
 fn rollback(channel: &Channel) -> Result<Deployed> {
