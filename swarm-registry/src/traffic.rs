@@ -12,3 +12,5 @@ pub use split::Split;
 pub(crate) use router::Routes;
 pub(crate) use slots::Slots;
 pub(crate) use split::WHOLE;
+#[cfg(feature = "signatures")]
+pub(crate) use split::named;

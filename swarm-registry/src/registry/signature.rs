@@ -3,7 +3,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::rollout::ramped;
 use crate::signature::Signature;
 use crate::state::State;
-use crate::wire::{Cause, Change, Deployed, StoredStep};
+use crate::traffic::named;
+use crate::wire::{Cause, Change, StoredStep};
 
 use super::VersionRegistry;
 
@@ -53,16 +54,11 @@ impl VersionRegistry {
             }
             _ => None,
         };
-        deployed.into_iter().flat_map(named).try_for_each(|version| policy.check(state.version(version)?))
+        // One that restores what was served before is never refused.
+        let Some(deployed) = deployed.filter(|made| !matches!(made.cause, Cause::RolledBack(_))) else {
+            return Ok(());
+        };
+        named(&deployed.weights, deployed.mirror.as_ref(), &deployed.pins)
+            .try_for_each(|version| policy.check(state.version(version)?))
     }
-}
-
-/// The versions that a deployment names, unless it restores one that was made before.
-fn named(deployed: &Deployed) -> Vec<&str> {
-    if matches!(deployed.cause, Cause::RolledBack(_)) {
-        return Vec::new();
-    }
-    let weights = deployed.weights.iter().map(|(version, _)| &**version);
-    let mirror = deployed.mirror.iter().map(|(version, _)| &**version);
-    weights.chain(mirror).chain(deployed.pins.values().map(|version| &**version)).collect()
 }

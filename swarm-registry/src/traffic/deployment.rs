@@ -4,7 +4,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use super::slots::Slots;
-use super::split::Split;
+use super::split::{Split, named};
 use crate::error::{Error, Result};
 use crate::wire::{self, Cause, Deployed, Record};
 
@@ -108,9 +108,7 @@ impl Deployment {
 
     /// Every version that it names.
     pub(crate) fn versions(&self) -> impl Iterator<Item = &str> {
-        let weights = self.weights.iter().map(|(version, _)| &**version);
-        let mirror = self.mirror.iter().map(|(version, _)| &**version);
-        weights.chain(mirror).chain(self.pins.values().map(|version| &**version))
+        named(&self.weights, self.mirror.as_ref(), &self.pins)
     }
 
     pub(crate) fn read(stored: &Deployed, record: &Record, object: &str) -> Result<Self> {

@@ -108,10 +108,18 @@ impl Split {
 
     /// Every version that it names.
     pub(crate) fn versions(&self) -> BTreeSet<&str> {
-        let weights = self.weights.iter().map(|(version, _)| version);
-        let mirror = self.mirror.iter().map(|(version, _)| version);
-        weights.chain(mirror).chain(self.pins.values()).map(String::as_str).collect()
+        named(&self.weights, self.mirror.as_ref(), &self.pins).collect()
     }
+}
+
+/// Every version that is weighed, mirrored to or pinned. One can come more than once.
+pub(crate) fn named<'a, V: AsRef<str>>(
+    weights: &'a [(V, u16)],
+    mirror: Option<&'a (V, u16)>,
+    pins: &'a BTreeMap<String, V>,
+) -> impl Iterator<Item = &'a str> {
+    let shares = weights.iter().chain(mirror).map(|(version, _)| version);
+    shares.chain(pins.values()).map(AsRef::as_ref)
 }
 
 /// The basis points of a percentage, or what is wrong with it.
