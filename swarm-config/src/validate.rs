@@ -30,10 +30,10 @@ pub use rule::{References, Rule};
 use defaults::Defaults;
 use found::{Found, nearest_value};
 use guard::Cost;
-#[cfg(feature = "testing")]
 use parts::Parts;
 #[cfg(not(feature = "testing"))]
 use schema::Documents;
+#[cfg(feature = "testing")]
 pub(crate) use schema::Documents;
 use schema::{Retrieve, Retriever};
 pub(crate) use schema::{Schema, Step};
