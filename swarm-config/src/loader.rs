@@ -339,6 +339,7 @@ impl ConfigLoader {
             finding.suggestion = near.map(|near| format!("did you mean `{near}`?"));
             report.findings.push(finding);
         }
+        report.mask(&loaded.tree, &loaded.secrets());
         match report.is_ok() {
             true => Ok(State { value, loaded, report, sections: Arc::new(sections) }),
             false => Err(Error::invalid(report)),

@@ -1,6 +1,7 @@
 use std::fmt;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::loader::nearest;
 
 /// Reads `a.b.0."x.y"`: keys and positions, with quotes around a key that holds a dot, a quote or nothing.
 pub(crate) fn parse(path: &str) -> Result<Vec<String>> {
@@ -85,6 +86,19 @@ impl Pattern {
     pub(crate) fn covers<S: AsRef<str>>(&self, path: &[S]) -> bool {
         path.len() >= self.0.len()
             && self.0.iter().zip(path).all(|(part, segment)| part == "*" || part == segment.as_ref())
+    }
+
+    /// What it has for a key of the table at a path.
+    pub(crate) fn part_in(&self, table: &[String]) -> Option<&str> {
+        let part = self.0.get(table.len())?;
+        let is_there = self.0.iter().zip(table).all(|(part, segment)| part == "*" || part == segment);
+        is_there.then_some(&**part)
+    }
+
+    /// Whether the last key of the path may be one of the pattern's, misspelt.
+    pub(crate) fn resembles(&self, path: &[String]) -> bool {
+        let Some((key, table)) = path.split_last() else { return false };
+        self.part_in(table).is_some_and(|part| nearest(key, [part].into_iter()).is_some())
     }
 
     pub(crate) fn is<S: AsRef<str>>(&self, path: &[S]) -> bool {

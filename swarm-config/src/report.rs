@@ -1,11 +1,14 @@
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::autofix::Remedy;
 use crate::frame::{Color, Frame};
-use crate::path::{Dotted, pointer};
+use crate::loader::nearest;
+use crate::path::{Dotted, Pattern, pointer};
 use crate::source::{Location, Source};
+use crate::tree::Tree;
 
 /// How grave a [`Finding`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -171,6 +174,32 @@ impl Report {
     /// Whether nothing is an error.
     pub fn is_ok(&self) -> bool {
         self.unlisted == 0 && self.findings.iter().all(|finding| finding.severity < Severity::Error)
+    }
+
+    /// Marks what its frames do not show: what is secret, and what stands under a key that a secret one may be misspelt
+    /// as.
+    pub(crate) fn mask(&mut self, tree: &Tree, secrets: &[Pattern]) {
+        if self.findings.is_empty() {
+            return;
+        }
+        let mut patterns = secrets.to_vec();
+        for finding in &self.findings {
+            let path = &finding.path;
+            if secrets.iter().any(|secret| secret.resembles(path)) {
+                patterns.push(Pattern(path.clone()));
+            }
+            // Of the keys beside one that is missing too.
+            let Some(table) = tree.walk(path).filter(|_| finding.rule == "required") else { continue };
+            let missing = secrets.iter().filter_map(|secret| secret.part_in(path));
+            let missing: BTreeSet<&str> = missing.filter(|key| table.get(key).is_none()).collect();
+            let near = |key: &str| nearest(key, missing.iter().copied()).is_some();
+            let beside = table.entries().filter(|(key, _)| !missing.is_empty() && near(key));
+            patterns.extend(
+                beside.map(|(key, _)| Pattern(path.iter().cloned().chain([key.to_owned()]).collect())),
+            );
+        }
+        let masked: Arc<[_]> = tree.masked(&patterns).into();
+        self.findings.iter_mut().for_each(|finding| finding.masked = masked.clone());
     }
 
     /// All findings with the lines they are about.

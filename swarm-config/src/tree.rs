@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::doc::{Children, Doc, Payload};
+use crate::doc::{Children, Doc, Kind, Node, Payload};
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::Index;
 use crate::limits::Limits;
@@ -331,6 +331,33 @@ impl Tree {
             }
         }
         marked
+    }
+
+    /// Where secrets stand in the sources of all documents: what is marked, and what the patterns cover.
+    pub(crate) fn masked(&self, patterns: &[Pattern]) -> Vec<(Arc<Source>, Range<usize>)> {
+        let mut found = Vec::new();
+        let mut leaf = |value: Value<'_>| {
+            if !matches!(value.kind(), Kind::Array | Kind::Object) {
+                found.push(value.place());
+            }
+        };
+        for value in self.secrets.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            leaf(self.value(*value));
+        }
+        let layers = self.docs.iter().enumerate().map(|(at, doc)| Ref::new(at, doc.root()));
+        for root in layers.chain([self.root]) {
+            for pattern in patterns {
+                self.value(root).matching(&pattern.0, &mut |value| value.each(&mut leaf));
+            }
+        }
+        self.root().each(&mut |value| {
+            if value.node().is_some_and(Node::is_secret) {
+                found.push(value.place());
+            }
+        });
+        found.sort_by_key(|(source, span)| (Arc::as_ptr(source), span.start, span.end));
+        found.dedup_by(|(one, a), (two, b)| Arc::ptr_eq(one, two) && a == b);
+        found
     }
 
     pub(crate) fn source_of(&self, at: Ref) -> (Arc<Source>, Range<usize>) {

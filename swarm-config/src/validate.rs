@@ -1,4 +1,3 @@
-use std::cell::LazyCell;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,7 +13,7 @@ use crate::read;
 use crate::report::{Finding, Report, Severity};
 use crate::shape::Shape;
 use crate::source::{Origin, Source};
-use crate::tree::{Ref, Tree};
+use crate::tree::Tree;
 
 mod defaults;
 mod found;
@@ -255,7 +254,7 @@ impl ConfigValidator {
     ///
     /// When the check could not be finished within the limits. What is wrong with the tree is no error.
     pub fn validate(&self, tree: &Tree) -> Result<Report> {
-        self.check(tree, &[], self.secrets(), &self.0.limits, None).map(|(report, _)| report)
+        self.check(tree, self.secrets(), &self.0.limits, None).map(|(report, _)| report)
     }
 
     pub(crate) fn shape(&self) -> &Shape {
@@ -320,22 +319,18 @@ impl ConfigValidator {
     pub(crate) fn check(
         &self,
         tree: &Tree,
-        layers: &[Ref],
         secrets: &[Pattern],
         limits: &Limits,
         since: Option<Since<'_>>,
     ) -> Result<(Report, Option<u64>)> {
         let mut passed = None;
         let mut report = Report::default();
-        // Looked for only where there is something to show.
-        let masked = LazyCell::new(|| marks::masked(tree, layers, secrets));
         let mut add = |finding: Finding| {
-            let Some(mut finding) = self.weighed(finding) else { return };
+            let Some(finding) = self.weighed(finding) else { return };
             if report.findings.len() >= limits.findings {
                 report.unlisted += usize::from(finding.severity >= Severity::Error);
                 return;
             }
-            finding.masked = masked.clone();
             report.findings.push(finding);
         };
         let mut more = 0;
@@ -376,6 +371,7 @@ impl ConfigValidator {
         };
         report.findings.sort_by_key(order);
         report.unlisted += more;
+        report.mask(tree, secrets);
         Ok((report, passed))
     }
 }

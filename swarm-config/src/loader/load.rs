@@ -235,8 +235,8 @@ impl ConfigLoader {
         for validator in &validators {
             let known = before.and_then(|before| before.valid.iter().find(|(known, _)| validator.is(known)));
             let since = known.map(|(_, steps)| Since { spots: &spots, steps: *steps });
-            let (tree, layers) = (&loaded.tree, &loaded.layers);
-            let (checked, passed) = validator.check(tree, layers, &loaded.secrets(), &self.limits, since)?;
+            let (checked, passed) =
+                validator.check(&loaded.tree, &loaded.secrets(), &self.limits, since)?;
             report.findings.extend(checked.findings);
             report.unlisted += checked.unlisted;
             valid.extend(passed.map(|steps| (validator.clone(), steps)));

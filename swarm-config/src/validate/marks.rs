@@ -1,16 +1,10 @@
 //! What a schema marks as secret, and where that stands in the sources.
 
-use std::ops::Range;
-use std::sync::Arc;
-
 use serde_json::Value as Json;
 
 use super::schema::{Schema, Step};
-use crate::doc::{Kind, Node};
 use crate::error::{Error, ErrorKind, Result};
 use crate::path::Pattern;
-use crate::source::Source;
-use crate::tree::{Ref, Tree};
 
 /// How deep marks are looked for. What may hold one further down is secret as a whole.
 const DEPTH: usize = 16;
@@ -83,26 +77,4 @@ impl Walk<'_> {
         }
         part.in_place().try_for_each(|next| self.look(next, path))
     }
-}
-
-/// Where secrets stand in the sources, in every layer.
-pub(super) fn masked(tree: &Tree, layers: &[Ref], secrets: &[Pattern]) -> Arc<[(Arc<Source>, Range<usize>)]> {
-    let mut found = Vec::new();
-    for root in layers.iter().copied().chain([tree.root]) {
-        for pattern in secrets {
-            tree.value(root).matching(&pattern.0, &mut |value| {
-                value.each(&mut |value| {
-                    if !matches!(value.kind(), Kind::Array | Kind::Object) {
-                        found.push(value.place());
-                    }
-                })
-            });
-        }
-    }
-    tree.root().each(&mut |value| {
-        if !tree.docs.is_empty() && value.node().is_some_and(Node::is_secret) {
-            found.push(value.place());
-        }
-    });
-    found.into()
 }

@@ -471,3 +471,58 @@ fn a_file_that_grows_while_it_is_read_is_no_secret_yet() {
     assert_eq!(error, SecretError::Unavailable("the file is being written"));
     assert!(error.is_retryable());
 }
+
+/// One line each, so that a frame around anything has the secret in it.
+fn one_line(text: &str) -> ConfigLoader {
+    ConfigLoader::new().text("a.json", Format::Json, text.replace("CANARY", CANARY))
+}
+
+#[derive(Debug, Deserialize)]
+struct Ported {
+    #[allow(dead_code, reason = "only read by serde")]
+    db: PortedDb,
+}
+
+#[derive(Debug, Deserialize)]
+struct PortedDb {
+    #[serde(default)]
+    #[allow(dead_code, reason = "only read by serde")]
+    port: u16,
+    #[serde(default)]
+    #[allow(dead_code, reason = "only read by serde")]
+    password: Option<Secret<String>>,
+}
+
+#[test]
+fn frames_of_unknown_keys_do_not_show_the_secrets_beside_them() {
+    for text in [
+        r#"{"db":{"password":"CANARY","hots":1}}"#,
+        r#"{"db":{"pasword":"CANARY"}}"#,           // typos:ignore-line
+        r#"{"db":{"pasword":{"a":["CANARY"]}}}"#,   // typos:ignore-line
+        r#"{"db":{},"dv":{"password":"CANARY"}}"#,  // typos:ignore-line
+    ] {
+        let loader = one_line(text).text("b.json", Format::Json, r#"{"db":{"password":"x"}}"#);
+        let config = loader.load::<Ported>().unwrap();
+        let shown = config.get().warnings().render(Color::Never);
+        assert!(shown.contains(" | {\"db\"") && !shown.contains(CANARY), "{shown}");
+        let error = loader.deny_unknown_keys().load::<Ported>().unwrap_err().render(Color::Never);
+        assert!(error.contains(" | {\"db\"") && !error.contains(CANARY), "{error}");
+    }
+    // What is no secret and is like none is shown.
+    let shown = one_line(r#"{"db":{"hots":"localhost"}}"#).load::<Ported>().unwrap();
+    assert!(shown.get().warnings().render(Color::Never).contains("localhost"));
+}
+
+#[test]
+fn frames_of_a_schema_do_not_show_what_is_misspelt_from_a_secret() {
+    let password = json!({"writeOnly": true});
+    for db in [
+        json!({"properties": {"password": password}, "additionalProperties": false}),
+        json!({"properties": {"password": password}, "required": ["password"]}),
+    ] {
+        let validator = ConfigValidator::new(json!({"properties": {"db": db}})).unwrap();
+        let loader = one_line(r#"{"db":{"pasword":"CANARY"}}"#).validator(validator); // typos:ignore-line
+        let error = loader.tree().unwrap_err().render(Color::Never);
+        assert!(error.contains("pasword") && !error.contains(CANARY), "{error}"); // typos:ignore-line
+    }
+}
