@@ -23,6 +23,8 @@ struct Inner {
     path: Option<String>,
     at: Option<(Arc<Source>, Range<usize>)>,
     frame: bool,
+    /// Bytes of the source that are not shown.
+    masked: Vec<Range<usize>>,
     retryable: bool,
     report: Option<crate::Report>,
     source: Option<Box<dyn StdError + Send + Sync>>,
@@ -74,6 +76,7 @@ impl Error {
             path: None,
             at: None,
             frame: true,
+            masked: Vec::new(),
             retryable: kind == ErrorKind::Io,
             report: None,
             source: None,
@@ -106,6 +109,15 @@ impl Error {
 
     pub(crate) fn without_frame(mut self) -> Self {
         self.0.frame = false;
+        self
+    }
+
+    /// Does not show these in the frame. Its place must be known.
+    pub(crate) fn masking(mut self, places: &[(Arc<Source>, Range<usize>)]) -> Self {
+        if let Some((source, _)) = &self.0.at {
+            let here = places.iter().filter(|(other, _)| Arc::ptr_eq(source, other));
+            self.0.masked = here.map(|(_, span)| span.clone()).collect();
+        }
         self
     }
 
@@ -151,7 +163,7 @@ impl Error {
             message: &self.text(),
             at: at.map(|(source, span)| (&**source, span.clone())),
             show: self.0.frame,
-            masked: &[],
+            masked: &self.0.masked,
             notes: &[],
         }
         .render(color)

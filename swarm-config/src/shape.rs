@@ -65,7 +65,7 @@ impl Shape {
     }
 
     /// What a type says of itself when it is asked to read nothing, and where it holds a [`Secret`](crate::Secret).
-    pub(crate) fn of_type<T: for<'de> Deserialize<'de>>() -> (Shape, Vec<Pattern>) {
+    pub(crate) fn of_type<'de, T: Deserialize<'de>>() -> (Shape, Vec<Pattern>) {
         let mut shape = Shape::default();
         let mut secrets = Vec::new();
         let mut open = VecDeque::from([(Vec::new(), true)]);

@@ -15,6 +15,7 @@ use crate::doc::{Children, Kind, Node, Payload, shorten};
 use crate::error::{Error, ErrorKind, Result};
 use crate::loader::nearest;
 use crate::path::{Dotted, Pattern};
+use crate::shape::Shape;
 use crate::source::Source;
 use crate::{secret, section};
 
@@ -96,14 +97,22 @@ fn read<'a, T: Deserialize<'a>>(value: Value<'a>, above: &[String], notes: &Note
         let hidden = notes.secrets.borrow().covers(&path);
         let found = at.map_or(value, |at| value.tree.value(at));
         let (mut source, mut span) = found.place();
+        let known = notes.secrets.borrow();
+        // It may hold secrets that were not come to.
+        let mut masked = Shape::of_type::<T>().1;
+        masked.extend(known.paths.iter().chain(&known.below).cloned());
         if let Some((key, place)) = missing.and_then(|field| notes.misspelt(field, &path)) {
             message.push_str(&format!("; is `{}` meant to be it?", shorten(&key)));
             (source, span) = place;
+            // What stands under it may be the secret.
+            masked.push(Pattern(path.iter().cloned().chain([key]).collect()));
         }
+        masked.iter_mut().for_each(|Pattern(path)| drop(path.splice(..0, above.iter().cloned())));
         path.splice(..0, above.iter().cloned());
         let secret = hidden || found.is_secret();
         let message = if secret { "not of the type that is read".to_owned() } else { message };
         let mut error = Error::new(ErrorKind::Type, message).at(&source, span);
+        error = error.masking(&value.tree.masked(&masked));
         if secret {
             error = error.without_frame();
         }

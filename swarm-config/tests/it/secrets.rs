@@ -8,7 +8,8 @@ use serde::Deserialize;
 use serde_json::json;
 use swarm_config::testing::conformance;
 use swarm_config::{
-    Color, ConfigLoader, ConfigValidator, ErrorKind, FileSecrets, Format, Secret, SecretError, SecretProvider,
+    Color, ConfigLoader, ConfigValidator, ErrorKind, FileSecrets, Format, Secret, SecretError,
+    SecretProvider, Section,
 };
 
 const CANARY: &str = "hunter2-canary";
@@ -497,9 +498,9 @@ struct PortedDb {
 fn frames_of_unknown_keys_do_not_show_the_secrets_beside_them() {
     for text in [
         r#"{"db":{"password":"CANARY","hots":1}}"#,
-        r#"{"db":{"pasword":"CANARY"}}"#,           // typos:ignore-line
-        r#"{"db":{"pasword":{"a":["CANARY"]}}}"#,   // typos:ignore-line
-        r#"{"db":{},"dv":{"password":"CANARY"}}"#,  // typos:ignore-line
+        r#"{"db":{"pasword":"CANARY"}}"#,          // typos:ignore-line
+        r#"{"db":{"pasword":{"a":["CANARY"]}}}"#,  // typos:ignore-line
+        r#"{"db":{},"dv":{"password":"CANARY"}}"#, // typos:ignore-line
     ] {
         let loader = one_line(text).text("b.json", Format::Json, r#"{"db":{"password":"x"}}"#);
         let config = loader.load::<Ported>().unwrap();
@@ -524,5 +525,46 @@ fn frames_of_a_schema_do_not_show_what_is_misspelt_from_a_secret() {
         let loader = one_line(r#"{"db":{"pasword":"CANARY"}}"#).validator(validator); // typos:ignore-line
         let error = loader.tree().unwrap_err().render(Color::Never);
         assert!(error.contains("pasword") && !error.contains(CANARY), "{error}"); // typos:ignore-line
+    }
+}
+
+#[test]
+fn frames_of_errors_do_not_show_the_secrets_beside_them() {
+    #[derive(Debug, Deserialize)]
+    struct Strict {
+        #[allow(dead_code, reason = "only read by serde")]
+        db: StrictDb,
+    }
+    #[derive(Debug, Deserialize)]
+    struct StrictDb {
+        #[allow(dead_code, reason = "only read by serde")]
+        password: Secret<String>,
+    }
+    #[derive(Debug, Deserialize)]
+    struct Later {
+        db: Section<PortedDb>,
+    }
+    let check = |error: &swarm_config::Error, part: &str| {
+        let shown = error.render(Color::Never);
+        assert!(shown.contains(part) && shown.contains(" | "), "{shown}");
+        assert!(shown.contains("******") && !shown.contains(CANARY), "{shown}");
+    };
+    for text in ["[db]\npasword = 'CANARY'\n", "[db]\npasword.a = ['CANARY']\n"] {
+        // typos:ignore-line
+        let loader = ConfigLoader::new().text("a.toml", Format::Toml, text.replace("CANARY", CANARY));
+        check(&loader.load::<Strict>().unwrap_err(), "meant to be it?");
+    }
+    for text in [r#"{"db":{"password":"CANARY","port":"x"}}"#, r#"{"db":{"port":"x","password":"CANARY"}}"#] {
+        check(&one_line(text).load::<Ported>().unwrap_err(), "db.port");
+        // That another layer has the last word changes nothing about the line.
+        let over = one_line(text).text("b.json", Format::Json, r#"{"db":{"password":"y"}}"#);
+        check(&over.load::<Ported>().unwrap_err(), "db.port");
+        let config = one_line(text).load::<Later>().unwrap();
+        check(&config.get().db.get().unwrap_err(), "db.port");
+        let tree = one_line(text).tree().unwrap();
+        check(&tree.extract::<Ported>().unwrap_err(), "db.port");
+    }
+    for text in [r#"{"p":"CANARY","u":"${nope}"}"#, r#"{"p":"CANARY","u":"${u}"}"#] {
+        check(&one_line(text).secret("p").tree().unwrap_err(), "u: ");
     }
 }
