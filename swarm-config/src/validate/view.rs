@@ -37,6 +37,9 @@ fn step() -> bool {
     left > 0
 }
 
+/// Beyond the number of any value.
+const PART: u32 = 1 << 31;
+
 pub(super) struct TreeJson;
 
 #[derive(Clone, Copy)]
@@ -210,9 +213,14 @@ impl<'a> Node<'a, TreeJson> for View<'a> {
 
     fn identity(&self) -> Option<NodeIdentity> {
         match self {
-            View::Value(value) | View::Part(value, _) => {
+            View::Value(value) => {
                 let (address, tag) = value.identity();
                 Some(NodeIdentity::tagged(address, tag))
+            }
+            // What is said of a part must not be taken as said of the whole, which may be looked at from elsewhere too.
+            View::Part(value, _) => {
+                let (address, tag) = Value { at: value.named, ..*value }.identity();
+                Some(NodeIdentity::tagged(address, tag | PART))
             }
             View::Name(_) => None,
         }

@@ -196,3 +196,25 @@ proptest! {
         }
     }
 }
+
+/// The validator remembers what it found of a value that is looked at often. Here one value is looked at as a part, which
+/// is known to be valid, and then whole, as what a reference stands for.
+#[test]
+fn what_is_found_of_a_part_is_not_taken_as_found_of_the_whole() {
+    let part =
+        json!({"properties": {"c": {"$ref": "#/$defs/S"}}, "patternProperties": {"^k": {"type": "integer"}}});
+    let schema = json!({"$defs": {"S": part}, "properties": {
+        "b": {"anyOf": [{"$ref": "#/$defs/S"}, {"type": "object"}]},
+        "x": {"$ref": "#/$defs/S"},
+    }});
+    let deep = (0..20).fold(json!({"k": "no", "c": {}}), |below, _| json!({"k": 1, "c": below}));
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().join("a.json");
+    let write = |x: Value| fs::write(&at, json!({"b": deep, "x": x, "z": 0}).to_string()).unwrap();
+    write(json!(1));
+    let loader = ConfigLoader::new().file(&at).validator(ConfigValidator::new(schema).unwrap());
+    let config = loader.load::<Value>().unwrap();
+    write(json!("${b}"));
+    assert!(loader.clone().limits(Default::default()).load::<Value>().is_err());
+    assert!(config.reload().is_err());
+}
