@@ -42,6 +42,10 @@ const WHOLE: [&str; 16] = [
 
 /// Sets of schemas that apply to one value. A schema that makes more of them is always looked at whole.
 const MOST: usize = 2000;
+/// Pairs of a field and a schema for other keys, at one value: one with more of them is looked at whole.
+const PAIRS: usize = 100_000;
+/// Schemas in all sets together. A schema with more of them is always looked at whole.
+const LENGTHS: usize = 1_000_000;
 /// Changes at once. With more of them there is little to be saved.
 const SPOTS: usize = 1000;
 
@@ -54,22 +58,16 @@ pub(super) struct Open {
 
 impl Parts {
     pub(super) fn new(schema: &Schema<'_>) -> Parts {
-        let mut known: HashMap<Vec<usize>, usize> = HashMap::new();
-        let mut sets: Vec<Vec<usize>> = Vec::new();
-        let mut number = |sets: &mut Vec<Vec<usize>>, parts: &[usize]| {
-            let all = closure(schema, parts);
-            *known.entry(all).or_insert_with_key(|all| {
-                sets.push(all.clone());
-                sets.len() - 1
-            })
-        };
-        number(&mut sets, &[0]);
+        Parts::all(schema).map_or(Parts(Vec::new()), Parts)
+    }
+
+    /// `None` where they are too many.
+    fn all(schema: &Schema<'_>) -> Option<Vec<Part>> {
+        let mut sets = Sets::default();
+        sets.number(schema, &[0])?;
         let mut parts = Vec::new();
-        while parts.len() < sets.len() {
-            if sets.len() > MOST {
-                return Parts(Vec::new());
-            }
-            let set: Vec<_> = sets[parts.len()].iter().map(|at| &schema.parts()[*at]).collect();
+        while parts.len() < sets.all.len() {
+            let set: Vec<_> = sets.all[parts.len()].iter().map(|at| &schema.parts()[*at]).collect();
             let is_whole = set.iter().any(|part| WHOLE.iter().any(|key| part.text.get(key).is_some()));
             let mut part = Part { is_whole, fields: HashMap::new(), others: 0 };
             if !is_whole {
@@ -83,15 +81,20 @@ impl Parts {
                         Step::Position(_) | Step::Item | Step::Some => {}
                     }
                 }
-                part.others = number(&mut sets, &others);
+                if fields.len().saturating_mul(others.len()) > PAIRS {
+                    part.is_whole = true;
+                    parts.push(part);
+                    continue;
+                }
+                part.others = sets.number(schema, &others)?;
                 for (key, mut parts) in fields {
                     parts.extend(&others);
-                    part.fields.insert(key.to_owned(), number(&mut sets, &parts));
+                    part.fields.insert(key.to_owned(), sets.number(schema, &parts)?);
                 }
             }
             parts.push(part);
         }
-        Parts(parts)
+        Some(parts)
     }
 
     /// What is to be looked at where a tree was valid before some values changed. `None` where that is all of it.
@@ -116,6 +119,28 @@ impl Parts {
             }
         }
         (!open.whole.contains(&tree.root().named)).then_some(open)
+    }
+}
+
+/// Sets of schemas that apply to one value, by number.
+#[derive(Default)]
+struct Sets {
+    known: HashMap<Vec<usize>, usize>,
+    all: Vec<Vec<usize>>,
+    lengths: usize,
+}
+
+impl Sets {
+    /// `None` once there are too many.
+    fn number(&mut self, schema: &Schema<'_>, parts: &[usize]) -> Option<usize> {
+        let set = closure(schema, parts);
+        if let Some(known) = self.known.get(&set) {
+            return Some(*known);
+        }
+        self.lengths += set.len();
+        self.all.push(set.clone());
+        self.known.insert(set, self.all.len() - 1);
+        (self.all.len() <= MOST && self.lengths <= LENGTHS).then_some(self.all.len() - 1)
     }
 }
 

@@ -417,6 +417,18 @@ const BOMBS: &[Bomb] = &[
             )
         },
     },
+    Bomb {
+        name: "8,000 keys, and as many patterns for keys",
+        kinds: INVALID,
+        most: 100,
+        make: || {
+            let all = |name: &str| -> serde_json::Map<String, Value> {
+                (0..8000).map(|at| (format!("{name}{at}"), json!({"type": "integer"}))).collect()
+            };
+            let schema = json!({"properties": all("k"), "patternProperties": all("^p")});
+            validate(schema, "{\"k1\": true}".into())
+        },
+    },
     Bomb { name: "all of itself, twice a level", kinds: LIMIT, most: 100, make: || twice("allOf") },
     Bomb { name: "any of itself, twice a level", kinds: LIMIT, most: 100, make: || twice("anyOf") },
     Bomb {
