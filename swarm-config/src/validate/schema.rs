@@ -95,12 +95,13 @@ impl<'s> Schema<'s> {
         let mut seen = HashSet::new();
         let root: &'s Json = documents.root;
         let resolver = documents.registry.resolver(documents.base.clone());
-        let mut open = vec![(root, resolver, documents.draft, false)];
-        while let Some((part, resolver, draft, names)) = open.pop() {
+        let mut open = vec![(root, resolver, documents.draft, Role::Schema)];
+        while let Some((part, resolver, draft, role)) = open.pop() {
+            let names = role == Role::Names;
             let draft = if names { draft } else { draft.detect(part) };
-            let resolver = match names {
-                true => resolver,
-                false => match resolver.in_subresource(draft.create_resource_ref(part)) {
+            let resolver = match role {
+                Role::Names | Role::Target => resolver,
+                Role::Schema => match resolver.in_subresource(draft.create_resource_ref(part)) {
                     Ok(resolver) => resolver,
                     Err(_) => continue,
                 },
@@ -114,7 +115,7 @@ impl<'s> Schema<'s> {
             }
             match part {
                 Json::Object(entries) if names => {
-                    open.extend(entries.values().map(|part| (part, resolver.clone(), draft, false)));
+                    open.extend(entries.values().map(|part| (part, resolver.clone(), draft, Role::Schema)));
                 }
                 Json::Object(entries) => {
                     schema.add(part);
@@ -126,17 +127,19 @@ impl<'s> Schema<'s> {
                         if !known.iter().any(|known| std::ptr::eq(*known, target)) {
                             known.push(target);
                         }
-                        open.push((target, resolver, draft, false));
+                        open.push((target, resolver, draft, Role::Target));
                     }
                     for (key, below) in entries {
                         // What an instance may be is no schema.
                         if !matches!(&**key, "const" | "enum" | "default" | "examples") {
-                            open.push((below, resolver.clone(), draft, NAMES.contains(&&**key)));
+                            let is_names = NAMES.contains(&&**key);
+                            let role = if is_names { Role::Names } else { Role::Schema };
+                            open.push((below, resolver.clone(), draft, role));
                         }
                     }
                 }
                 Json::Array(items) => {
-                    open.extend(items.iter().map(|part| (part, resolver.clone(), draft, false)))
+                    open.extend(items.iter().map(|part| (part, resolver.clone(), draft, Role::Schema)))
                 }
                 Json::Bool(_) => schema.add(part),
                 _ => {}
@@ -204,6 +207,16 @@ impl<'s> Schema<'s> {
         let part = self.numbers.get(&std::ptr::from_ref(text)).map(|at| &self.parts[*at]);
         part.into_iter().flat_map(|part| &part.also).map(|at| self.parts[*at].text)
     }
+}
+
+/// How a part was come to.
+#[derive(Clone, Copy, PartialEq)]
+enum Role {
+    Schema,
+    /// Its keys are names.
+    Names,
+    /// By a reference, with a resolver that is in it already: a relative `$id` of its own must not count twice.
+    Target,
 }
 
 const REFERENCES: [&str; 3] = ["$ref", "$dynamicRef", "$recursiveRef"];

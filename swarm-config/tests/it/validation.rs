@@ -460,6 +460,24 @@ fn a_reference_that_leads_back_to_itself_is_refused_however_it_is_written() {
 }
 
 #[test]
+fn a_relative_id_counts_once() {
+    let item = json!({
+        "$id": "schemas/item.json",
+        "$defs": {"s": {"type": "string", "writeOnly": true}, "p": {"default": 5432}},
+        "properties": {"password": {"$ref": "#/$defs/s"}, "port": {"$ref": "#/$defs/p"}},
+    });
+    let validator = ConfigValidator::builder()
+        .schema(json!({"properties": {"db": {"$ref": "http://x/d.json#/$defs/item"}}}))
+        .retriever(move |_| Ok(json!({"$defs": {"item": item}})))
+        .build()
+        .unwrap();
+    let loader = ConfigLoader::new().text("a.json", Format::Json, r#"{"db": {"password": "p"}}"#);
+    let tree = loader.validator(validator).tree().unwrap();
+    assert!(tree.get("db.password").unwrap().is_secret());
+    assert_eq!(tree.get("db.port").unwrap().as_i64(), Some(5432));
+}
+
+#[test]
 fn a_retriever_that_panics_is_an_error() {
     let schema = json!({"$ref": "https://x.test/a"});
     let built = ConfigValidator::builder().schema(schema).retriever(|_| panic!("no")).build();
