@@ -235,8 +235,7 @@ impl ConfigLoader {
         for validator in &validators {
             let known = before.and_then(|before| before.valid.iter().find(|(known, _)| validator.is(known)));
             let since = known.map(|(_, steps)| Since { spots: &spots, steps: *steps });
-            let (checked, passed) =
-                validator.check(&loaded.tree, &loaded.secrets(), &self.limits, since)?;
+            let (checked, passed) = validator.check(&loaded.tree, &loaded.secrets(), &self.limits, since)?;
             report.findings.extend(checked.findings);
             report.unlisted += checked.unlisted;
             valid.extend(passed.map(|steps| (validator.clone(), steps)));
@@ -405,17 +404,27 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path().join("a.json");
         let text = |changed: usize, value: &str| {
-            let one =
-                |at: usize| format!("\"k{at}\": {{\"n\": {}}}", if at == changed { value } else { "1" });
+            let one = |at: usize| {
+                format!("\"k{at}\": {{\"n\": {}, \"m\": 1}}", if at == changed { value } else { "1" })
+            };
             format!("{{\"t\": {{{}}}}}", (0..500).map(one).collect::<Vec<_>>().join(","))
         };
         let field = |schema| serde_json::json!({"properties": {"n": schema}, "required": ["n"]});
         let integer = serde_json::json!({"type": "integer"});
+        let both = serde_json::json!({"n": integer, "m": integer});
         let all = serde_json::json!({"anyOf": [{"additionalProperties": field(integer.clone())}]});
         for (schema, is_partial) in [
             (serde_json::json!({"additionalProperties": field(integer.clone())}), true),
             (
                 serde_json::json!({"additionalProperties": field(serde_json::json!({"anyOf": [integer]}))}),
+                true,
+            ),
+            // Where the validator looks for required keys while it goes through a table.
+            (serde_json::json!({"additionalProperties": {"properties": both, "required": ["n", "m"]}}), true),
+            (
+                serde_json::json!({"additionalProperties": {
+                    "properties": both, "additionalProperties": false, "required": ["m"],
+                }}),
                 true,
             ),
             (all, false),

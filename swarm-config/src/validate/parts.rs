@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use serde_json::Value as Json;
+
 use super::schema::{Schema, Step};
 use crate::diff::Spot;
 use crate::tree::{Ref, Tree};
@@ -11,7 +13,11 @@ use crate::tree::{Ref, Tree};
 /// Most keywords hold of a table if they hold of what it has by itself (its kind, its keys, how many there are) and other
 /// schemas hold of each value below it. Then a change below matters to nothing but the values on the way to it. Where a
 /// keyword looks at all that is below at once, such as `anyOf`, the value that it applies to is looked at whole.
-pub(super) struct Parts(Vec<Part>);
+pub(super) struct Parts {
+    parts: Vec<Part>,
+    /// Keys that some schema requires alone or with one other: jsonschema looks for those while it goes through a table.
+    required: HashSet<String>,
+}
 
 struct Part {
     is_whole: bool,
@@ -50,15 +56,21 @@ const LENGTHS: usize = 1_000_000;
 const SPOTS: usize = 1000;
 
 /// The values that are looked at: some whole, and the way to them. Others are taken to be valid.
-#[derive(Default)]
-pub(super) struct Open {
+pub(super) struct Open<'p> {
     pub(super) ways: HashSet<Ref, foldhash::fast::RandomState>,
     pub(super) whole: HashSet<Ref, foldhash::fast::RandomState>,
+    /// Keys that are shown to be there, whatever they hold.
+    pub(super) required: &'p HashSet<String>,
 }
 
 impl Parts {
     pub(super) fn new(schema: &Schema<'_>) -> Parts {
-        Parts::all(schema).map_or(Parts(Vec::new()), Parts)
+        let few = |part: &Json| {
+            let keys = part["required"].as_array().filter(|keys| keys.len() <= 2);
+            keys.into_iter().flatten().filter_map(Json::as_str).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let required = schema.parts().iter().flat_map(|part| few(part.text)).collect();
+        Parts { parts: Parts::all(schema).unwrap_or_default(), required }
     }
 
     /// `None` where they are too many.
@@ -98,13 +110,13 @@ impl Parts {
     }
 
     /// What is to be looked at where a tree was valid before some values changed. `None` where that is all of it.
-    pub(super) fn open(&self, tree: &Tree, spots: &[Spot<'_>]) -> Option<Open> {
-        if self.0.is_empty() || spots.len() > SPOTS {
+    pub(super) fn open<'p>(&'p self, tree: &Tree, spots: &[Spot<'_>]) -> Option<Open<'p>> {
+        if self.parts.is_empty() || spots.len() > SPOTS {
             return None;
         }
-        let mut open = Open::default();
+        let mut open = Open { ways: HashSet::default(), whole: HashSet::default(), required: &self.required };
         for spot in spots {
-            let (mut value, mut part) = (tree.root(), &self.0[0]);
+            let (mut value, mut part) = (tree.root(), &self.parts[0]);
             let mut keys = spot.path.iter();
             loop {
                 let Some(key) = keys.next().filter(|_| !part.is_whole) else {
@@ -115,7 +127,7 @@ impl Parts {
                 // What is gone matters to the table that it was in.
                 let Some(below) = value.get(key) else { break };
                 value = below;
-                part = &self.0[part.fields.get(*key).copied().unwrap_or(part.others)];
+                part = &self.parts[part.fields.get(*key).copied().unwrap_or(part.others)];
             }
         }
         (!open.whole.contains(&tree.root().named)).then_some(open)

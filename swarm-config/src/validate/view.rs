@@ -45,15 +45,16 @@ pub(super) struct TreeJson;
 #[derive(Clone, Copy)]
 pub(super) enum View<'a> {
     Value(Value<'a>),
-    /// A value of which only some is looked at: the others below it are left out, as if they were not there.
-    Part(Value<'a>, &'a Open),
+    /// A value of which only some is looked at: of the others below it only those are shown that a
+    /// table may be required to have, and of these again no more than that.
+    Part(Value<'a>, &'a Open<'a>),
     /// The name of a property, which `propertyNames` looks at.
     Name(&'a str),
 }
 
 impl<'a> View<'a> {
     /// What is open of a tree.
-    pub(super) fn of(tree: &'a Tree, open: &'a Open) -> View<'a> {
+    pub(super) fn of(tree: &'a Tree, open: &'a Open<'a>) -> View<'a> {
         View::Part(tree.root(), open)
     }
 
@@ -231,7 +232,7 @@ impl<'a> Node<'a, TreeJson> for View<'a> {
 pub(super) struct Below<'a> {
     value: Value<'a>,
     /// What is looked at of it, if not all.
-    open: Option<&'a Open>,
+    open: Option<&'a Open<'a>>,
 }
 
 impl<'a> Below<'a> {
@@ -262,12 +263,16 @@ impl<'a> Object<'a, TreeJson> for Below<'a> {
         let Some(open) = self.open else {
             return Box::new(entries.map_while(|(key, value)| step().then_some((key, View::Value(value)))));
         };
-        if !open.ways.contains(&self.value.named) {
-            return Box::new(std::iter::empty());
-        }
         let below = Below { ..*self };
-        let seen = move |(_, value): &(&str, Value<'a>)| {
-            open.whole.contains(&value.named) || open.ways.contains(&value.named)
+        if !open.ways.contains(&self.value.named) && open.required.len() < self.value.len() {
+            let found = open.required.iter().filter_map(move |key| below.value.get(key));
+            let found = found.map(|value| (value.key(), value));
+            return Box::new(found.map_while(move |(key, value)| step().then(|| (key, below.view(value)))));
+        }
+        let seen = move |(key, value): &(&str, Value<'a>)| {
+            open.whole.contains(&value.named)
+                || open.ways.contains(&value.named)
+                || open.required.contains(*key)
         };
         Box::new(entries.filter(seen).map_while(move |(key, value)| step().then(|| (key, below.view(value)))))
     }
