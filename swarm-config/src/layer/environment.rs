@@ -107,17 +107,28 @@ impl<'k> Known<'k> {
         best.map(|(_, name)| name)
     }
 
-    /// `LABELS__TEAM` as `labels.team`, with the spelling that is known for each part.
-    fn spelled(&self, name: &str) -> Vec<String> {
+    /// `LABELS__TEAM` as `labels.team`, with the spelling that is known for each part. More than one path where a part is
+    /// the spelling of several keys, and none where a part is empty.
+    fn spelled(&self, name: &str) -> Vec<Vec<String>> {
         let mut at = self.clone();
-        let part = |part: &str| {
+        let mut path = Vec::new();
+        if name.split("__").any(str::is_empty) {
+            return Vec::new();
+        }
+        let mut parts = name.split("__");
+        while let Some(part) = parts.next() {
             let upper = part.to_uppercase();
-            let known = at.keys().into_iter().find(|key| spellings(key).contains(&upper));
-            let key = known.map_or_else(|| part.to_lowercase(), str::to_owned);
+            let known: Vec<&str> =
+                at.keys().into_iter().filter(|key| spellings(key).contains(&upper)).collect();
+            if known.len() > 1 {
+                let rest: Vec<String> = parts.map(str::to_lowercase).collect();
+                return known.iter().map(|key| [&path[..], &[(*key).to_owned()], &rest].concat()).collect();
+            }
+            let key = known.first().map_or_else(|| part.to_lowercase(), |key| (*key).to_owned());
             at = at.key(&key);
-            key
-        };
-        name.split("__").map(part).collect()
+            path.push(key);
+        }
+        vec![path]
     }
 }
 
@@ -189,13 +200,15 @@ pub(crate) fn environment(
         let upper = name.to_uppercase();
         let mut fits = Vec::new();
         known.named(&upper, &mut Vec::new(), &mut fits);
+        if fits.is_empty() && name.contains("__") {
+            fits = known.spelled(name);
+        }
         let path = match fits.as_slice() {
             [path] => path.clone(),
             [one, two, ..] => {
                 let message = format!("it may stand for `{}` and for `{}`", Dotted(one), Dotted(two));
                 return Err(Error::new(ErrorKind::Ambiguous, message).at(&source, span));
             }
-            [] if name.contains("__") => known.spelled(name),
             [] => {
                 // Looking for what is near costs far more than finding out that nothing is there.
                 let nearest = (strange.len() < SUGGESTED).then(|| known.nearest(&upper)).flatten();

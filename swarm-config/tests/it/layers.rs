@@ -91,6 +91,27 @@ fn a_variable_that_may_stand_for_two_keys_is_refused() {
 }
 
 #[test]
+fn a_spelling_of_two_tables_is_refused() {
+    let error = ConfigLoader::new()
+        .text("a.json", Format::Json, r#"{"a": {"labels-x": {}, "labels_x": {}}}"#)
+        .env_from("APP", [("APP_A__LABELS_X__TEAM", "1")])
+        .tree()
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Ambiguous);
+    assert!(error.to_string().contains("`a.labels-x.team` and for `a.labels_x.team`"), "{error}");
+}
+
+#[test]
+fn a_variable_with_an_empty_part_is_unknown() {
+    for name in ["APP_LABELS__", "APP___LABELS", "APP_LABELS____TEAM"] {
+        let tree = base().env_from("APP", [(name, "1")]).tree().unwrap();
+        let told: Vec<_> = tree.warnings().findings().iter().map(|finding| finding.message()).collect();
+        assert_eq!(told, [format!("no key is known for {name}")]);
+        assert_eq!(tree.to_json(), base().tree().unwrap().to_json());
+    }
+}
+
+#[test]
 fn a_wrong_variable_is_named_in_the_error() {
     let error = base().env_from("APP", [("APP_DB_POOL_SIZE", "many")]).load::<Settings>().unwrap_err();
     assert_eq!(
