@@ -33,9 +33,14 @@ impl<'k> Known<'k> {
         Known { shapes: self.shapes.clone(), values: roots.collect() }
     }
 
-    fn keys(&self) -> BTreeSet<&'k str> {
+    fn keys(&self) -> impl Iterator<Item = &'k str> {
         let named = self.shapes.iter().flat_map(|shape| shape.fields.keys()).map(String::as_str);
-        named.chain(self.values.iter().flat_map(|value| value.entries()).map(|(key, _)| key)).collect()
+        named.chain(self.values.iter().flat_map(|value| value.entries()).map(|(key, _)| key))
+    }
+
+    /// The keys that a name, in capitals, may begin with.
+    fn fitting(&self, name: &str) -> BTreeSet<&'k str> {
+        self.keys().filter(|key| may_begin(name, key)).collect()
     }
 
     fn key(&self, key: &str) -> Known<'k> {
@@ -65,7 +70,7 @@ impl<'k> Known<'k> {
 
     /// Every path that the name of a variable, in capitals, may stand for.
     fn named(&self, name: &str, path: &mut Vec<String>, found: &mut Vec<Vec<String>>) {
-        for key in self.keys() {
+        for key in self.fitting(name) {
             for spelling in spellings(key) {
                 let Some(rest) = name.strip_prefix(&spelling) else { continue };
                 path.push(key.to_owned());
@@ -85,11 +90,14 @@ impl<'k> Known<'k> {
         let mut best: Option<(usize, String)> = None;
         let mut open = VecDeque::from([(self.clone(), String::new())]);
         let mut left = NEAR;
-        while let Some((known, before)) = open.pop_front() {
-            for key in known.keys() {
+        'search: while let Some((known, before)) = open.pop_front() {
+            for key in known.keys().collect::<BTreeSet<_>>() {
                 for spelling in spellings(key) {
+                    if left == 0 {
+                        break 'search;
+                    }
                     let whole = format!("{before}{spelling}");
-                    if left == 0 || whole.len() > name.len() + most {
+                    if whole.len() > name.len() + most {
                         continue;
                     }
                     left -= 1;
@@ -119,7 +127,7 @@ impl<'k> Known<'k> {
         while let Some(part) = parts.next() {
             let upper = part.to_uppercase();
             let known: Vec<&str> =
-                at.keys().into_iter().filter(|key| spellings(key).contains(&upper)).collect();
+                at.fitting(&upper).into_iter().filter(|key| spellings(key).contains(&upper)).collect();
             if known.len() > 1 {
                 let rest: Vec<String> = parts.map(str::to_lowercase).collect();
                 return known.iter().map(|key| [&path[..], &[(*key).to_owned()], &rest].concat()).collect();
@@ -232,6 +240,13 @@ pub(crate) fn environment(
     Ok((out.finish(), strange))
 }
 
+/// Whether a spelling of a key may be what a name, in capitals, begins with. Keys may be very many, and few are spelled.
+fn may_begin(name: &str, key: &str) -> bool {
+    let mut name = name.chars().filter(|c| *c != '_');
+    let key = key.chars().filter(|c| !matches!(c, '-' | '.' | ' ' | '_'));
+    key.flat_map(char::to_uppercase).all(|c| name.next() == Some(c))
+}
+
 /// `poolSize` as `POOLSIZE` and `POOL_SIZE`.
 fn spellings(key: &str) -> BTreeSet<String> {
     let plain = |key: &str| key.replace(['-', '.', ' '], "_").to_uppercase();
@@ -250,6 +265,8 @@ fn spellings(key: &str) -> BTreeSet<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::Format;
+    use crate::tree::Tree;
 
     #[cfg(unix)]
     #[test]
@@ -264,5 +281,21 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Encoding);
             assert!(error.to_string().contains("APP_B") && !error.to_string().contains("CANARY"), "{error}");
         }
+    }
+
+    #[test]
+    fn few_keys_are_spelled_out_for_a_variable() {
+        let text: Vec<String> = (0..1000).map(|at| format!("\"k-{at}\":{{}}")).collect();
+        let tree =
+            Tree::parse("a", Format::Json, format!("{{{}}}", text.join(",")), &Limits::default()).unwrap();
+        let known = Known::of_shapes(Vec::new()).and([tree.root()].into_iter());
+        let keys: Vec<_> = known.fitting("K_123_X").into_iter().collect();
+        assert_eq!(keys, ["k-1", "k-12", "k-123"]);
+        for key in ["poolSize", "pool-size", "pool_size", "a.b c", "straße", "ǅx", "_a", ""] {
+            for spelling in spellings(key) {
+                assert!(may_begin(&spelling, key) && may_begin(&format!("{spelling}_MORE"), key), "{key}");
+            }
+        }
+        assert!(!may_begin("POOL", "poolSize") && !may_begin("OTHER", "pool"));
     }
 }

@@ -429,6 +429,18 @@ const BOMBS: &[Bomb] = &[
             validate(schema, "{\"k1\": true}".into())
         },
     },
+    Bomb {
+        name: "50 variables among 100,000 keys",
+        kinds: &[ErrorKind::Ambiguous],
+        most: 1000,
+        make: || {
+            let text = format!("{{{}\"a-b\":0,\"a_b\":0}}", each(100_000, |at| format!("\"key-{at}\":0,")));
+            let variables = (0..50).map(|at| (format!("APP_KEY_{at}"), "1"));
+            let variables: Vec<_> = variables.chain([("APP_A_B".to_owned(), "1")]).collect();
+            let loader = ConfigLoader::new().text("bomb", Format::Json, text).env_from("APP", variables);
+            Box::new(move || loader.tree().map(drop))
+        },
+    },
     Bomb { name: "all of itself, twice a level", kinds: LIMIT, most: 100, make: || twice("allOf") },
     Bomb { name: "any of itself, twice a level", kinds: LIMIT, most: 100, make: || twice("anyOf") },
     Bomb {
