@@ -1,6 +1,7 @@
 //! Defaults of a schema, filled in at any depth.
 
-use std::collections::HashMap;
+use std::cell::Cell;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::{Map, Value as Json, json};
@@ -8,7 +9,7 @@ use serde_json::{Map, Value as Json, json};
 use super::patterns;
 use super::schema::{Schema, Step};
 use crate::doc::{Kind, Payload};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::layer;
 use crate::limits::Limits;
 use crate::source::Source;
@@ -18,6 +19,7 @@ use crate::tree::{Ref, Tree, Value};
 #[derive(Default)]
 struct Table {
     fields: Vec<Field>,
+    named: HashSet<String>,
     /// For keys that no field names: those that fit a pattern, the first counting, and the rest.
     matching: Vec<(jsonschema::Validator, usize)>,
     others: Option<usize>,
@@ -27,6 +29,9 @@ struct Table {
     useful: bool,
 }
 
+/// How often a pattern is tried for one step.
+const TRIES: u64 = 4;
+
 struct Field {
     key: String,
     default: Option<Json>,
@@ -34,11 +39,23 @@ struct Field {
 }
 
 impl Table {
-    /// The table for a key that no field names.
-    fn unnamed(&self, key: &str) -> Option<usize> {
-        let name = || Json::from(key);
-        let fits = self.matching.iter().find(|(pattern, _)| pattern.is_valid(&name()));
-        fits.map(|(_, below)| *below).or(self.others)
+    /// The table for a key that no field names. `left` counts the patterns that may be tried yet, and is nought once one
+    /// more was wanted.
+    fn unnamed(&self, key: &str, left: &Cell<u64>) -> Option<usize> {
+        if self.matching.is_empty() {
+            return self.others;
+        }
+        let name = Json::from(key);
+        for (pattern, below) in &self.matching {
+            left.set(left.get().saturating_sub(1));
+            if left.get() == 0 {
+                return None;
+            }
+            if pattern.is_valid(&name) {
+                return Some(*below);
+            }
+        }
+        self.others
     }
 }
 
@@ -77,7 +94,15 @@ impl Defaults {
     /// Fills what is missing. Answers with the source that the new values name.
     pub(super) fn fill(&self, tree: &mut Tree, limits: &Limits) -> Result<Option<Arc<Source>>> {
         let mut tables = Vec::new();
-        let Some(growth) = self.look(0, tree.root(), &mut tables) else { return Ok(None) };
+        let values: usize = tree.docs.iter().map(|doc| doc.len()).sum();
+        let steps = limits.steps.saturating_add(values as u64 * 64);
+        let left = Cell::new(steps.saturating_mul(TRIES).saturating_add(1));
+        let growth = self.look(0, tree.root(), &mut tables, &left);
+        if left.get() == 0 {
+            let message = format!("filling in defaults takes more than {steps} steps");
+            return Err(Error::new(ErrorKind::Limit, message));
+        }
+        let Some(growth) = growth else { return Ok(None) };
         let doc = layer::values("default in the schema", &Json::Array(tables), limits)?;
         let source = doc.source.clone();
         let list = tree.add_doc(Arc::new(doc));
@@ -87,8 +112,8 @@ impl Defaults {
         Ok(Some(source))
     }
 
-    /// What to add to a value, as the numbers of tables.
-    fn look(&self, at: usize, value: Value<'_>, tables: &mut Vec<Json>) -> Option<Growth> {
+    /// What to add to a value, as the numbers of tables. Of no use once nothing is `left`.
+    fn look(&self, at: usize, value: Value<'_>, tables: &mut Vec<Json>, left: &Cell<u64>) -> Option<Growth> {
         let table = Some(&self.tables[at]).filter(|table| table.useful)?;
         let mut growth = Growth::default();
         match value.kind() {
@@ -97,7 +122,7 @@ impl Defaults {
                 for field in &table.fields {
                     match (value.find(&field.key), field.table) {
                         (Some((position, child)), Some(below)) => {
-                            growth.below.extend(Some(position).zip(self.look(below, child, tables)));
+                            growth.below.extend(Some(position).zip(self.look(below, child, tables, left)));
                         }
                         (Some(_), None) => {}
                         (None, _) => {
@@ -109,10 +134,10 @@ impl Defaults {
                 }
                 if table.others.is_some() || !table.matching.is_empty() {
                     for (position, (key, child)) in (0..).zip(value.entries()) {
-                        if table.fields.iter().all(|field| field.key != key)
-                            && let Some(below) = table.unnamed(key)
+                        if !table.named.contains(key)
+                            && let Some(below) = table.unnamed(key, left)
                         {
-                            growth.below.extend(Some(position).zip(self.look(below, child, tables)));
+                            growth.below.extend(Some(position).zip(self.look(below, child, tables, left)));
                         }
                     }
                 }
@@ -124,7 +149,7 @@ impl Defaults {
             Kind::Array => {
                 let below = table.items?;
                 for (position, item) in (0..).zip(value.items()) {
-                    growth.below.extend(Some(position).zip(self.look(below, item, tables)));
+                    growth.below.extend(Some(position).zip(self.look(below, item, tables, left)));
                 }
             }
             _ => {}
@@ -232,6 +257,7 @@ impl<'w> Compiler<'w> {
             let all = self.closure(fields.clone());
             let default = all.iter().find_map(|at| self.schema.parts()[*at].text.get("default")).cloned();
             let table_below = Some(self.table(fields));
+            table.named.insert(key.to_owned());
             table.fields.push(Field { key: key.to_owned(), default, table: table_below });
         }
         for (pattern, parts) in matching {

@@ -441,6 +441,18 @@ const BOMBS: &[Bomb] = &[
             Box::new(move || loader.tree().map(drop))
         },
     },
+    Bomb {
+        name: "5,000 keys, and 1,000 patterns before the one with a default",
+        kinds: LIMIT,
+        most: 1000,
+        make: || {
+            let mut patterns: serde_json::Map<String, Value> =
+                (0..1000).map(|at| (format!("p{at}$"), json!({}))).collect();
+            patterns.insert("z".into(), json!({"properties": {"a": {"default": 1}}}));
+            let text = format!("{{{}\"z\":{{}}}}", each(5_000, |at| format!("\"k{at}\":0,")));
+            validate(json!({"patternProperties": patterns}), text)
+        },
+    },
     Bomb { name: "all of itself, twice a level", kinds: LIMIT, most: 100, make: || twice("allOf") },
     Bomb { name: "any of itself, twice a level", kinds: LIMIT, most: 100, make: || twice("anyOf") },
     Bomb {
