@@ -243,7 +243,6 @@ impl ConfigLoader {
         if !report.is_ok() {
             return Err(Error::invalid(report));
         }
-        drop(spots);
         (loaded.tree.report, loaded.valid) = (report, valid);
         Ok(loaded)
     }
