@@ -1,6 +1,6 @@
 //! Secrets in a file that is encrypted with SOPS: made, loaded, explained, edited, and given to another key.
 //!
-//! `cargo run --release -p swarm-examples --features secrets --example 14_config_secrets`
+//! `cargo run --release -p swarm-examples --example 14_config_secrets`
 //!
 //! The file is one that the program `sops` reads and writes too, with the keys of `age-keygen`. The service reads it
 //! beside its other layers; what was encrypted is shown nowhere.

@@ -1,6 +1,6 @@
 //! A provider of secrets for Vault's KV version 2: `${vault:app/db#password}` in a configuration.
 //!
-//! `cargo run --release -p swarm-examples --features secrets --example 18_config_vault`
+//! `cargo run --release -p swarm-examples --example 18_config_vault`
 //!
 //! Runs against a real server where `bao` (OpenBao) or `vault` is in the PATH, started in development mode for the
 //! moment, and otherwise against a few lines that answer as it does; it says which. A reload takes a new version in, the

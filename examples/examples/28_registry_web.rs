@@ -1,6 +1,6 @@
 //! An axum service that routes requests by user, with a split that changes while it serves.
 //!
-//! `cargo run --release -p swarm-examples --features web --example 28_registry_web`
+//! `cargo run --release -p swarm-examples --example 28_registry_web`
 //!
 //! Each request names its user in a header; the router answers which version the user gets, without a lock or a question to
 //! the store, and the response says so. The service counts successes and users by version, and these counters are the

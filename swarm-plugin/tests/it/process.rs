@@ -46,8 +46,10 @@ async fn unruly(loader: ProcessLoader) -> Option<(tempfile::TempDir, PluginManag
 }
 
 fn is_alive(pid: u64) -> bool {
-    // A process that ended and was not waited for by its own parent has no command line any more.
-    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty())
+    // "pid (name) state ...": one that ended and was not waited for by its own parent is a zombie. The
+    // command line would not do: it is empty for a moment while a program is being replaced by another.
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat[stat.rfind(')').unwrap_or(0)..].starts_with(") Z"))
 }
 
 #[tokio::test]
