@@ -1,6 +1,6 @@
 //! What the examples share: scratch folders, and progress on the terminal.
 //!
-//! Start reading at `01_first_steps`; `deploy` is the one that does a real job.
+//! Start reading at `01_first_steps`; `deploy` is the one that does a real job, `swarm` the one with all five crates.
 #![forbid(unsafe_code)]
 
 mod progress;
