@@ -6,6 +6,7 @@ use serde_json::Value as Json;
 
 use crate::autofix::Remedy;
 use crate::diff::Spot;
+use crate::doc::shorten;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::path::Pattern;
@@ -195,6 +196,11 @@ impl Compiled {
             let place = if at.is_empty() { String::new() } else { format!(" at {at}") };
             Error::new(ErrorKind::Schema, format!("the schema is not usable{place}: {}", error.masked()))
         })?;
+        // The compiler took it, but what it marks as secret behind that reference would be shown.
+        if let Some(reference) = schema.lost() {
+            let message = format!("the schema is not usable: `{}` leads nowhere", shorten(reference));
+            return Err(Error::new(ErrorKind::Schema, message));
+        }
         Ok(Compiled {
             validator,
             defaults: Defaults::new(&schema),

@@ -48,6 +48,8 @@ impl<'s> Documents<'s> {
 pub(crate) struct Schema<'s> {
     parts: Vec<Part<'s>>,
     numbers: HashMap<*const Json, usize>,
+    /// References that lead nowhere, and the parts that have them.
+    dangling: Vec<(&'s Json, &'s str)>,
 }
 
 /// An object or a boolean that may be a schema, and the parts that it leads to.
@@ -88,9 +90,10 @@ impl Part<'_> {
 }
 
 impl<'s> Schema<'s> {
-    /// Resolves each reference as the compiler does: what it cannot resolve, the compiler cannot either.
+    /// Resolves each reference as the compiler does. What leads nowhere is for the compiler to refuse, for it may stand
+    /// where nothing is a schema; what the compiler takes all the same is in [`lost`](Schema::lost).
     pub(crate) fn resolve(documents: &'s Documents<'_>, limits: &Limits) -> Result<Schema<'s>> {
-        let mut schema = Schema { parts: Vec::new(), numbers: HashMap::new() };
+        let mut schema = Schema { parts: Vec::new(), numbers: HashMap::new(), dangling: Vec::new() };
         let mut targets: HashMap<*const Json, Vec<&'s Json>> = HashMap::new();
         let mut seen = HashSet::new();
         let root: &'s Json = documents.root;
@@ -103,7 +106,12 @@ impl<'s> Schema<'s> {
                 Role::Names | Role::Target => resolver,
                 Role::Schema => match resolver.in_subresource(draft.create_resource_ref(part)) {
                     Ok(resolver) => resolver,
-                    Err(_) => continue,
+                    Err(_) => {
+                        schema.add(part);
+                        let id = part["$id"].as_str().or_else(|| part["id"].as_str());
+                        schema.dangling.push((part, id.unwrap_or_default()));
+                        continue;
+                    }
                 },
             };
             if !seen.insert((std::ptr::from_ref(part), resolver.base_uri().as_str().to_owned(), names)) {
@@ -121,7 +129,12 @@ impl<'s> Schema<'s> {
                     schema.add(part);
                     for keyword in REFERENCES {
                         let Some(reference) = part[keyword].as_str() else { continue };
-                        let Ok(found) = resolver.lookup(reference) else { continue };
+                        let Ok(found) = resolver.lookup(reference) else {
+                            if is_reference(keyword, draft) {
+                                schema.dangling.push((part, reference));
+                            }
+                            continue;
+                        };
                         let (target, resolver, draft) = found.into_inner();
                         let known = targets.entry(part).or_default();
                         if !known.iter().any(|known| std::ptr::eq(*known, target)) {
@@ -196,6 +209,21 @@ impl<'s> Schema<'s> {
         self.parts[at] = Part { text, also, ways, asked, below };
     }
 
+    /// A reference that applies to some value and leads nowhere. What is behind it, secrets and defaults too, is not known.
+    pub(super) fn lost(&self) -> Option<&'s str> {
+        let mut reached = vec![false; self.parts.len()];
+        let mut open = Vec::from_iter((!self.parts.is_empty()).then_some(0));
+        while let Some(at) = open.pop() {
+            if !std::mem::replace(&mut reached[at], true) {
+                let part = &self.parts[at];
+                open.extend(part.below.iter().map(|(_, next)| *next).chain(part.in_place()));
+            }
+        }
+        let applies =
+            |part: &Json| self.numbers.get(&std::ptr::from_ref(part)).is_some_and(|at| reached[*at]);
+        self.dangling.iter().find(|(part, _)| applies(part)).map(|(_, reference)| *reference)
+    }
+
     /// All parts. The first one is the schema itself.
     pub(crate) fn parts(&self) -> &[Part<'s>] {
         &self.parts
@@ -219,7 +247,41 @@ enum Role {
     Target,
 }
 
+/// Whether a keyword refers to something in a draft.
+fn is_reference(keyword: &str, draft: Draft) -> bool {
+    match keyword {
+        "$dynamicRef" => !matches!(draft, Draft::Draft4 | Draft::Draft6 | Draft::Draft7 | Draft::Draft201909),
+        "$recursiveRef" => draft == Draft::Draft201909,
+        _ => true,
+    }
+}
+
 const REFERENCES: [&str; 3] = ["$ref", "$dynamicRef", "$recursiveRef"];
 /// Keywords whose keys are names, of properties or of schemas.
 const NAMES: [&str; 6] =
     ["properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_reference_that_leads_nowhere_is_known_where_it_applies() {
+        for (schema, lost) in [
+            (json!({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}}}), Some("#/$defs/b")),
+            (json!({"properties": {"a": {"items": {"$ref": "#none"}}}}), Some("#none")),
+            (json!({"if": {"$dynamicRef": "#none"}}), Some("#none")),
+            (json!({"$ref": "#/$defs/a", "$defs": {"a": {"type": "string"}}}), None),
+            // Where nothing refers to it, where nothing is a schema, and where the draft knows no such keyword.
+            (json!({"$defs": {"a": {"$ref": "#/$defs/b"}}}), None),
+            (json!({"x-note": {"$ref": "#none"}, "default": {"$ref": "#none"}}), None),
+            (json!({"properties": {"$ref": {"type": "string"}}}), None),
+            (json!({"$schema": "http://json-schema.org/draft-07/schema#", "$dynamicRef": "#none"}), None),
+        ] {
+            let limits = Limits::default();
+            let documents = Documents::fetch(&schema, &Retriever::new(None, &limits)).unwrap();
+            assert_eq!(Schema::resolve(&documents, &limits).unwrap().lost(), lost, "{schema}");
+        }
+    }
+}
