@@ -370,12 +370,18 @@ fn bare(prefix: String) -> String {
     prefix.strip_suffix('_').map(str::to_owned).unwrap_or(prefix)
 }
 
-/// The one of `known` that a misspelt key may stand for.
+/// Comparing takes as long as both lengths multiplied, and nobody mistypes a longer name.
+const NEAR: usize = 64;
+
+/// The one of `known` that a misspelt key may stand for. Long ones stand for nothing.
 pub(crate) fn nearest<'k>(key: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
-    let letters = key.chars().count();
+    let letters = key.chars().take(NEAR + 1).count();
+    if letters > NEAR {
+        return None;
+    }
     let most = 2.min(letters / 3).max(1);
     let key = key.to_lowercase();
-    let known = known.filter(|known| known.chars().count().abs_diff(letters) <= most);
+    let known = known.filter(|known| known.chars().take(NEAR + 3).count().abs_diff(letters) <= most);
     let distance = |known: &str| strsim::damerau_levenshtein(&key, &known.to_lowercase());
     let (distance, near) = known.map(|known| (distance(known), known)).min()?;
     (distance <= most).then_some(near)

@@ -86,21 +86,28 @@ impl<'k> Known<'k> {
 
     /// The name that a misspelt one, in capitals, may stand for.
     fn nearest(&self, name: &str) -> Option<String> {
+        if name.len() > LONG {
+            return None;
+        }
         let most = 2.max(name.len() / 4);
         let mut best: Option<(usize, String)> = None;
         let mut open = VecDeque::from([(self.clone(), String::new())]);
         let mut left = NEAR;
         'search: while let Some((known, before)) = open.pop_front() {
-            for key in known.keys().collect::<BTreeSet<_>>() {
+            for key in known.keys().take(left).collect::<BTreeSet<_>>() {
+                if left == 0 {
+                    break 'search;
+                }
+                left -= 1;
+                // Few keys are spelled out: there may be very many, and very long ones.
+                if before.len() + key.len() > name.len() + most {
+                    continue;
+                }
                 for spelling in spellings(key) {
-                    if left == 0 {
-                        break 'search;
-                    }
                     let whole = format!("{before}{spelling}");
                     if whole.len() > name.len() + most {
                         continue;
                     }
-                    left -= 1;
                     if whole.len() + most >= name.len() {
                         let distance = strsim::damerau_levenshtein(&whole, name);
                         let nearer = best.as_ref().is_none_or(|(least, _)| distance < *least);
@@ -140,8 +147,9 @@ impl<'k> Known<'k> {
     }
 }
 
-/// Among how many names the nearest is looked for, and how many misspelt ones get it.
+/// Among how many keys the nearest is looked for, how long a name may be, and how many misspelt ones get it.
 const NEAR: usize = 5_000;
+const LONG: usize = 256;
 const SUGGESTED: usize = 20;
 
 /// Variables that no key is known for, with the nearest that there is one for.

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::{ConfigLoader, Loaded, Parsed, Validation};
 use crate::diff::spots;
-use crate::doc::Doc;
+use crate::doc::{Doc, shorten};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hierarchy::ConfigHierarchy;
 use crate::interpolate::Asked;
@@ -282,7 +282,7 @@ impl ConfigLoader {
             severity: self.severity(),
             rule: "unknown-variable".into(),
             path: Vec::new(),
-            message: format!("no key is known for {}", strange.variable),
+            message: format!("no key is known for {}", shorten(&strange.variable)),
             suggestion: strange.nearest.map(|near| format!("did you mean {near}?")),
             place: Some(strange.place),
             remedy: None,

@@ -547,6 +547,34 @@ const BOMBS: &[Bomb] = &[
         },
     },
     Bomb {
+        name: "two long names that are nearly alike",
+        kinds: &[ErrorKind::Invalid],
+        most: 100,
+        make: || {
+            let validator =
+                ConfigValidator::builder().rule(References::new("tasks.*", "names")).build().unwrap();
+            let long = "x".repeat(1_000_000);
+            let text = format!("{{\"tasks\":{{\"a\":\"{long}y\"}},\"names\":{{\"{long}z\":0}}}}");
+            let loader = ConfigLoader::new().text("bomb", Format::Json, text).validator(validator);
+            Box::new(move || loader.tree().map(drop))
+        },
+    },
+    Bomb {
+        name: "variables that nobody knows, among long keys",
+        kinds: &[ErrorKind::Invalid],
+        most: 100,
+        make: || {
+            let text = each(25, |at| format!("\"{}{at}\":0,", "k-".repeat(500_000)));
+            let names = (0..20).map(|at| (format!("APP_{}{at}", "N".repeat(200)), "1"));
+            let long = [(format!("APP_{}", "K_".repeat(5_000)), "1")];
+            let loader = ConfigLoader::new()
+                .text("bomb", Format::Json, format!("{{{text}\"z\":0}}"))
+                .env_from("APP", names.chain(long))
+                .deny_unknown_keys();
+            Box::new(move || loader.tree().map(drop))
+        },
+    },
+    Bomb {
         name: "a list within lists, unique at each level",
         kinds: LIMIT,
         most: 1000,
