@@ -1,7 +1,8 @@
 use std::fmt;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use serde::de::DeserializeOwned;
@@ -28,11 +29,7 @@ pub(crate) struct Shared<T> {
     watching: Mutex<Option<Watching>>,
     current: Arc<ArcSwap<State<T>>>,
     pub(crate) loader: ConfigLoader,
-    /// From reading to swapping, so that of two reloads at once the later one stays, and each difference is to the one
-    /// before.
-    reloading: Mutex<()>,
-    /// Who does.
-    reloader: Mutex<Option<ThreadId>>,
+    turns: Turns,
     pub(crate) audience: Audience,
 }
 
@@ -66,12 +63,16 @@ impl<T> Handle<T> {
 
 impl<T: DeserializeOwned + Send + Sync + 'static> Config<T> {
     pub(crate) fn open(loader: ConfigLoader) -> Result<Config<T>> {
+        Config::open_with(loader, PATIENCE)
+    }
+
+    fn open_with(loader: ConfigLoader, patience: Duration) -> Result<Config<T>> {
         let current = Arc::new(ArcSwap::from_pointee(loader.typed::<T>(None, &mut Prints::new())?));
         // From here on what is kept of files is that of this configuration's own last load.
         let loader = loader.apart();
-        let audience = Audience::default();
-        let (reloading, reloader, watching) = (Mutex::new(()), Mutex::new(None), Mutex::new(None));
-        Ok(Config { shared: Arc::new(Shared { watching, current, loader, reloading, reloader, audience }) })
+        let (watching, audience) = (Mutex::new(None), Audience::default());
+        let turns = Turns { at: Mutex::new(None), free: Condvar::new(), patience };
+        Ok(Config { shared: Arc::new(Shared { watching, current, loader, turns, audience }) })
     }
 
     /// Loads again and, if all is well, puts the new configuration in place. Answers with what changed, which those who
@@ -79,8 +80,9 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Config<T> {
     ///
     /// # Errors
     ///
-    /// As [`ConfigLoader::load`], and when it is called by what a reload of the same configuration calls: a rule, a
-    /// provider, somebody's `Deserialize`. The configuration stays as it was.
+    /// As [`ConfigLoader::load`]. One reload waits for another, so what a reload calls, a rule, a provider or somebody's
+    /// `Deserialize`, must not reload the same configuration: on its own thread that is an error at once, and for a thread
+    /// that it waits for one after 30 seconds ([`ErrorKind::Busy`]). The configuration stays as it was.
     pub fn reload(&self) -> Result<Vec<Change>> {
         Ok(self.shared.reload(|_, _| true)?.unwrap_or_default())
     }
@@ -106,7 +108,9 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Config<T> {
     }
 
     /// Calls `callback` with each event from now on, on the thread that watches or that calls
-    /// [`reload`](Config::reload). Panics in it are contained.
+    /// [`reload`](Config::reload), in the order in which configurations were put in place. It is called with one event
+    /// after the other: of what happens meanwhile, also by a reload of its own, it is told once it has returned, by the
+    /// same thread. At most 64 events wait for it. Panics in it are contained.
     ///
     /// # Errors
     ///
@@ -117,12 +121,51 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Config<T> {
     }
 }
 
-/// Says that nobody reloads any more, after a panic too.
-struct Done<'s>(&'s Mutex<Option<ThreadId>>);
+/// How long a reload waits for another one.
+const PATIENCE: Duration = Duration::from_secs(30);
 
-impl Drop for Done<'_> {
+/// Lets one reload at a time go from reading to swapping, so that of two at once the later one stays, and each difference
+/// is to the one before.
+struct Turns {
+    /// Who reloads.
+    at: Mutex<Option<ThreadId>>,
+    free: Condvar,
+    patience: Duration,
+}
+
+/// Ends a reload, after a panic too.
+struct Turn<'t>(&'t Turns);
+
+impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.0.lock() = None;
+        self.0.free.notify_one();
+    }
+}
+
+impl Turns {
+    fn lock(&self) -> MutexGuard<'_, Option<ThreadId>> {
+        self.at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Result<Turn<'_>> {
+        let at = self.lock();
+        let this = std::thread::current().id();
+        if *at == Some(this) {
+            return Err(Error::new(ErrorKind::InvalidInput, "a reload was asked for within a reload"));
+        }
+        let wait = self.free.wait_timeout_while(at, self.patience, |at| at.is_some());
+        let (mut at, waited) = wait.unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() {
+            let message = format!(
+                "another reload has not ended within {:?}: it is slow, or a rule or provider in it waits for this one",
+                self.patience
+            );
+            tracing::warn!("{message}");
+            return Err(Error::new(ErrorKind::Busy, message).retryable());
+        }
+        *at = Some(this);
+        Ok(Turn(self))
     }
 }
 
@@ -133,14 +176,7 @@ impl<T: DeserializeOwned> Shared<T> {
         &self,
         is_settled: impl FnOnce(&Prints, bool) -> bool,
     ) -> Result<Option<Vec<Change>>> {
-        let reloader = || self.reloader.lock().unwrap_or_else(PoisonError::into_inner);
-        let this = std::thread::current().id();
-        if *reloader() == Some(this) {
-            return Err(Error::new(ErrorKind::InvalidInput, "a reload was asked for within a reload"));
-        }
-        let one = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
-        *reloader() = Some(this);
-        let done = Done(&self.reloader);
+        let turn = self.turns.take()?;
         let mut read = Prints::new();
         let before = self.current.load_full();
         let loaded = self.loader.typed::<T>(Some((&before.loaded, before.sections.clone())), &mut read);
@@ -152,12 +188,13 @@ impl<T: DeserializeOwned> Shared<T> {
         let warnings = Arc::new(new.report.clone());
         // Places may have moved where values have not, so the new one is taken in either case.
         self.current.store(Arc::new(new));
-        // Callbacks may reload.
-        drop(done);
-        drop(one);
         if !changes.is_empty() {
-            self.audience.tell(&ConfigEvent::Changed { changes: changes.clone().into(), warnings });
+            // Still in turn, so that events come in the order of what they tell.
+            self.audience.post(ConfigEvent::Changed { changes: changes.clone().into(), warnings });
         }
+        // Callbacks may reload.
+        drop(turn);
+        self.audience.deliver();
         Ok(Some(changes))
     }
 }
@@ -250,5 +287,45 @@ impl<T> Clone for Config<T> {
 impl<T> fmt::Debug for Config<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Config").field(self.get().tree()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Format;
+    use crate::validate::{ConfigValidator, Rule};
+    use crate::{Finding, Severity, Tree};
+
+    type Own = Arc<std::sync::OnceLock<Config<serde_json::Value>>>;
+
+    /// Waits for another thread's reload of the configuration that it is a rule of.
+    struct Waits(Own);
+
+    impl Rule for Waits {
+        fn name(&self) -> &str {
+            "waits"
+        }
+
+        fn check(&self, _: &Tree) -> Vec<Finding> {
+            let Some(config) = self.0.get().cloned() else { return Vec::new() };
+            let error = std::thread::spawn(move || config.reload().unwrap_err()).join().unwrap();
+            assert!(error.kind() == ErrorKind::Busy && error.is_retryable());
+            vec![Finding::new(Severity::Warning, "", error.to_string())]
+        }
+    }
+
+    #[test]
+    fn a_rule_that_waits_for_another_reload_is_told_that_it_does() {
+        let own = Own::default();
+        let validator = ConfigValidator::builder().rule(Waits(own.clone())).build().unwrap();
+        let loader = ConfigLoader::new().text("a.toml", Format::Toml, "a = 1").validator(validator);
+        let config = Config::open_with(loader, Duration::ZERO).unwrap();
+        own.set(config.clone()).unwrap();
+        for _ in 0..2 {
+            config.reload().unwrap();
+            let told = config.get().warnings().findings()[0].message().to_owned();
+            assert!(told.starts_with("another reload has not ended within 0ns"), "{told}");
+        }
     }
 }

@@ -62,6 +62,8 @@ pub enum ErrorKind {
     Schema,
     /// An argument is not acceptable.
     InvalidInput,
+    /// Another reload of the same configuration does not come to its end.
+    Busy,
     /// A secret could not be had: a provider refused or failed, or an encrypted file does not open or was altered.
     Secret,
     /// A [`figment::Provider`](https://docs.rs/figment) failed.

@@ -69,6 +69,24 @@ struct Queue {
     closed: bool,
 }
 
+impl Queue {
+    fn push(&mut self, event: ConfigEvent) {
+        if self.events.len() == KEPT {
+            self.events.pop_front();
+            self.missed += 1;
+        }
+        self.events.push_back(event);
+    }
+
+    /// The next event; first of all, how many are gone.
+    fn pop(&mut self) -> Option<ConfigEvent> {
+        match std::mem::take(&mut self.missed) {
+            0 => self.events.pop_front(),
+            events => Some(ConfigEvent::Missed { events }),
+        }
+    }
+}
+
 /// Wakes who waits. Called without a lock, for a waker may do anything: poll the stream at once, or panic.
 fn wake(wakers: Vec<Waker>) {
     for waker in wakers {
@@ -87,11 +105,7 @@ impl Stream for Changes {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ConfigEvent>> {
         let mut queue = lock(&self.0);
-        if queue.missed > 0 {
-            let events = std::mem::take(&mut queue.missed);
-            return Poll::Ready(Some(ConfigEvent::Missed { events }));
-        }
-        match queue.events.pop_front() {
+        match queue.pop() {
             Some(event) => Poll::Ready(Some(event)),
             None if queue.closed => Poll::Ready(None),
             None => {
@@ -115,6 +129,17 @@ type Callback = Arc<dyn Fn(&ConfigEvent) + Send + Sync>;
 pub(crate) struct Audience {
     streams: Mutex<Vec<Weak<Mutex<Queue>>>>,
     callbacks: Mutex<Vec<Callback>>,
+    outbox: Mutex<Outbox>,
+}
+
+/// Events on their way to callbacks.
+#[derive(Default)]
+struct Outbox {
+    queue: Queue,
+    /// Whether a thread is calling them. It calls them with what others post meanwhile too, so that nobody waits and each
+    /// callback hears one event after the other.
+    is_busy: bool,
+    wakers: Vec<Waker>,
 }
 
 impl Audience {
@@ -128,25 +153,44 @@ impl Audience {
         lock(&self.callbacks).push(callback);
     }
 
-    pub(crate) fn tell(&self, event: &ConfigEvent) {
-        let mut wakers = Vec::new();
+    /// Tells everybody. What other threads post meanwhile may be told first.
+    pub(crate) fn tell(&self, event: ConfigEvent) {
+        self.post(event);
+        self.deliver();
+    }
+
+    /// Puts an event in its place in the order. Calls nothing of anybody's, so that a lock may be held.
+    pub(crate) fn post(&self, event: ConfigEvent) {
+        let mut outbox = lock(&self.outbox);
         lock(&self.streams).retain(|queue| {
             let Some(queue) = queue.upgrade() else { return false };
             let mut queue = lock(&queue);
-            if queue.events.len() == KEPT {
-                queue.events.pop_front();
-                queue.missed += 1;
-            }
-            queue.events.push_back(event.clone());
-            wakers.extend(queue.waker.take());
+            queue.push(event.clone());
+            outbox.wakers.extend(queue.waker.take());
             true
         });
-        wake(wakers);
-        // Called without the lock, so that a callback may add another.
-        let callbacks = lock(&self.callbacks).clone();
-        for callback in callbacks {
-            if catch_unwind(AssertUnwindSafe(|| callback(event))).is_err() {
-                tracing::error!("a subscriber to configuration changes panicked");
+        outbox.queue.push(event);
+    }
+
+    /// Wakes streams, and calls callbacks with what was posted, unless another thread is at that.
+    pub(crate) fn deliver(&self) {
+        wake(std::mem::take(&mut lock(&self.outbox).wakers));
+        if std::mem::replace(&mut lock(&self.outbox).is_busy, true) {
+            return;
+        }
+        loop {
+            let mut outbox = lock(&self.outbox);
+            let Some(event) = outbox.queue.pop() else {
+                outbox.is_busy = false;
+                return;
+            };
+            drop(outbox);
+            // Called without a lock, so that a callback may add another, or reload.
+            let callbacks = lock(&self.callbacks).clone();
+            for callback in callbacks {
+                if catch_unwind(AssertUnwindSafe(|| callback(&event))).is_err() {
+                    tracing::error!("a subscriber to configuration changes panicked");
+                }
             }
         }
     }
@@ -259,7 +303,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Live<T> {
         self.settle.every = POLL;
         if let Some(shared) = self.shared.upgrade() {
             tracing::warn!(%reason, "configuration files are polled");
-            shared.audience.tell(&ConfigEvent::Polling { reason });
+            shared.audience.tell(ConfigEvent::Polling { reason });
         }
     }
 
@@ -303,7 +347,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Live<T> {
                 self.told = may_pass.then_some(text);
                 if !was_told {
                     tracing::warn!(error = %error, "the configuration was not reloaded");
-                    shared.audience.tell(&ConfigEvent::Rejected { error: Arc::new(error) });
+                    shared.audience.tell(ConfigEvent::Rejected { error: Arc::new(error) });
                 }
             }
         }

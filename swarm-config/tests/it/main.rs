@@ -17,6 +17,7 @@ mod secrets;
 mod sections;
 #[cfg(feature = "sops")]
 mod sops;
+mod subscribers;
 mod suites;
 mod validation;
 
