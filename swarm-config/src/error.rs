@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::frame::{Color, Frame};
+use crate::report::Masks;
 use crate::source::{Location, Source};
 
 /// What every fallible call of this crate answers.
@@ -23,8 +24,7 @@ struct Inner {
     path: Option<String>,
     at: Option<(Arc<Source>, Range<usize>)>,
     frame: bool,
-    /// Bytes of the source that are not shown.
-    masked: Vec<Range<usize>>,
+    masked: Masks,
     retryable: bool,
     report: Option<crate::Report>,
     source: Option<Box<dyn StdError + Send + Sync>>,
@@ -78,7 +78,7 @@ impl Error {
             path: None,
             at: None,
             frame: true,
-            masked: Vec::new(),
+            masked: Masks::default(),
             retryable: kind == ErrorKind::Io,
             report: None,
             source: None,
@@ -114,11 +114,18 @@ impl Error {
         self
     }
 
-    /// Does not show these in the frame. Its place must be known.
-    pub(crate) fn masking(mut self, places: &[(Arc<Source>, Range<usize>)]) -> Self {
+    /// Does not show these in the frame.
+    pub(crate) fn masking(self, places: Vec<(Arc<Source>, Range<usize>)>) -> Self {
+        self.0.masked.add(places);
+        self
+    }
+
+    /// Shares what is not shown with what else was told of the same load.
+    pub(crate) fn sharing(mut self, masks: &Masks) -> Self {
         if let Some((source, _)) = &self.0.at {
-            let here = places.iter().filter(|(other, _)| Arc::ptr_eq(source, other));
-            self.0.masked = here.map(|(_, span)| span.clone()).collect();
+            let own = self.0.masked.of(source).into_iter().map(|span| (source.clone(), span)).collect();
+            masks.add(own);
+            self.0.masked = masks.clone();
         }
         self
     }
@@ -160,12 +167,13 @@ impl Error {
             return report.render(color);
         }
         let at = self.0.at.as_ref();
+        let masked = at.map(|(source, _)| self.0.masked.of(source)).unwrap_or_default();
         Frame {
             label: "error",
             message: &self.text(),
             at: at.map(|(source, span)| (&**source, span.clone())),
             show: self.0.frame,
-            masked: &self.0.masked,
+            masked: &masked,
             notes: &[],
         }
         .render(color)

@@ -253,7 +253,7 @@ fn collect(value: Value<'_>, since: usize, path: &mut Vec<String>, found: &mut V
 fn wrong(value: Value<'_>, path: &[String], message: impl Into<String>) -> Error {
     let (source, span) = value.place();
     let error = Error::new(ErrorKind::Interpolation, message).at(&source, span).in_path(Dotted(path));
-    let error = error.masking(&value.tree.masked(&[]));
+    let error = error.masking(value.tree.masked(&[]));
     if value.is_secret() { error.without_frame() } else { error }
 }
 

@@ -14,7 +14,7 @@ use crate::layer::{self, Layer};
 use crate::limits::Limits;
 use crate::merge::{MergeStrategy, Strategies};
 use crate::path::Pattern;
-use crate::report::{Finding, Severity};
+use crate::report::{Finding, Masks, Severity};
 use crate::secret::SecretProvider;
 use crate::section::{self, Sections};
 use crate::shape::Shape;
@@ -98,6 +98,8 @@ pub(crate) struct Loaded {
     pub(crate) defaults: Vec<Arc<Source>>,
     /// Validators whose schema has nothing against it, and the steps that show it.
     pub(crate) valid: Vec<(ConfigValidator, u64)>,
+    /// What nothing shows that was told of this load.
+    pub(crate) masks: Masks,
 }
 
 impl Loaded {
@@ -117,6 +119,9 @@ impl Loaded {
         drop(known);
         if !paths.is_empty() {
             self.tree.mark_secrets(&self.layers, &paths);
+            if self.masks.is_used() {
+                self.masks.add(self.tree.masked(&paths));
+            }
             self.secrets.write().unwrap_or_else(PoisonError::into_inner).extend(paths);
         }
     }
@@ -339,7 +344,7 @@ impl ConfigLoader {
             finding.suggestion = near.map(|near| format!("did you mean `{near}`?"));
             report.findings.push(finding);
         }
-        report.mask(&loaded.tree, &loaded.secrets());
+        report.mask(&loaded.tree, &loaded.secrets(), &loaded.masks);
         match report.is_ok() {
             true => Ok(State { value, loaded, report, sections: Arc::new(sections) }),
             false => Err(Error::invalid(report)),
@@ -360,7 +365,8 @@ impl ConfigLoader {
             path,
             place: Some(place),
             remedy: None,
-            masked: Arc::new([]),
+            veiled: None,
+            masked: Masks::default(),
         }
     }
 }

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::autofix::Remedy;
 use crate::frame::{Color, Frame};
@@ -29,6 +29,36 @@ impl Severity {
     }
 }
 
+/// Bytes of sources that nothing shows. One for all that is told of a load: a [`Section`](crate::Section) that is read
+/// later may show that there are more.
+#[derive(Clone, Default)]
+pub(crate) struct Masks(Arc<RwLock<Vec<(Arc<Source>, Range<usize>)>>>);
+
+impl Masks {
+    pub(crate) fn add(&self, places: Vec<(Arc<Source>, Range<usize>)>) {
+        let mut masked = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        masked.extend(places);
+        masked.sort_by_key(|(source, span)| (Arc::as_ptr(source), span.start, span.end));
+        masked.dedup_by(|(one, a), (two, b)| Arc::ptr_eq(one, two) && a == b);
+    }
+
+    /// Whether there is something that was told.
+    pub(crate) fn is_used(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
+    /// Those of one source.
+    pub(crate) fn of(&self, source: &Arc<Source>) -> Vec<Range<usize>> {
+        let masked = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        masked.iter().filter(|(other, _)| Arc::ptr_eq(source, other)).map(|(_, span)| span.clone()).collect()
+    }
+
+    fn has(&self, place: &(Arc<Source>, Range<usize>)) -> bool {
+        let masked = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        masked.iter().any(|(source, span)| Arc::ptr_eq(source, &place.0) && *span == place.1)
+    }
+}
+
 /// One thing that a schema or a rule has against a configuration.
 #[derive(Clone)]
 pub struct Finding {
@@ -39,8 +69,9 @@ pub struct Finding {
     pub(crate) suggestion: Option<String>,
     pub(crate) place: Option<(Arc<Source>, Range<usize>)>,
     pub(crate) remedy: Option<Remedy>,
-    /// Bytes of the source that are not shown.
-    pub(crate) masked: Arc<[(Arc<Source>, Range<usize>)]>,
+    /// The message and no suggestion, if what is at the place turns out to be secret: the message shows it.
+    pub(crate) veiled: Option<String>,
+    pub(crate) masked: Masks,
 }
 
 impl Finding {
@@ -54,7 +85,8 @@ impl Finding {
             suggestion: None,
             place: None,
             remedy: None,
-            masked: Arc::new([]),
+            veiled: None,
+            masked: Masks::default(),
         }
     }
 
@@ -77,12 +109,17 @@ impl Finding {
 
     /// What is wrong, without path and location.
     pub fn message(&self) -> &str {
-        &self.message
+        self.veil().unwrap_or(&self.message)
     }
 
     /// What to do about it.
     pub fn suggestion(&self) -> Option<&str> {
-        self.suggestion.as_deref()
+        self.suggestion.as_deref().filter(|_| self.veil().is_none())
+    }
+
+    fn veil(&self) -> Option<&str> {
+        let veiled = self.veiled.as_deref()?;
+        self.place.as_ref().is_some_and(|place| self.masked.has(place)).then_some(veiled)
     }
 
     /// The key, as in `db.pool_size`; empty for the whole.
@@ -103,25 +140,21 @@ impl Finding {
 
     fn text(&self) -> String {
         match self.path.is_empty() {
-            true => self.message.clone(),
-            false => format!("{}: {}", Dotted(&self.path), self.message),
+            true => self.message().to_owned(),
+            false => format!("{}: {}", Dotted(&self.path), self.message()),
         }
     }
 
     /// The finding with the lines it is about.
     pub fn render(&self, color: Color) -> String {
-        let mut masked = Vec::new();
-        if let Some((source, _)) = &self.place {
-            let here = self.masked.iter().filter(|(other, _)| Arc::ptr_eq(source, other));
-            masked.extend(here.map(|(_, span)| span.clone()));
-        }
+        let masked = self.place.as_ref().map(|(source, _)| self.masked.of(source)).unwrap_or_default();
         Frame {
             label: self.severity.label(),
             message: &self.text(),
             at: self.place.as_ref().map(|(source, span)| (&**source, span.clone())),
             show: true,
             masked: &masked,
-            notes: &self.suggestion.iter().map(|text| format!("help: {text}")).collect::<Vec<_>>(),
+            notes: &self.suggestion().iter().map(|text| format!("help: {text}")).collect::<Vec<_>>(),
         }
         .render(color)
     }
@@ -133,7 +166,7 @@ impl fmt::Display for Finding {
             write!(f, "{location}: ")?;
         }
         f.write_str(&self.text())?;
-        match &self.suggestion {
+        match self.suggestion() {
             Some(suggestion) => write!(f, " ({suggestion})"),
             None => Ok(()),
         }
@@ -146,8 +179,8 @@ impl fmt::Debug for Finding {
             .field("severity", &self.severity)
             .field("rule", &self.rule)
             .field("path", &self.path())
-            .field("message", &self.message)
-            .field("suggestion", &self.suggestion)
+            .field("message", &self.message())
+            .field("suggestion", &self.suggestion())
             .field("location", &self.location().map(|location| location.to_string()))
             .finish()
     }
@@ -178,7 +211,7 @@ impl Report {
 
     /// Marks what its frames do not show: what is secret, and what stands under a key that a secret one may be misspelt
     /// as.
-    pub(crate) fn mask(&mut self, tree: &Tree, secrets: &[Pattern]) {
+    pub(crate) fn mask(&mut self, tree: &Tree, secrets: &[Pattern], masks: &Masks) {
         if self.findings.is_empty() {
             return;
         }
@@ -198,8 +231,8 @@ impl Report {
                 beside.map(|(key, _)| Pattern(path.iter().cloned().chain([key.to_owned()]).collect())),
             );
         }
-        let masked: Arc<[_]> = tree.masked(&patterns).into();
-        self.findings.iter_mut().for_each(|finding| finding.masked = masked.clone());
+        masks.add(tree.masked(&patterns));
+        self.findings.iter_mut().for_each(|finding| finding.masked = masks.clone());
     }
 
     /// All findings with the lines they are about.

@@ -73,11 +73,14 @@ impl<T: DeserializeOwned> Section<T> {
     /// When a value is not of the type that is read, with its path and location.
     pub fn get(&self) -> Result<&T, Arc<Error>> {
         let make = || match lock(&self.0.from).clone() {
-            Some(from) => extract_below(from.value(), &from.path).map_err(Arc::new).map(|(made, secrets)| {
-                from.loaded.hide_found(secrets.clone());
-                *lock(&self.0.secrets) = secrets;
-                made
-            }),
+            Some(from) => {
+                let wrong = |error: Error| Arc::new(error.sharing(&from.loaded.masks));
+                extract_below(from.value(), &from.path).map_err(wrong).map(|(made, secrets)| {
+                    from.loaded.hide_found(secrets.clone());
+                    *lock(&self.0.secrets) = secrets;
+                    made
+                })
+            }
             None => Err(Arc::new(Error::new(ErrorKind::Type, "a section without a configuration"))),
         };
         self.0.made.get_or_init(make).as_ref().map_err(Arc::clone)

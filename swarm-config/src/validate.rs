@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::path::Pattern;
 use crate::read;
-use crate::report::{Finding, Report, Severity};
+use crate::report::{Finding, Masks, Report, Severity};
 use crate::shape::Shape;
 use crate::source::{Origin, Source};
 use crate::tree::Tree;
@@ -260,7 +260,9 @@ impl ConfigValidator {
     ///
     /// When the check could not be finished within the limits. What is wrong with the tree is no error.
     pub fn validate(&self, tree: &Tree) -> Result<Report> {
-        self.check(tree, self.secrets(), &self.0.limits, None).map(|(report, _)| report)
+        let (mut report, _) = self.check(tree, &self.0.limits, None)?;
+        report.mask(tree, self.secrets(), &Masks::default());
+        Ok(report)
     }
 
     pub(crate) fn shape(&self) -> &Shape {
@@ -320,12 +322,11 @@ impl ConfigValidator {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// As [`validate`](ConfigValidator::validate), and how many steps show at most that the schema has nothing against
+    /// As [`validate`](ConfigValidator::validate), but for what its frames must not show, and how many steps show at most that the schema has nothing against
     /// the tree, if it has not: that is of use for the tree after it.
     pub(crate) fn check(
         &self,
         tree: &Tree,
-        secrets: &[Pattern],
         limits: &Limits,
         since: Option<Since<'_>>,
     ) -> Result<(Report, Option<u64>)> {
@@ -377,7 +378,6 @@ impl ConfigValidator {
         };
         report.findings.sort_by_key(order);
         report.unlisted += more;
-        report.mask(tree, secrets);
         Ok((report, passed))
     }
 }

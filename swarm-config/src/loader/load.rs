@@ -15,7 +15,7 @@ use crate::layer::{self, Known, Layer, Strange};
 use crate::merge::{self, Strategies};
 use crate::path::Pattern;
 use crate::read;
-use crate::report::{Finding, Report};
+use crate::report::{Finding, Masks, Report};
 use crate::shape::Shape;
 use crate::source::{Format, Origin, Source};
 use crate::tree::Tree;
@@ -235,11 +235,12 @@ impl ConfigLoader {
         for validator in &validators {
             let known = before.and_then(|before| before.valid.iter().find(|(known, _)| validator.is(known)));
             let since = known.map(|(_, steps)| Since { spots: &spots, steps: *steps });
-            let (checked, passed) = validator.check(&loaded.tree, &loaded.secrets(), &self.limits, since)?;
+            let (checked, passed) = validator.check(&loaded.tree, &self.limits, since)?;
             report.findings.extend(checked.findings);
             report.unlisted += checked.unlisted;
             valid.extend(passed.map(|steps| (validator.clone(), steps)));
         }
+        report.mask(&loaded.tree, &loaded.secrets(), &loaded.masks);
         if !report.is_ok() {
             return Err(Error::invalid(report));
         }
@@ -273,8 +274,19 @@ impl ConfigLoader {
         merge::merge(&mut tree, &layers, &strategies)?;
         let interpolated = !self.literal;
         let (named, secrets) = (secrets.len(), RwLock::new(secrets));
-        let (defaults, valid) = (Vec::new(), Vec::new());
-        Ok(Loaded { tree, layers, strategies, secrets, named, validators, interpolated, defaults, valid })
+        let (defaults, valid, masks) = Default::default();
+        Ok(Loaded {
+            tree,
+            layers,
+            strategies,
+            secrets,
+            named,
+            validators,
+            interpolated,
+            defaults,
+            valid,
+            masks,
+        })
     }
 
     fn strange(&self, strange: Strange) -> Finding {
@@ -286,7 +298,8 @@ impl ConfigLoader {
             suggestion: strange.nearest.map(|near| format!("did you mean {near}?")),
             place: Some(strange.place),
             remedy: None,
-            masked: Arc::new([]),
+            veiled: None,
+            masked: Masks::default(),
         }
     }
 

@@ -1,11 +1,9 @@
 //! Patterns that fit nothing: a misspelt one would let a secret be seen.
 
-use std::sync::Arc;
-
 use super::{ConfigLoader, Loaded, nearest};
 use crate::layer::Known;
 use crate::path::Pattern;
-use crate::report::{Finding, Severity};
+use crate::report::{Finding, Masks, Severity};
 
 impl ConfigLoader {
     /// A warning for each path of [`secret`](ConfigLoader::secret) and [`merge`](ConfigLoader::merge) at which no layer has
@@ -34,7 +32,8 @@ impl ConfigLoader {
                 suggestion: near.map(|near| format!("did you mean `{near}`?")),
                 place: None,
                 remedy: None,
-                masked: Arc::new([]),
+                veiled: None,
+                masked: Masks::default(),
             })
         };
         secrets.chain(strategies).filter_map(finding).collect()

@@ -112,7 +112,7 @@ fn read<'a, T: Deserialize<'a>>(value: Value<'a>, above: &[String], notes: &Note
         let secret = hidden || found.is_secret();
         let message = if secret { "not of the type that is read".to_owned() } else { message };
         let mut error = Error::new(ErrorKind::Type, message).at(&source, span);
-        error = error.masking(&value.tree.masked(&masked));
+        error = error.masking(value.tree.masked(&masked));
         if secret {
             error = error.without_frame();
         }

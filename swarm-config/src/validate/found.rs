@@ -1,7 +1,5 @@
 //! What an error of the schema's compiler and validator says, in words for people.
 
-use std::sync::Arc;
-
 use jsonschema::ValidationError;
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use serde_json::Value as Json;
@@ -11,7 +9,7 @@ use crate::doc::{Kind, shorten};
 use crate::error::{Error, ErrorKind, Result};
 use crate::loader::nearest;
 use crate::path;
-use crate::report::{Finding, Severity};
+use crate::report::{Finding, Masks, Severity};
 use crate::shape::Shape;
 use crate::tree::{Tree, Value};
 
@@ -72,9 +70,15 @@ fn findings(
         suggestion,
         place: Some(value.place()),
         remedy: None,
-        masked: Arc::new([]),
+        veiled: None,
+        masked: Masks::default(),
     };
-    let one = |message: String, suggestion| Ok((vec![make(message, suggestion)], 0));
+    // With the value, or in place of it where it turns out to be secret.
+    let shown = |message: &dyn Fn(&str) -> String, suggestion: Option<String>| {
+        let veiled = (!value.is_secret()).then(|| message(UNSHOWN));
+        Finding { veiled, ..make(message(&shown_value(value)), suggestion) }
+    };
+    let one = |finding: Finding| Ok((vec![finding], 0));
     match error.kind() {
         ValidationErrorKind::BacktrackLimitExceeded { .. }
         | ValidationErrorKind::RegexEngineFailure { .. } => {
@@ -133,11 +137,12 @@ fn findings(
             let options = options.as_array().cloned().unwrap_or_default();
             let text = value.as_str().filter(|_| !value.is_secret());
             let near = text.and_then(|text| nearest(text, options.iter().filter_map(Json::as_str)));
-            let shown: Vec<String> =
+            let options_shown: Vec<String> =
                 options.iter().take(12).map(|option| shorten(&option.to_string())).collect();
-            let more = if options.len() > shown.len() { ", …" } else { "" };
-            let message = format!("{} is not one of {}{more}", shown_value(value), shown.join(", "));
-            let mut finding = make(message, near.map(|near| format!("did you mean `{near}`?")));
+            let more = if options.len() > options_shown.len() { ", …" } else { "" };
+            let options_shown = options_shown.join(", ");
+            let message = |value: &str| format!("{value} is not one of {options_shown}{more}");
+            let mut finding = shown(&message, near.map(|near| format!("did you mean `{near}`?")));
             // Only the case may be guessed at: another spelling may be another thing.
             let mut same = options
                 .iter()
@@ -148,12 +153,12 @@ fn findings(
             Ok((vec![finding], 0))
         }
         ValidationErrorKind::Pattern { pattern } => {
-            one(format!("{} does not match the pattern {}", shown_value(value), shorten(pattern)), None)
+            one(shown(&|value| format!("{value} does not match the pattern {}", shorten(pattern)), None))
         }
         ValidationErrorKind::Format { format } => {
-            one(format!("{} is not a valid {format}", shown_value(value)), None)
+            one(shown(&|value| format!("{value} is not a valid {format}"), None))
         }
-        ValidationErrorKind::FalseSchema => one("nothing is allowed here".into(), None),
+        ValidationErrorKind::FalseSchema => one(make("nothing is allowed here".into(), None)),
         ValidationErrorKind::PropertyNames { error } => {
             let key = error.instance().as_str().unwrap_or_default().to_owned();
             let mut finding =
@@ -161,10 +166,7 @@ fn findings(
             finding.place = value.get(&key).map(Value::key_place).or(finding.place);
             Ok((vec![finding], 0))
         }
-        _ => {
-            let shown = shown_value(value);
-            one(error.masked_with(shown.as_str()).to_string(), None)
-        }
+        _ => one(shown(&|value| error.masked_with(value).to_string(), None)),
     }
 }
 
@@ -189,11 +191,14 @@ fn named(kind: &str) -> String {
     }
 }
 
+/// What a message has in place of a value.
+const UNSHOWN: &str = "the value";
+
 /// A value for a message: its text if it is short and no secret.
 fn shown_value(value: Value<'_>) -> String {
     match value.kind() {
-        _ if value.is_secret() => "the value".into(),
-        Kind::Array | Kind::Object => "the value".into(),
+        _ if value.is_secret() => UNSHOWN.into(),
+        Kind::Array | Kind::Object => UNSHOWN.into(),
         _ => shorten(&value.to_json().to_string()),
     }
 }

@@ -3,7 +3,7 @@ use std::fs;
 
 use serde::Deserialize;
 use serde_json::json;
-use swarm_config::{ConfigLoader, ConfigValidator, ErrorKind, Format, Section};
+use swarm_config::{Color, ConfigLoader, ConfigValidator, ErrorKind, Format, Secret, Section, Severity};
 
 #[derive(Deserialize)]
 struct Settings {
@@ -97,4 +97,50 @@ fn a_section_read_from_elsewhere_is_read_at_once() {
     assert!(settings.agents.is_made());
     assert_eq!(settings.agents.get().unwrap()["one"], Agent { retries: 1 });
     assert!(serde_json::from_value::<Settings>(json!({"name": "x", "agents": 1})).is_err());
+}
+
+#[test]
+fn what_was_told_before_a_section_showed_a_secret_does_not_show_it() {
+    #[derive(Deserialize)]
+    #[serde(tag = "kind", rename_all = "lowercase")]
+    enum Auth {
+        Basic { password: Secret<String> },
+    }
+    #[derive(Deserialize)]
+    struct Parts {
+        auth: Section<Auth>,
+        other: Section<u32>,
+    }
+
+    // Of a tagged enum nobody knows where its secrets are before it is read.
+    let text =
+        "{\"auth\": {\"kind\": \"basic\", \"password\": \"CANARY\"}, \"other\": \"x\", \"strange\": 1}";
+    let schema = json!({"properties": {"auth": {"properties": {
+        "password": {"pattern": "^a", "format": "ipv4", "enum": ["CANARIES"], "maxLength": 3},
+    }}}});
+    let rules = ["pattern", "format", "enum", "maxLength"];
+    let validator = ConfigValidator::builder().schema(schema).formats();
+    let validator = rules.into_iter().fold(validator, |all, rule| all.severity(rule, Severity::Warning));
+    let config = ConfigLoader::new()
+        .text("a.json", Format::Json, text)
+        .validator(validator.build().unwrap())
+        .load::<Parts>()
+        .unwrap();
+    let now = config.get();
+    let wrong = now.other.get().unwrap_err();
+    let all = || {
+        let told = now.warnings();
+        let tree = now.tree().warnings();
+        let texts = [told.render(Color::Never), told.to_string(), format!("{told:?}"), tree.to_string()];
+        (texts.concat(), tree.render(Color::Never), wrong.render(Color::Never))
+    };
+    assert_eq!(now.warnings().findings().len(), 5);
+    assert!(all().0.contains("CANAR") && all().1.contains("CANAR") && all().2.contains("CANAR"));
+    let Auth::Basic { password } = now.auth.get().unwrap();
+    assert_eq!(password.expose(), "CANARY");
+    let (told, tree, wrong) = all();
+    for text in [&told, &tree, &wrong] {
+        assert!(!text.contains("CANARY") && text.contains("******"), "{text}");
+    }
+    assert!(told.contains("auth.password: the value does not match the pattern ^a"), "{told}");
 }
