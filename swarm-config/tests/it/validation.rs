@@ -241,7 +241,7 @@ fn a_missing_key_is_told_with_the_one_that_may_be_it() {
 #[test]
 fn secrets_and_sections_of_a_type_are_in_its_schema() {
     #[derive(schemars::JsonSchema, serde::Deserialize, Default)]
-    #[allow(dead_code)]
+    #[allow(dead_code, reason = "`tokens` is only looked at as a schema")]
     struct Settings {
         #[serde(default)]
         password: swarm_config::Secret<String>,
