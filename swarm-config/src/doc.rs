@@ -1,7 +1,7 @@
 //! One source, parsed: a flat arena of values that borrow their text from the source.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -56,6 +56,8 @@ pub(crate) struct Doc {
     decoded: String,
     indexes: Vec<(u32, Arc<Index>)>,
     nulls: bool,
+    /// Whether a text may refer to something, once somebody asked.
+    refers: OnceLock<bool>,
     /// No other document of this process has it.
     number: u64,
     /// How much was decoded when all of it was read.
@@ -111,6 +113,11 @@ impl Doc {
     pub(crate) fn mentions(&self, text: &str) -> bool {
         let find = |within: &str| memchr::memmem::find(within.as_bytes(), text.as_bytes()).is_some();
         find(&self.source.text) || find(&self.decoded)
+    }
+
+    /// Whether a text in it may refer to something.
+    pub(crate) fn refers(&self) -> bool {
+        *self.refers.get_or_init(|| self.mentions("${"))
     }
 
     /// Where the key stands in the source, if it stands there as it is.
@@ -340,7 +347,8 @@ impl<'l> DocBuilder<'l> {
         let nulls = self.nodes.iter().any(Node::is_null);
         let (number, parsed) = (NUMBERS.fetch_add(1, Ordering::Relaxed), self.decoded.len());
         let DocBuilder { source, nodes, decoded, indexes, .. } = self;
-        Doc { source, nodes, decoded, indexes, nulls, number, parsed, amendable: false, amends: None }
+        let refers = OnceLock::new();
+        Doc { source, nodes, decoded, indexes, nulls, refers, number, parsed, amendable: false, amends: None }
     }
 }
 

@@ -100,7 +100,7 @@ pub(crate) fn resolve(
     limits: &Limits,
 ) -> Result<Vec<Vec<String>>> {
     let mut templates = Vec::new();
-    if tree.docs[since..].iter().any(|doc| doc.mentions("${")) {
+    if tree.docs[since..].iter().any(|doc| doc.refers()) {
         collect(tree.root(), since, &mut Vec::new(), &mut templates);
     }
     if templates.is_empty() {
