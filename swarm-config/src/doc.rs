@@ -1,8 +1,8 @@
 //! One source, parsed: a flat arena of values that borrow their text from the source.
 
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::Index;
