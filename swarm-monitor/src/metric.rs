@@ -46,7 +46,7 @@ pub enum Direction {
 }
 
 /// What is known of a metric besides its numbers: see [`describe`](crate::PerformanceMonitor::describe).
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
 pub struct Description {
     /// One sentence.
@@ -55,6 +55,8 @@ pub struct Description {
     pub unit: String,
     /// Which way is worse.
     pub direction: Direction,
+    /// Finite and ascending, or empty for the usual ones.
+    pub(crate) bounds: Vec<f64>,
 }
 
 impl Description {
@@ -76,10 +78,35 @@ impl Description {
         self.direction = direction;
         self
     }
+
+    /// Up to where each bucket goes when the histogram is [exported](crate::PerformanceMonitor::expose). Windows and percentiles of the
+    /// monitor itself do not depend on them, and they can be changed at any time.
+    ///
+    /// Without, there are 1, 2.5 and 5 in each power of ten from 0.001 to 10,000; of bytes, the powers of four from 256 to 1 Gi.
+    /// What is not finite is left out.
+    #[must_use]
+    pub fn bounds(mut self, bounds: impl IntoIterator<Item = f64>) -> Self {
+        self.bounds = bounds.into_iter().filter(|bound| bound.is_finite()).collect();
+        self.bounds.sort_by(f64::total_cmp);
+        self.bounds.dedup();
+        self
+    }
+
+    pub(crate) fn bounds_or_usual(&self) -> Vec<f64> {
+        if !self.bounds.is_empty() {
+            self.bounds.clone()
+        } else if self.unit == "bytes" {
+            (4..=15).map(|power| f64::from(1_u32 << (2 * power))).collect()
+        } else {
+            // Divided, because a product with 0.001 would not be the nearest number.
+            let decade = |power: i32| [10.0, 25.0, 50.0].map(|figure| figure * 10f64.powi(power) / 10_000.0);
+            (0..7).flat_map(decade).chain([10_000.0]).collect()
+        }
+    }
 }
 
 /// What there is of a metric.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct MetricInfo {
     /// Its name.
@@ -141,6 +168,25 @@ impl About {
             refused: self.refused.load(Ordering::Relaxed),
             mismatched: self.mismatched.load(Ordering::Relaxed),
             memory,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_ascend_and_are_round() {
+        let usual = Description::default().bounds_or_usual();
+        assert_eq!(usual[..4], [0.001, 0.0025, 0.005, 0.01]);
+        assert_eq!((usual.len(), usual.last()), (22, Some(&10_000.0)));
+        let bytes = Description::default().unit("bytes").bounds_or_usual();
+        assert_eq!((bytes[0], bytes[1], bytes.last()), (256.0, 1_024.0, Some(&1_073_741_824.0)));
+        let own = Description::default().bounds([5.0, f64::NAN, 1.0, f64::INFINITY, 5.0]);
+        assert_eq!(own.bounds_or_usual(), [1.0, 5.0]);
+        for bounds in [usual, bytes] {
+            assert!(bounds.is_sorted_by(|a, b| a < b), "{bounds:?}");
         }
     }
 }

@@ -44,7 +44,7 @@ mod ticker;
 /// ```
 #[derive(Clone)]
 pub struct PerformanceMonitor {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
     /// The thread ends with the last of these.
     _ticker: Option<Arc<Ticker>>,
 }

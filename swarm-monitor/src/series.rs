@@ -69,6 +69,8 @@ struct Observed {
     cells: Box<[OnceLock<Box<ValueCell>>]>,
     /// The last value of a gauge, as bits.
     last: AtomicU64,
+    /// As bits: see [`Series::never_less`].
+    greatest_sum: AtomicU64,
     state: Mutex<ObservedState>,
 }
 
@@ -101,6 +103,7 @@ impl Series {
             Body::Observed(Observed {
                 cells: (0..places()).map(|_| OnceLock::new()).collect(),
                 last: AtomicU64::new(f64::NAN.to_bits()),
+                greatest_sum: AtomicU64::new(0),
                 state: Mutex::new(ObservedState {
                     rings: Rings::new(now, settings.reach),
                     mapping: settings.mapping,
@@ -233,6 +236,28 @@ impl Series {
                 into.merge(&moments.summary(state.pivot.unwrap_or(0.0), into.from, into.to));
             }
         }
+    }
+
+    /// Adds everything that ever was, at one time: values, and their sizes.
+    pub(crate) fn distribution_of_all(&self, now: u64, values: &mut Summary, sizes: &mut Sketch) {
+        let Body::Observed(observed) = &self.body else { return };
+        let state = observed.caught_up(now);
+        let mut moments = Moments::default();
+        state.rings.visit_all(|part| {
+            moments.merge(&part.moments);
+            sizes.bins_mut().merge(&part.bins);
+        });
+        values.merge(&moments.summary(state.pivot.unwrap_or(0.0), values.from, values.to));
+    }
+
+    /// The greatest of `sum` and those it was called with before, for a sum of values that are not negative.
+    ///
+    /// Rounding can take a sum back by its last digit, which readers of a counter take for a new beginning.
+    pub(crate) fn never_less(&self, sum: f64) -> f64 {
+        let Body::Observed(observed) = &self.body else { return sum };
+        // Of floats that are not negative the bits have the same order.
+        let before = observed.greatest_sum.fetch_max(sum.max(0.0).to_bits(), Ordering::Relaxed);
+        f64::from_bits(before).max(sum)
     }
 
     /// Adds the sizes of the values of `span`.

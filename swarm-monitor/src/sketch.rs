@@ -50,6 +50,20 @@ impl Sketch {
         self.bins.ascending().map(|(bin, count)| (self.mapping.value(bin), count)).collect()
     }
 
+    /// How many values are at most each of `bounds`, which ascend, to within the accuracy.
+    pub(crate) fn at_most_each(&self, bounds: &[f64]) -> Vec<u64> {
+        let mut bins = self.bins.ascending().peekable();
+        let mut seen = 0;
+        let up_to = |bound: &f64| {
+            let bound = self.mapping.bin(bound.clamp(-MOST, MOST));
+            while let Some((_, count)) = bins.next_if(|(bin, _)| !bin.is_above(bound)) {
+                seen += count;
+            }
+            seen
+        };
+        bounds.iter().map(up_to).collect()
+    }
+
     /// The share of values at most `value`, to within the accuracy of where values lie. `None` without values.
     pub fn share_at_most(&self, value: f64) -> Option<f64> {
         let count = self.count();

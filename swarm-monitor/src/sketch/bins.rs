@@ -65,12 +65,7 @@ impl Bins {
 
     /// How many values are in `bin` or below.
     pub(crate) fn up_to(&self, bin: Bin) -> u64 {
-        let key = |bin: Bin| match bin {
-            Bin::Negative(index) => (-1, -index),
-            Bin::Zero => (0, 0),
-            Bin::Positive(index) => (1, index),
-        };
-        self.ascending().take_while(|(at, _)| key(*at) <= key(bin)).map(|(_, count)| count).sum()
+        self.ascending().take_while(|(at, _)| !at.is_above(bin)).map(|(_, count)| count).sum()
     }
 
     pub(crate) fn ascending(&self) -> impl Iterator<Item = (Bin, u64)> + '_ {

@@ -18,6 +18,18 @@ pub(crate) enum Bin {
     Positive(i32),
 }
 
+impl Bin {
+    /// Whether its values are greater than those of `other`.
+    pub(crate) fn is_above(self, other: Bin) -> bool {
+        let key = |bin: Bin| match bin {
+            Bin::Negative(index) => (-1, -index),
+            Bin::Zero => (0, 0),
+            Bin::Positive(index) => (1, index),
+        };
+        key(self) > key(other)
+    }
+}
+
 const A: f64 = 6.0 / 35.0;
 const B: f64 = -3.0 / 5.0;
 const C: f64 = 10.0 / 7.0;

@@ -3,11 +3,14 @@
 
 mod drift;
 mod drift_vectors;
+mod export;
 mod false_alarms;
 mod features;
 mod kinds;
 mod limits;
 mod memory;
+mod programs;
+mod prometheus;
 mod sinks;
 mod threads;
 mod time;
