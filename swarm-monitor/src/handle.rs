@@ -43,6 +43,14 @@ impl Counter {
             let _ = series.count(n);
         }
     }
+
+    /// Counts as many more as are missing to `total`.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn raise_to(&self, total: u64) {
+        if let Some(series) = self.0.series() {
+            let _ = series.raise_to(total);
+        }
+    }
 }
 
 impl Gauge {
@@ -84,6 +92,12 @@ impl Histogram {
 #[derive(Clone)]
 pub(crate) struct Handle {
     own: OnceLock<Held>,
+    /// What to look for, where there was no room at first.
+    wanted: Option<Box<Wanted>>,
+}
+
+#[derive(Clone)]
+struct Wanted {
     table: Arc<Table>,
     name: Arc<str>,
     kind: MetricKind,
@@ -124,10 +138,14 @@ impl std::ops::Deref for Reached<'_> {
 }
 
 impl Handle {
-    pub(crate) fn new(table: Arc<Table>, name: &str, kind: MetricKind, tags: &[(&str, &str)]) -> Self {
-        let handle = Handle { own: OnceLock::new(), name: name.into(), kind, tags: table.own(tags), table };
-        let _ = handle.find();
-        handle
+    pub(crate) fn new(table: &Arc<Table>, name: &str, kind: MetricKind, tags: &[(&str, &str)]) -> Self {
+        match table.find(name, kind, tags, true) {
+            Found::Own(series) => Handle { own: OnceLock::from(Held(series)), wanted: None },
+            Found::Overflow(_) | Found::Nowhere => {
+                let (table, name, tags) = (table.clone(), name.into(), table.own(tags));
+                Handle { own: OnceLock::new(), wanted: Some(Box::new(Wanted { table, name, kind, tags })) }
+            }
+        }
     }
 
     #[inline]
@@ -141,9 +159,14 @@ impl Handle {
     /// Tries again, as there may be room now.
     #[cold]
     fn find(&self) -> Option<Reached<'_>> {
-        let tags: Vec<(&str, &str)> = self.tags.iter().map(|(key, value)| (&**key, &**value)).collect();
-        match self.table.find(&self.name, self.kind, &tags, true) {
-            Found::Own(series) => Some(Reached::Held(&self.own.get_or_init(|| Held(series)).0)),
+        let wanted = self.wanted.as_deref()?;
+        let tags: Vec<(&str, &str)> = wanted.tags.iter().map(|(key, value)| (&**key, &**value)).collect();
+        match wanted.table.find(&wanted.name, wanted.kind, &tags, true) {
+            Found::Own(series) => {
+                // Made first: where another thread was faster, dropping it takes back that it was counted.
+                let held = Held(series);
+                Some(Reached::Held(&self.own.get_or_init(|| held).0))
+            }
             Found::Overflow(series) => Some(Reached::Once(series)),
             Found::Nowhere => None,
         }
@@ -152,6 +175,11 @@ impl Handle {
 
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle").field("metric", &self.name).field("tags", &self.tags).finish_non_exhaustive()
+        let (name, tags) = match (self.own.get(), &self.wanted) {
+            (Some(held), _) => (&held.0.about.name, &held.0.tags),
+            (None, Some(wanted)) => (&wanted.name, &wanted.tags),
+            (None, None) => return f.write_str("Handle"),
+        };
+        f.debug_struct("Handle").field("metric", name).field("tags", tags).finish_non_exhaustive()
     }
 }

@@ -8,6 +8,8 @@ mod drift;
 mod error;
 mod event;
 mod export;
+#[cfg(feature = "metrics")]
+mod facade;
 mod handle;
 mod metric;
 mod monitor;
@@ -17,6 +19,8 @@ mod select;
 mod series;
 mod sink;
 mod sketch;
+#[cfg(feature = "tracing")]
+mod spans;
 mod summary;
 mod table;
 #[cfg(feature = "testing")]
@@ -47,5 +51,7 @@ pub use select::Selection;
 pub use sink::adapt::{FanOut, Filter, Rename};
 pub use sink::{Measurement, MetricSink, MetricSinkExt, Tags};
 pub use sketch::Sketch;
+#[cfg(feature = "tracing")]
+pub use spans::SpanTimes;
 pub use summary::Summary;
 pub use window::Window;

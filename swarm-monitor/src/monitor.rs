@@ -100,7 +100,7 @@ impl PerformanceMonitor {
     }
 
     fn handle(&self, metric: &str, kind: MetricKind, tags: Tags<'_>) -> Handle {
-        Handle::new(self.inner.table.clone(), metric, kind, tags)
+        Handle::new(&self.inner.table, metric, kind, tags)
     }
 
     /// Says what a metric is about: in what unit, and which way is worse. Before or after the first record.

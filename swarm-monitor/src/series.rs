@@ -125,6 +125,22 @@ impl Series {
         if cell.add(n, now) { Ok(()) } else { counted.add_slowly(cell, n, now) }
     }
 
+    /// Counts as many more as are missing to `total`, if any are.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn raise_to(&self, total: u64) -> Result<(), Evicted> {
+        let Body::Counted(counted) = &self.body else { return Ok(()) };
+        // One at a time, so that two do not both count what is missing.
+        let mut state = counted.caught_up(self.settings.time.now());
+        if state.evicted {
+            return Err(Evicted);
+        }
+        let mut ever = 0;
+        state.rings.visit_all(|n| ever += n);
+        counted.cells[0].value.fetch_add(total.saturating_sub(ever), Ordering::Relaxed);
+        counted.fold(&mut state);
+        Ok(())
+    }
+
     /// Takes one value. What is not finite, or too great to be squared and added up, is counted as refused.
     #[inline]
     pub(crate) fn observe(&self, value: f64) -> Result<(), Evicted> {

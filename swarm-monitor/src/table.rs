@@ -141,6 +141,17 @@ impl Table {
         }
     }
 
+    /// Changes what was said of a metric, and keeps the rest.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn amend(&self, name: &str, change: impl FnOnce(&mut Description)) {
+        let name = cut(name);
+        let described = lock(&self.described).get(name).cloned();
+        let known = described.or_else(|| self.get(name).map(|metric| metric.about.info(0, 0).description));
+        let mut description = known.unwrap_or_default();
+        change(&mut description);
+        self.describe(name, description);
+    }
+
     /// Gives up series that hold nothing any more, and the strings that only they had.
     pub(crate) fn sweep(&self) {
         for metric in self.all() {

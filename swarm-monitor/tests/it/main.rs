@@ -4,6 +4,8 @@
 mod drift;
 mod drift_vectors;
 mod export;
+#[cfg(all(feature = "metrics", feature = "tracing"))]
+mod facade;
 mod false_alarms;
 mod features;
 mod kinds;
