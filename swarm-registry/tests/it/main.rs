@@ -14,7 +14,7 @@ mod processes;
 mod rollout_crashes;
 mod rollout_fixture;
 mod rollouts;
-#[cfg(feature = "s3")]
+#[cfg(all(feature = "s3", feature = "azure"))]
 mod servers;
 #[cfg(feature = "signatures")]
 mod signatures;

@@ -1,4 +1,5 @@
-//! S3 as a real server speaks it, PyPI's `moto_server`, directly and through a proxy that fails now and then.
+//! S3 and Azure Blob Storage as real servers speak them: PyPI's `moto_server` and npm's `azurite-blob`, through a proxy that
+//! fails now and then. `SWARM_LONG=1` makes it fail four times as often, and asks without it too.
 
 mod patient;
 mod process;
@@ -9,18 +10,19 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use swarm_registry::object_store::aws::AmazonS3Builder;
+use swarm_registry::object_store::azure::MicrosoftAzureBuilder;
 use swarm_registry::object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 use swarm_registry::testing::conformance;
 use swarm_registry::{ErrorKind, ObjectVersionStore, Split, Version, VersionRegistry};
 
 use patient::Patient;
-use process::Server;
+use process::{Kind, Server};
 use proxy::{Fault, Proxy};
 
 const ALL: [Fault; 3] = [Fault::Unavailable, Fault::LoseAnswer, Fault::Hangs];
 
 /// A client of the server that listens at `port`, or of a proxy before it.
-fn client(port: u16) -> Arc<dyn ObjectStore> {
+fn client(kind: Kind, port: u16) -> Arc<dyn ObjectStore> {
     let retry = RetryConfig {
         backoff: BackoffConfig {
             init_backoff: Duration::from_millis(2),
@@ -32,45 +34,58 @@ fn client(port: u16) -> Arc<dyn ObjectStore> {
     };
     let options = ClientOptions::new().with_allow_http(true).with_timeout(Duration::from_millis(500));
     let address = format!("http://127.0.0.1:{port}");
-    let builder = AmazonS3Builder::new().with_endpoint(address).with_region("us-east-1");
-    let builder = builder.with_access_key_id("test").with_secret_access_key("test");
-    let builder = builder.with_bucket_name(process::BUCKET).with_client_options(options);
-    Arc::new(builder.with_retry(retry).build().unwrap())
+    match kind {
+        Kind::S3 => {
+            let builder = AmazonS3Builder::new().with_endpoint(address).with_region("us-east-1");
+            let builder = builder.with_access_key_id("test").with_secret_access_key("test");
+            let builder = builder.with_bucket_name(process::BUCKET).with_client_options(options);
+            Arc::new(builder.with_retry(retry).build().unwrap())
+        }
+        Kind::Azure => {
+            let builder = MicrosoftAzureBuilder::new().with_account(process::ACCOUNT);
+            let builder = builder.with_access_key(process::KEY).with_container_name(process::BUCKET);
+            let builder = builder.with_endpoint(format!("{address}/{}", process::ACCOUNT));
+            Arc::new(builder.with_client_options(options).with_retry(retry).build().unwrap())
+        }
+    }
 }
 
-fn server() -> Option<Server> {
-    let server = Server::start();
+fn server(kind: Kind) -> Option<Server> {
+    let server = Server::start(kind);
     if server.is_none() {
-        eprintln!("left out: tests with S3, for `{}` is not here", process::PROGRAM);
+        eprintln!("left out: tests with a server for {kind:?}, for `{}` is not here", kind.program());
     }
     server
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn s3_keeps_the_contract_also_with_errors_and_time_outs() {
-    let Some(server) = server() else { return };
+fn long() -> bool {
+    std::env::var("SWARM_LONG").is_ok_and(|long| long == "1")
+}
+
+async fn keeps_the_contract(kind: Kind) {
+    let Some(server) = server(kind) else { return };
     let next = AtomicU32::new(0);
-    for (name, faults) in [("", &[][..]), ("failing-", &ALL)] {
-        let proxy = Proxy::start(server.port, faults);
-        let objects = client(proxy.port);
+    let runs = [("failing-", &ALL[..]), ("", &[])];
+    for (name, faults) in &runs[..if long() { 2 } else { 1 }] {
+        let proxy = Proxy::start(server.port, faults, if long() { 3 } else { 12 });
+        let objects = client(kind, proxy.port);
         let report = conformance::check(async || {
             let prefix = format!("{name}{}", next.fetch_add(1, Ordering::Relaxed));
             Patient(ObjectVersionStore::new(objects.clone(), &prefix).unwrap())
         })
         .await;
-        assert!(report.is_ok(), "{report}");
+        assert!(report.is_ok(), "{kind:?}: {report}");
         let injected = proxy.injected();
-        assert!(injected.iter().all(|count| *count >= 5), "S3: {injected:?} were injected");
-        eprintln!("S3 {faults:?}: {} requests, {injected:?} injected, {report}", proxy.requests());
+        assert!(injected.iter().all(|count| *count >= 5), "{kind:?}: {injected:?} were injected");
+        eprintln!("{kind:?} {faults:?}: {} requests, {injected:?} injected, {report}", proxy.requests());
     }
 }
 
 /// A client repeats a write whose answer was lost, and is told that the object exists. The registry knows its own record.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_registry_in_s3_loses_and_doubles_nothing_when_answers_are_lost() {
-    let Some(server) = server() else { return };
-    let proxy = Proxy::start(server.port, &ALL);
-    let store = ObjectVersionStore::new(client(proxy.port), "registry").unwrap();
+async fn loses_and_doubles_nothing(kind: Kind) {
+    let Some(server) = server(kind) else { return };
+    let proxy = Proxy::start(server.port, &ALL, 3);
+    let store = ObjectVersionStore::new(client(kind, proxy.port), "registry").unwrap();
     let one = async |member: usize| {
         let registry = loop {
             if let Ok(registry) = VersionRegistry::with_store(store.clone()).await {
@@ -113,7 +128,7 @@ async fn a_registry_in_s3_loses_and_doubles_nothing_when_answers_are_lost() {
     let injected = proxy.injected();
     assert!(injected.iter().all(|count| *count >= 5), "{injected:?} were injected");
 
-    let direct = ObjectVersionStore::new(client(server.port), "registry").unwrap();
+    let direct = ObjectVersionStore::new(client(kind, server.port), "registry").unwrap();
     let registry = VersionRegistry::with_store(direct).await.unwrap();
     let head = registry.verify().await.unwrap();
     assert_eq!(head.record, 4 * 6 * 2, "each happened once");
@@ -122,5 +137,25 @@ async fn a_registry_in_s3_loses_and_doubles_nothing_when_answers_are_lost() {
     for (number, id) in acknowledged {
         assert_eq!(deployments[number as usize - 1].sole_version(), Some(&*id));
     }
-    eprintln!("S3: 48 records, {} requests, {injected:?} injected", proxy.requests());
+    eprintln!("{kind:?}: 48 records, {} requests, {injected:?} injected", proxy.requests());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s3_keeps_the_contract_also_with_errors_and_time_outs() {
+    keeps_the_contract(Kind::S3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn azure_keeps_the_contract_also_with_errors_and_time_outs() {
+    keeps_the_contract(Kind::Azure).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registry_in_s3_loses_and_doubles_nothing_when_answers_are_lost() {
+    loses_and_doubles_nothing(Kind::S3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registry_in_azure_loses_and_doubles_nothing_when_answers_are_lost() {
+    loses_and_doubles_nothing(Kind::Azure).await;
 }

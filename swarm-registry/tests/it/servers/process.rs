@@ -4,40 +4,94 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 
+use base64::Engine;
+use sha2::Digest;
+
 pub(super) const BUCKET: &str = "registry";
-pub(super) const PROGRAM: &str = "moto_server";
+/// The account that Azurite's documentation names, with its key, which is no secret.
+pub(super) const ACCOUNT: &str = "devstoreaccount1";
+pub(super) const KEY: &str =
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    S3,
+    Azure,
+}
+
+impl Kind {
+    pub(super) fn program(self) -> &'static str {
+        match self {
+            Kind::S3 => "moto_server",
+            Kind::Azure => "azurite-blob",
+        }
+    }
+}
 
 /// A server, until it is dropped.
 pub(super) struct Server {
     child: Child,
     pub(super) port: u16,
+    _folder: tempfile::TempDir,
 }
 
 impl Server {
     /// `None` where the program is not here.
-    pub(super) fn start() -> Option<Self> {
+    pub(super) fn start(kind: Kind) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
         // Free a moment ago. Where another takes it first, the server ends, and the test fails and says so.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut child = Command::new(PROGRAM)
-            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
+        let mut command = Command::new(kind.program());
+        match kind {
+            Kind::S3 => command.args(["-H", "127.0.0.1", "-p", &port.to_string()]),
+            Kind::Azure => {
+                command.args(["--blobHost", "127.0.0.1", "--blobPort", &port.to_string(), "--silent"]);
+                command.args(["--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry"])
+            }
+        };
+        let mut child = command
+            .current_dir(folder.path())
             .env("PYTHONUNBUFFERED", "1")
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .ok()?;
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-        assert!(lines.any(|line| line.contains("Running on")), "{PROGRAM} ended before it listened");
-        // It goes on talking; someone has to listen.
+        let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let (says, other): (Box<dyn Read + Send>, Box<dyn Read + Send>) = match kind {
+            Kind::S3 => (Box::new(err), Box::new(out)),
+            Kind::Azure => (Box::new(out), Box::new(err)),
+        };
+        let mut lines = BufReader::new(says).lines().map_while(Result::ok);
+        let listens = lines.any(|line| line.contains("Running on") || line.contains("successfully listen"));
+        let mut why = String::new();
+        if !listens {
+            BufReader::new(other).read_to_string(&mut why).unwrap();
+            panic!("{} ended before it listened: {why}", kind.program());
+        }
+        // It goes on talking, and would end if nobody listened.
         std::thread::spawn(move || lines.count());
-        let server = Server { child, port };
-        server.make_bucket();
+        std::thread::spawn(move || BufReader::new(other).lines().map_while(Result::ok).count());
+        let server = Server { child, port, _folder: folder };
+        server.make_bucket(kind);
         Some(server)
     }
 
-    fn make_bucket(&self) {
+    fn make_bucket(&self, kind: Kind) {
         let host = format!("127.0.0.1:{}", self.port);
-        let request = format!("PUT /{BUCKET} HTTP/1.1\r\nhost: {host}\r\n");
+        let request = match kind {
+            Kind::S3 => format!("PUT /{BUCKET} HTTP/1.1\r\nhost: {host}\r\n"),
+            Kind::Azure => {
+                let date = chrono::Utc::now().format("%a, %d %b %Y %H:%M:%S GMT");
+                let headers = format!("x-ms-date:{date}\nx-ms-version:2021-08-06");
+                let resource = format!("/{ACCOUNT}/{ACCOUNT}/{BUCKET}\nrestype:container");
+                let signature = sign(&format!("PUT\n\n\n\n\n\n\n\n\n\n\n\n{headers}\n{resource}"));
+                format!(
+                    "PUT /{ACCOUNT}/{BUCKET}?restype=container HTTP/1.1\r\nhost: {host}\r\nx-ms-date: {date}\r\n\
+                     x-ms-version: 2021-08-06\r\nauthorization: SharedKey {ACCOUNT}:{signature}\r\n"
+                )
+            }
+        };
         let mut stream = TcpStream::connect(&host).unwrap();
         stream
             .write_all(format!("{request}content-length: 0\r\nconnection: close\r\n\r\n").as_bytes())
@@ -53,4 +107,14 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// HMAC-SHA256 with the account's key, as Azure's Shared Key asks for it.
+fn sign(text: &str) -> String {
+    let base64 = base64::engine::general_purpose::STANDARD;
+    let mut key = base64.decode(KEY).unwrap();
+    key.resize(64, 0);
+    let pad = |with: u8| key.iter().map(|byte| byte ^ with).collect::<Vec<u8>>();
+    let inner = sha2::Sha256::digest([&pad(0x36), text.as_bytes()].concat());
+    base64.encode(sha2::Sha256::digest([&pad(0x5c)[..], &inner[..]].concat()))
 }

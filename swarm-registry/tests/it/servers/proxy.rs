@@ -1,4 +1,4 @@
-//! Stands before a server and fails every third request, in turns as it was told.
+//! Stands before a server and fails every so many requests, in turns as it was told.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -24,6 +24,7 @@ pub(super) struct Proxy {
 struct State {
     server: u16,
     faults: Vec<Fault>,
+    each: usize,
     requests: AtomicUsize,
     injected: Vec<AtomicUsize>,
     /// Connections whose clients wait for an answer that does not come.
@@ -31,12 +32,13 @@ struct State {
 }
 
 impl Proxy {
-    pub(super) fn start(server: u16, faults: &[Fault]) -> Self {
+    /// One of `each` requests fails.
+    pub(super) fn start(server: u16, faults: &[Fault], each: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let injected = faults.iter().map(|_| AtomicUsize::new(0)).collect();
         let (requests, hanging) = (AtomicUsize::new(0), std::sync::Mutex::default());
-        let state = Arc::new(State { server, faults: faults.to_vec(), requests, injected, hanging });
+        let state = Arc::new(State { server, faults: faults.to_vec(), each, requests, injected, hanging });
         let shared = state.clone();
         // It ends with the test's process.
         std::thread::spawn(move || {
@@ -62,10 +64,10 @@ impl Proxy {
 impl State {
     /// Time-outs take a while, so there are few of them.
     fn fault(&self, number: usize) -> Option<Fault> {
-        if self.faults.is_empty() || number % 3 != 2 {
+        if self.faults.is_empty() || number % self.each != self.each - 1 {
             return None;
         }
-        let turn = number / 3;
+        let turn = number / self.each;
         let quick = self.faults.len() - usize::from(self.faults.last() == Some(&Fault::Hangs));
         let at = if turn % 16 == 15 { self.faults.len() - 1 } else { turn % quick };
         self.injected[at].fetch_add(1, Ordering::Relaxed);
