@@ -2,8 +2,8 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
 
 /// What becomes of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +27,8 @@ struct State {
     each: usize,
     requests: AtomicUsize,
     injected: Vec<AtomicUsize>,
+    /// One conditional request at a time. moto looks and then writes, and tells two at once that each made the object.
+    conditional: std::sync::Mutex<()>,
     /// Connections whose clients wait for an answer that does not come.
     hanging: std::sync::Mutex<Vec<TcpStream>>,
 }
@@ -37,8 +39,10 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let injected = faults.iter().map(|_| AtomicUsize::new(0)).collect();
-        let (requests, hanging) = (AtomicUsize::new(0), std::sync::Mutex::default());
-        let state = Arc::new(State { server, faults: faults.to_vec(), each, requests, injected, hanging });
+        let requests = AtomicUsize::new(0);
+        let (conditional, hanging) = (std::sync::Mutex::default(), std::sync::Mutex::default());
+        let faults = faults.to_vec();
+        let state = Arc::new(State { server, faults, each, requests, injected, conditional, hanging });
         let shared = state.clone();
         // It ends with the test's process.
         std::thread::spawn(move || {
@@ -92,6 +96,10 @@ impl State {
     }
 
     fn ask(&self, request: &[u8]) -> std::io::Result<Vec<u8>> {
+        let condition = b"\r\nif-none-match: *\r\n";
+        let is_conditional =
+            request.windows(condition.len()).any(|part| part.eq_ignore_ascii_case(condition));
+        let _turn = is_conditional.then(|| self.conditional.lock().unwrap_or_else(PoisonError::into_inner));
         let mut server = TcpStream::connect(("127.0.0.1", self.server))?;
         server.write_all(request)?;
         let mut answer = Vec::new();
