@@ -21,7 +21,7 @@ const BIAS: usize = 100;
 const REFUSED: i32 = 17;
 
 /// One of the verbs of the script: all there are, those of upkeep in the middle of others.
-async fn step(registry: &VersionRegistry, at: usize) -> Result<()> {
+pub(crate) async fn step(registry: &VersionRegistry, at: usize) -> Result<()> {
     let tomorrow = chrono::Utc::now() + TimeDelta::days(1);
     let all = |version: &str| Split::all(version);
     match at {
@@ -38,9 +38,9 @@ async fn step(registry: &VersionRegistry, at: usize) -> Result<()> {
 }
 
 /// The last one is refused in any case.
-const STEPS: usize = 8;
+pub(crate) const STEPS: usize = 8;
 
-async fn prepare(folder: &Path) {
+pub(crate) async fn prepare(folder: &Path) {
     let registry = VersionRegistry::open(folder.join("registry")).await.unwrap();
     for id in ["v1", "v2", "stray"] {
         registry.register(Version::new(id).artifact(id)).await.unwrap();
@@ -122,7 +122,7 @@ fn live(folder: &Path, arguments: &[&str]) -> Option<i32> {
     code.filter(|code| *code != 137)
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -159,7 +159,7 @@ fn count(template: &Path, call: &str) -> usize {
 const COLLECT: usize = 7;
 
 /// Everything that can be seen after each step, in memory; and after the first half of the one that has two.
-async fn expected(template: &Path) -> (Vec<String>, String) {
+pub(crate) async fn expected(template: &Path) -> (Vec<String>, String) {
     let store = ObjectVersionStore::memory();
     VersionRegistry::restore(template.join("backup"), store.clone()).await.unwrap();
     let registry = VersionRegistry::with_store(store.clone()).await.unwrap();
@@ -185,7 +185,7 @@ struct Point {
 }
 
 /// One life with a fault, and what is left of it. Answers how many verbs it was acknowledged, and whether the fault struck.
-async fn strike(template: &Path, (states, half): &(Vec<String>, String), point: &Point) -> (usize, bool) {
+async fn strike(template: &Path, states: &(Vec<String>, String), point: &Point) -> (usize, bool) {
     let Point { call, fault, number } = point;
     let name = format!("{call} {fault} {number}");
     let folder = tempfile::tempdir().unwrap();
@@ -203,12 +203,23 @@ async fn strike(template: &Path, (states, half): &(Vec<String>, String), point: 
     }
     let restored = VersionRegistry::with_store(restored).await.unwrap();
     restored.verify().await.unwrap();
-    assert_eq!(seen(&restored).await, states[0], "{name}");
+    assert_eq!(seen(&restored).await, states.0[0], "{name}");
 
-    // The other one: what was acknowledged, and perhaps the verb after it.
+    // The other one.
     let registry = VersionRegistry::open(folder.path().join("registry")).await.unwrap();
+    go_on(&name, &registry, acknowledged, states).await;
+    (acknowledged, code != Some(0))
+}
+
+/// Finds what was acknowledged, and perhaps the verb after it; and does the rest.
+pub(crate) async fn go_on(
+    name: &str,
+    registry: &VersionRegistry,
+    acknowledged: usize,
+    (states, half): &(Vec<String>, String),
+) {
     registry.verify().await.unwrap_or_else(|error| panic!("{name}: {error}"));
-    let left = seen(&registry).await;
+    let left = seen(registry).await;
     let next = (acknowledged + 1).min(STEPS);
     let halfway = acknowledged == COLLECT && left == *half;
     let fits = left == states[acknowledged] || left == states[next] || halfway;
@@ -216,11 +227,10 @@ async fn strike(template: &Path, (states, half): &(Vec<String>, String), point: 
     // And the rest can be done. One that changes nothing that can be seen is done again.
     let from = if left == states[acknowledged] || halfway { acknowledged } else { next };
     for at in from..STEPS {
-        step(&registry, at).await.unwrap_or_else(|error| panic!("{name}: step {at} again: {error}"));
+        step(registry, at).await.unwrap_or_else(|error| panic!("{name}: step {at} again: {error}"));
     }
-    assert_eq!(seen(&registry).await, states[STEPS], "{name}");
+    assert_eq!(seen(registry).await, states[STEPS], "{name}");
     registry.verify().await.unwrap();
-    (acknowledged, code != Some(0))
 }
 
 fn setting(name: &str) -> Option<usize> {

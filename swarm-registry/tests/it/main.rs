@@ -5,6 +5,7 @@ mod crashes;
 mod features;
 mod fixture;
 mod judge;
+mod full;
 mod kill;
 mod linear;
 mod log;
