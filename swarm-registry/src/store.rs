@@ -4,6 +4,8 @@ mod object;
 
 pub use object::ObjectVersionStore;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -54,4 +56,28 @@ pub trait VersionStore: Send + Sync + 'static {
     /// # Errors
     /// [`ErrorKind::Store`](crate::ErrorKind::Store).
     async fn delete(&self, name: &str) -> Result<()>;
+}
+
+/// Several registries may share a store, and one that was chosen at run time is an `Arc<dyn VersionStore>`.
+#[async_trait]
+impl<S: VersionStore + ?Sized> VersionStore for Arc<S> {
+    async fn get(&self, name: &str) -> Result<Option<Bytes>> {
+        (**self).get(name).await
+    }
+
+    async fn create(&self, name: &str, bytes: Bytes) -> Result<bool> {
+        (**self).create(name, bytes).await
+    }
+
+    async fn put(&self, name: &str, bytes: Bytes) -> Result<()> {
+        (**self).put(name, bytes).await
+    }
+
+    async fn list(&self, folder: &str) -> Result<Vec<String>> {
+        (**self).list(folder).await
+    }
+
+    async fn delete(&self, name: &str) -> Result<()> {
+        (**self).delete(name).await
+    }
 }

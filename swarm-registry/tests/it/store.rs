@@ -25,6 +25,19 @@ async fn a_folder_keeps_the_contract() {
     assert!(report.is_ok(), "{report}");
 }
 
+/// One that was chosen at run time, and is shared.
+#[tokio::test]
+async fn an_arc_of_any_store_is_one() {
+    let shared = || Arc::new(ObjectVersionStore::memory()) as Arc<dyn VersionStore>;
+    let report = conformance::check(async || shared()).await;
+    assert!(report.is_ok(), "{report}");
+    let store = shared();
+    let one = VersionRegistry::with_store(store.clone()).await.unwrap();
+    let other = VersionRegistry::with_store(store).await.unwrap();
+    one.register(Version::new("v1").artifact("1")).await.unwrap();
+    assert_eq!(other.artifact("v1").await.unwrap(), "1");
+}
+
 /// A store of one's own. `CAREFUL` is put-if-absent; without it, `create` looks first and then writes.
 #[derive(Clone, Default)]
 struct Shelf<const CAREFUL: bool>(Arc<Mutex<BTreeMap<String, Bytes>>>);
