@@ -15,8 +15,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use swarm_examples::Scratch;
 use swarm_registry::testing::FakeClock;
 use swarm_registry::{
-    EventKind, Measure, MetricSource, Observed, Rollout, RolloutChange, RolloutPhase, Split, Version,
-    VersionRegistry, Window,
+    EventKind, Measure, MetricSource, Observed, Rollout, RolloutPhase, Split, Version, VersionRegistry,
+    Window,
 };
 
 const PLAN: &str = r#"
@@ -87,10 +87,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     for event in registry.history(ended.id()).await? {
         let EventKind::Rollout(rollout) = &event.kind else { continue };
-        // Leases are renewed all the time.
-        if !matches!(rollout.change, RolloutChange::Leased { .. }) {
-            println!("{} {:?} {:?}", event.at, event.actor, rollout.change);
-        }
+        println!("{} {:?} {:?}", event.at, event.actor, rollout.change);
     }
     registry.refresh().await?;
     assert_eq!(router.route("Agent-7"), "v2.0_refactored");

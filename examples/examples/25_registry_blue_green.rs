@@ -12,8 +12,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::StreamExt;
 use swarm_registry::{
-    ErrorKind, EventKind, MetricSource, ObjectVersionStore, Observed, Rollout, RolloutChange, RolloutPhase,
-    RolloutStatus, Split, Version, VersionRegistry, Window,
+    ErrorKind, EventKind, MetricSource, ObjectVersionStore, Observed, Rollout, RolloutPhase, RolloutStatus,
+    Split, Version, VersionRegistry, Window,
 };
 
 /// There is no analysis in this plan.
@@ -69,7 +69,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         if all_is_well {
             registry.acting_as("operations").approve_rollout(&switched).await?;
         } else {
-            registry.acting_as("operations").abort_rollout("production", "the pager rang").await?;
+            registry.acting_as("operations").abort_rollout(&switched, "the pager rang").await?;
         }
         let ended = driver.await??;
         println!("{ended}");
@@ -80,9 +80,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     for event in registry.history(1).await? {
         let EventKind::Rollout(rollout) = &event.kind else { continue };
-        if !matches!(rollout.change, RolloutChange::Leased { .. }) {
-            println!("{:?} by {:?}: {:?}", rollout.change, event.actor, rollout.reason);
-        }
+        println!("{:?} by {:?}: {:?}", rollout.change, event.actor, rollout.reason);
     }
     Ok(())
 }

@@ -63,6 +63,18 @@ pub enum EventKind {
     Deployed(Arc<Deployment>),
     /// A rollout was begun, went on, was held or ended.
     Rollout(RolloutEvent),
+    /// A driver has a rollout for itself. That is no news, and comes again and again: a
+    /// [`watch`](crate::VersionRegistry::watch) leaves it out, the history has it.
+    RolloutLeased {
+        /// The channel.
+        channel: String,
+        /// The id of the rollout.
+        rollout: u64,
+        /// Counts the drivers.
+        term: u64,
+        /// Until when, if it does not ask again.
+        until: DateTime<Utc>,
+    },
     /// Records between the event before and this one were compacted before this process read them. What they did is
     /// part of the state; what they were is not known.
     RecordsSkipped,
@@ -112,13 +124,6 @@ pub enum RolloutChange {
     Failed,
     /// It was ended by someone or by its deadline.
     Aborted,
-    /// A driver has it for itself until then.
-    Leased {
-        /// Counts the drivers.
-        term: u64,
-        /// Until when, if it does not ask again.
-        until: DateTime<Utc>,
-    },
 }
 
 /// How a step of a rollout ended.
@@ -206,13 +211,12 @@ impl Event {
                     reason: moved.reason.clone(),
                 })
             }
-            Change::RolloutLeased(leased) => EventKind::Rollout(RolloutEvent {
+            Change::RolloutLeased(leased) => EventKind::RolloutLeased {
                 channel: text(&leased.channel),
                 rollout: leased.rollout,
-                change: RolloutChange::Leased { term: leased.term, until: wire::time(object, leased.until)? },
-                deployment: None,
-                reason: None,
-            }),
+                term: leased.term,
+                until: wire::time(object, leased.until)?,
+            },
         };
         let at = wire::time(object, record.at)?;
         Ok(Event { record: record.seq, at, actor: record.actor.clone(), kind })

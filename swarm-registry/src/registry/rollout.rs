@@ -102,26 +102,27 @@ impl VersionRegistry {
         Ok(state.rollouts.get(channel).into_iter().flat_map(|all| all.values().cloned()).collect())
     }
 
-    /// Stops the rollout on `channel` where it is: nothing happens to it, not even a rollback, until someone resumes, skips
-    /// or aborts it. One that is paused stays so.
+    /// Stops the rollout that was `seen` where it is: nothing happens to it, not even a rollback, until someone resumes,
+    /// skips or aborts it. One that is paused stays so.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidState`] where none is under way; [`ErrorKind::Denied`]; [`ErrorKind::Store`].
-    pub async fn pause_rollout(&self, channel: &str) -> Result<Arc<RolloutStatus>> {
-        self.step_rollout(Action::PauseRollout, channel, |status| {
+    /// [`ErrorKind::Conflict`] where another rollout was begun on the channel since; [`ErrorKind::InvalidState`] where it is
+    /// over; [`ErrorKind::Denied`]; [`ErrorKind::Store`].
+    pub async fn pause_rollout(&self, seen: &RolloutStatus) -> Result<Arc<RolloutStatus>> {
+        self.step_rollout(Action::PauseRollout, seen, |status| {
             let pause = || status.pause(StoredRolloutChange::Paused, self.shared.clock.now());
             Ok((status.phase != RolloutPhase::Paused).then(pause))
         })
         .await
     }
 
-    /// Lets the rollout on `channel` go on. The pause does not count for the time of its step, though what was measured
+    /// Lets the rollout that was `seen` go on. The pause does not count for the time of its step, though what was measured
     /// meanwhile does; a deadline that has passed begins anew. One that is not paused goes on as it does.
     ///
     /// # Errors
     /// As [`pause_rollout`](VersionRegistry::pause_rollout).
-    pub async fn resume_rollout(&self, channel: &str) -> Result<Arc<RolloutStatus>> {
-        self.step_rollout(Action::ResumeRollout, channel, |status| {
+    pub async fn resume_rollout(&self, seen: &RolloutStatus) -> Result<Arc<RolloutStatus>> {
+        self.step_rollout(Action::ResumeRollout, seen, |status| {
             Ok((status.phase == RolloutPhase::Paused).then(|| status.resume(self.shared.clock.now())))
         })
         .await
@@ -133,7 +134,7 @@ impl VersionRegistry {
     /// [`ErrorKind::Conflict`] where the rollout is not at that step any more; [`ErrorKind::InvalidState`] where it does not
     /// wait for approval, or is paused; [`ErrorKind::Denied`]; [`ErrorKind::Store`].
     pub async fn approve_rollout(&self, seen: &RolloutStatus) -> Result<Arc<RolloutStatus>> {
-        self.step_rollout(Action::ApproveRollout, &seen.channel, |status| {
+        self.step_rollout(Action::ApproveRollout, seen, |status| {
             same_step(status, seen)?;
             if !matches!(status.current_step(), Some(RolloutStep::Approval(_))) {
                 return Err(unfit(status, "does not wait for approval"));
@@ -154,7 +155,7 @@ impl VersionRegistry {
     /// [`ErrorKind::Conflict`] where the rollout is not at that step any more; else as
     /// [`pause_rollout`](VersionRegistry::pause_rollout).
     pub async fn skip_rollout_step(&self, seen: &RolloutStatus, reason: &str) -> Result<Arc<RolloutStatus>> {
-        self.step_rollout(Action::SkipRolloutStep, &seen.channel, |status| {
+        self.step_rollout(Action::SkipRolloutStep, seen, |status| {
             same_step(status, seen)?;
             let now = self.shared.clock.now();
             let step = status.next(StoredRolloutChange::Skipped, now, Traffic::Stays);
@@ -163,12 +164,12 @@ impl VersionRegistry {
         .await
     }
 
-    /// Ends the rollout on `channel` and restores the whole split before it, every user's place included, in one record.
+    /// Ends the rollout that was `seen` and restores the whole split before it, every user's place included, in one record.
     ///
     /// # Errors
     /// As [`pause_rollout`](VersionRegistry::pause_rollout).
-    pub async fn abort_rollout(&self, channel: &str, reason: &str) -> Result<Arc<RolloutStatus>> {
-        self.step_rollout(Action::AbortRollout, channel, |status| {
+    pub async fn abort_rollout(&self, seen: &RolloutStatus, reason: &str) -> Result<Arc<RolloutStatus>> {
+        self.step_rollout(Action::AbortRollout, seen, |status| {
             let now = self.shared.clock.now();
             let step = status.end(StoredRolloutChange::Aborted, StoredPhase::Aborted, now);
             Ok(Some(Step { reason: Some(reason.to_owned()), ..step }))
@@ -182,15 +183,23 @@ impl VersionRegistry {
         last(&state, channel).cloned().ok_or_else(|| no_rollout(channel))
     }
 
-    /// Records what `plan` makes of the rollout that is under way on `channel`, if anything.
+    /// Records what `plan` makes of the rollout that was `seen`, if anything and if it is the one under way.
     async fn step_rollout(
         &self,
         action: Action,
-        channel: &str,
+        seen: &RolloutStatus,
         plan: impl Fn(&RolloutStatus) -> Result<Option<Step>>,
     ) -> Result<Arc<RolloutStatus>> {
+        let channel = &*seen.channel;
         let planned = |state: &State| {
             let status = last(state, channel).ok_or_else(|| no_rollout(channel))?;
+            if status.id != seen.id {
+                let message = format!(
+                    "the channel {channel:?} is at rollout {}, not at rollout {}",
+                    status.id, seen.id
+                );
+                return Err(Error::new(ErrorKind::Conflict, message).of_channel(channel));
+            }
             if status.phase.is_over() {
                 return Err(unfit(status, "is over"));
             }
@@ -212,13 +221,10 @@ fn unfit(status: &RolloutStatus, why: &str) -> Error {
 }
 
 fn same_step(status: &RolloutStatus, seen: &RolloutStatus) -> Result<()> {
-    if (status.id, status.step) == (seen.id, seen.step) {
+    if status.step == seen.step {
         return Ok(());
     }
-    let message = format!(
-        "the channel {:?} is at step {} of rollout {}, not at step {} of rollout {}",
-        status.channel, status.step, status.id, seen.step, seen.id
-    );
+    let message = format!("the rollout {} is at step {}, not at step {}", seen.id, status.step, seen.step);
     Err(Error::new(ErrorKind::Conflict, message).of_channel(&status.channel))
 }
 

@@ -45,7 +45,7 @@ impl WatchOptions {
     }
 }
 
-/// The records that come, as a stream without end: see [`VersionRegistry::watch`].
+/// What happens, as a stream without end: see [`VersionRegistry::watch`].
 #[must_use = "a watch does nothing unless it is polled"]
 pub struct Watch(BoxStream<'static, Result<Event>>);
 
@@ -61,7 +61,8 @@ struct Follower {
 
 impl VersionRegistry {
     /// Follows the log from what this process knows on. Whatever it reads, the routers of this registry serve at once, so a
-    /// long-running process keeps one going, in a task of its own.
+    /// long-running process keeps one going, in a task of its own. Each record is an event, but for the leases of drivers of
+    /// rollouts, which are no news: webhooks would hear of them all the time.
     ///
     /// An `Err` is not the end: the next poll asks again, after a pause, and meanwhile routers serve what they have. It asks
     /// at once when this process changed something. Dropping it is the end of it; nothing runs in the background.
@@ -115,7 +116,9 @@ impl Follower {
                     let event = Event::of(&line, &record_name(line.record.seq))?;
                     self.registry.absorb(&line)?;
                     (self.seq, self.head) = (line.record.seq, Some(line.digest));
-                    return Ok(event);
+                    if !matches!(event.kind, EventKind::RolloutLeased { .. }) {
+                        return Ok(event);
+                    }
                 }
                 Next::Compacted => {
                     self.registry.reload().await?;

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::error::Result;
-use crate::event::{Event, EventKind, RolloutChange};
+use crate::event::{Event, EventKind};
 use crate::measure::Measure;
 use crate::registry::VersionRegistry;
 use crate::rollout::{MetricSource, Observed, Rollout, RolloutStatus, RolloutStep, Window};
@@ -191,10 +191,7 @@ impl Simulation {
             Some(status) => status,
             None => registry.rollout(CHANNEL).await?,
         };
-        let happened = |event: &Event| match &event.kind {
-            EventKind::Rollout(rollout) => !matches!(rollout.change, RolloutChange::Leased { .. }),
-            _ => false,
-        };
+        let happened = |event: &Event| matches!(event.kind, EventKind::Rollout(_));
         let events = registry.history(begun.id()).await?.into_iter().filter(happened).collect();
         let inner = world.lock();
         Ok(Simulated {

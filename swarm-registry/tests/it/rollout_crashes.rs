@@ -20,9 +20,6 @@ async fn story(registry: &VersionRegistry) -> Vec<String> {
     let mut out = Vec::new();
     for event in registry.history(1).await.unwrap() {
         let EventKind::Rollout(rollout) = &event.kind else { continue };
-        if matches!(rollout.change, RolloutChange::Leased { .. }) {
-            continue;
-        }
         let made = rollout.deployment.as_ref().map(|made| (made.number(), made.split(), made.slots()));
         out.push(format!("{:?} {made:?}", rollout.change));
     }

@@ -41,8 +41,8 @@ async fn write_fixture() {
     registry.deploy("production", Split::all("v1")).await.unwrap();
     for then in [OnDeadline::Abort, OnDeadline::Pause] {
         let begun = registry.start_rollout("production", "v2", &plan(then)).await.unwrap();
-        registry.pause_rollout("production").await.unwrap();
-        registry.resume_rollout("production").await.unwrap();
+        registry.pause_rollout(&begun).await.unwrap();
+        registry.resume_rollout(&begun).await.unwrap();
         registry.approve_rollout(&begun).await.unwrap();
         if then == OnDeadline::Abort {
             registry.drive_rollout("production", &silent()).await.unwrap();
@@ -55,8 +55,8 @@ async fn write_fixture() {
     registry.drive_rollout("production", &fine()).await.unwrap();
     registry.rollback("production").await.unwrap();
     let waits = Rollout::new().approval("ready").weight(50.0).deadline(hours(1), OnDeadline::Pause);
-    registry.start_rollout("production", "v2", &waits).await.unwrap();
-    registry.abort_rollout("production", "never mind").await.unwrap();
+    let begun = registry.start_rollout("production", "v2", &waits).await.unwrap();
+    registry.abort_rollout(&begun, "never mind").await.unwrap();
     registry.start_rollout("production", "v2", &waits).await.unwrap();
     registry.deploy("production", Split::all("v1")).await.unwrap();
     registry.start_rollout("production", "v2", &plan(OnDeadline::Abort)).await.unwrap();
@@ -71,7 +71,15 @@ async fn described() -> String {
     let registry = VersionRegistry::with_store(store).await.unwrap();
     let mut out = String::new();
     for event in registry.history(1).await.unwrap() {
-        let EventKind::Rollout(rollout) = &event.kind else { continue };
+        let rollout = match &event.kind {
+            EventKind::Rollout(rollout) => rollout,
+            EventKind::RolloutLeased { rollout, term, until, .. } => {
+                let lease = format!("Leased {{ term: {term}, until: {until:?} }} None None");
+                writeln!(out, "{} {} {rollout} {lease}", event.record, event.at).unwrap();
+                continue;
+            }
+            _ => continue,
+        };
         let made = event.deployment().map(|made| format!("{} {:?}", made.split(), made.cause()));
         let (change, reason) = (&rollout.change, &rollout.reason);
         writeln!(out, "{} {} {} {change:?} {made:?} {reason:?}", event.record, event.at, rollout.rollout)

@@ -86,7 +86,7 @@ async fn changes(registry: &VersionRegistry) -> Vec<(i64, RolloutChange)> {
         _ => None,
     };
     let changes = registry.history(1).await.unwrap().into_iter().filter_map(told);
-    changes.filter(|(_, change)| !matches!(change, RolloutChange::Leased { .. })).collect()
+    changes.collect()
 }
 
 fn advanced(by: StepEnd, step: usize) -> RolloutChange {
@@ -148,10 +148,10 @@ async fn a_candidate_that_fails_is_taken_back_at_once_and_every_user_with_it() {
     // Over is over: nobody gets past it.
     for refused in [
         registry.skip_rollout_step(&ended, "").await,
-        registry.resume_rollout("production").await,
-        registry.pause_rollout("production").await,
+        registry.resume_rollout(&ended).await,
+        registry.pause_rollout(&ended).await,
         registry.approve_rollout(&ended).await,
-        registry.abort_rollout("production", "").await,
+        registry.abort_rollout(&ended, "").await,
     ] {
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidState);
     }
@@ -203,7 +203,8 @@ async fn what_cannot_be_told_is_held_and_never_promoted() {
                 driver.abort();
                 let _ = driver.await;
                 // Someone mends the metrics, and it goes on where it was.
-                registry.resume_rollout("production").await.unwrap();
+                let paused = registry.rollout("production").await.unwrap();
+                registry.resume_rollout(&paused).await.unwrap();
                 let ended = registry.drive_rollout("production", &fine()).await.unwrap();
                 assert_eq!(ended.phase(), RolloutPhase::Completed);
             }
@@ -212,7 +213,7 @@ async fn what_cannot_be_told_is_held_and_never_promoted() {
 }
 
 /// Waits until the rollout on production is as `wanted`.
-async fn until(
+pub(crate) async fn until(
     registry: &VersionRegistry,
     wanted: impl Fn(&swarm_registry::RolloutStatus) -> bool,
 ) -> Arc<swarm_registry::RolloutStatus> {
@@ -293,7 +294,7 @@ async fn a_paused_rollout_stands_still_and_its_pause_does_not_count() {
     let clock = FakeClock::new(start());
     let (_, registry) = prepared(&clock).await;
     let plan = Rollout::new().weight(20.0).hold(hours(2)).weight(100.0);
-    registry.start_rollout("production", "v2", &plan).await.unwrap();
+    let begun = registry.start_rollout("production", "v2", &plan).await.unwrap();
     let driving = registry.clone();
     let driver = tokio::spawn(async move { driving.drive_rollout("production", &bad()).await });
     let minutes = async |minutes: u64| {
@@ -304,13 +305,13 @@ async fn a_paused_rollout_stands_still_and_its_pause_does_not_count() {
         clock.asleep(1).await;
     };
     minutes(60).await;
-    let paused = registry.pause_rollout("production").await.unwrap();
+    let paused = registry.pause_rollout(&begun).await.unwrap();
     assert_eq!((paused.phase(), paused.step()), (RolloutPhase::Paused, 1));
-    let twice = registry.pause_rollout("production").await.unwrap();
+    let twice = registry.pause_rollout(&begun).await.unwrap();
     assert_eq!(twice.record(), paused.record(), "pausing twice is one pause");
     minutes(300).await;
     assert_eq!(registry.rollout("production").await.unwrap().phase(), RolloutPhase::Paused);
-    registry.resume_rollout("production").await.unwrap();
+    registry.resume_rollout(&begun).await.unwrap();
     minutes(59).await;
     assert_eq!(registry.rollout("production").await.unwrap().step(), 1);
     clock.advance(Duration::from_secs(70));
@@ -346,16 +347,24 @@ async fn an_approval_is_for_one_step_of_one_rollout() {
 async fn an_abort_restores_the_split_before_and_nothing_where_nothing_changed() {
     let clock = FakeClock::hurried(start());
     let (_, registry) = prepared(&clock).await;
-    registry.start_rollout("production", "v2", &founding()).await.unwrap();
-    let aborted = registry.abort_rollout("production", "wrong build").await.unwrap();
+    let begun = registry.start_rollout("production", "v2", &founding()).await.unwrap();
+    let aborted = registry.abort_rollout(&begun, "wrong build").await.unwrap();
     assert_eq!((aborted.phase(), aborted.reason()), (RolloutPhase::Aborted, Some("wrong build")));
     assert_eq!(registry.deployment("production").await.unwrap().number(), 1);
 
     registry.start_rollout("production", "v2", &Rollout::new().weight(20.0).approval("x")).await.unwrap();
     let driving = registry.clone();
     let driver = tokio::spawn(async move { driving.drive_rollout("production", &silent()).await });
-    until(&registry, |status| status.step() == 1).await;
-    registry.abort_rollout("production", "second thoughts").await.unwrap();
+    let second = until(&registry, |status| status.step() == 1).await;
+    // Whoever saw the one before does nothing to this one.
+    for late in [
+        registry.abort_rollout(&begun, "late").await,
+        registry.pause_rollout(&begun).await,
+        registry.resume_rollout(&begun).await,
+    ] {
+        assert_eq!(late.unwrap_err().kind(), ErrorKind::Conflict);
+    }
+    registry.abort_rollout(&second, "second thoughts").await.unwrap();
     let ended = driver.await.unwrap().unwrap();
     assert_eq!(ended.reason(), Some("second thoughts"));
     let now = registry.deployment("production").await.unwrap();
@@ -517,11 +526,8 @@ async fn one_driver_has_the_lease_and_a_late_one_is_refused() {
         .await
         .unwrap()
         .iter()
-        .filter_map(|event| match &event.kind {
-            EventKind::Rollout(rollout) => match rollout.change {
-                RolloutChange::Leased { term, .. } => Some(term),
-                _ => None,
-            },
+        .filter_map(|event| match event.kind {
+            EventKind::RolloutLeased { term, .. } => Some(term),
             _ => None,
         })
         .collect();
@@ -616,6 +622,23 @@ async fn a_driver_waits_about_five_minutes_for_its_store_from_its_first_question
         store.away(false);
         let ended = registry.drive_rollout("production", &fine()).await.unwrap();
         assert_eq!(ended.phase(), RolloutPhase::Completed);
+    }
+}
+
+/// A webhook hears what happened to the rollout, and not that its driver is still there.
+#[tokio::test]
+async fn a_watch_tells_no_leases_and_the_history_has_them() {
+    use futures::StreamExt;
+    let clock = FakeClock::hurried(start());
+    let (_, registry) = prepared(&clock).await;
+    let mut watch = registry.watch(Default::default());
+    registry.start_rollout("production", "v2", &founding()).await.unwrap();
+    let ended = registry.drive_rollout("production", &fine()).await.unwrap();
+    let history = registry.history(ended.id()).await.unwrap();
+    let is_lease = |event: &Event| matches!(event.kind, EventKind::RolloutLeased { .. });
+    assert!(history.iter().filter(|event| is_lease(event)).count() > 20, "a day of leases");
+    for event in history.iter().filter(|event| !is_lease(event)) {
+        assert_eq!(watch.next().await.unwrap().unwrap(), *event);
     }
 }
 

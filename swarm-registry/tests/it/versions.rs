@@ -179,11 +179,11 @@ async fn every_mutation_asks_the_authorizer_and_writes_nothing_without_leave() {
         (Action::Rollback, other.rollback_to("staging", "v1").await.map(drop)),
         (Action::StartRollout, other.start_rollout("staging", "v2", &plan).await.map(drop)),
         (Action::DriveRollout, other.drive_rollout("staging", &Nothing).await.map(drop)),
-        (Action::PauseRollout, other.pause_rollout("staging").await.map(drop)),
-        (Action::ResumeRollout, other.resume_rollout("staging").await.map(drop)),
+        (Action::PauseRollout, other.pause_rollout(&rollout).await.map(drop)),
+        (Action::ResumeRollout, other.resume_rollout(&rollout).await.map(drop)),
         (Action::ApproveRollout, other.approve_rollout(&rollout).await.map(drop)),
         (Action::SkipRolloutStep, other.skip_rollout_step(&rollout, "").await.map(drop)),
-        (Action::AbortRollout, other.abort_rollout("staging", "").await.map(drop)),
+        (Action::AbortRollout, other.abort_rollout(&rollout, "").await.map(drop)),
         (Action::Compact, other.compact(Retention::everything()).await),
     ];
     for (action, result) in denied {
