@@ -102,7 +102,8 @@ impl State {
                 }
             }
             Change::RolloutStarted(started) => {
-                let status = Arc::new(RolloutStatus::start(started, record, object)?);
+                let after = self.channels.get(&started.channel).map(|channel| channel.current.at());
+                let status = Arc::new(RolloutStatus::start(started, after, record, object)?);
                 self.rollouts.entry(started.channel.clone()).or_default().insert(status.id, status);
             }
             Change::RolloutMoved(moved) => {

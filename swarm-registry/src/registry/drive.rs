@@ -11,7 +11,7 @@ use crate::authorizer::Action;
 use crate::error::{Error, ErrorKind, Result};
 use crate::judge::Verdict;
 use crate::measure::Measure;
-use crate::rollout::{MetricSource, Observed, RolloutStatus, Step, Todo, Window};
+use crate::rollout::{MetricSource, Observed, RolloutPhase, RolloutStatus, Step, Todo, Window};
 use crate::state::State;
 use crate::wire::{Change, LeasedRollout};
 
@@ -23,6 +23,9 @@ const POLL: Duration = Duration::from_secs(15);
 
 /// How long a source of metrics may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// No turn of a driver takes longer. Where its clock says so, it is the clock.
+const LEAP: TimeDelta = TimeDelta::minutes(10);
 
 /// How often in a row the store may fail before a driver gives up: with the pauses between, about five minutes.
 const FAILURES: u32 = 10;
@@ -76,7 +79,7 @@ impl VersionRegistry {
     /// A driver of what is the last rollout on `channel` now.
     async fn driver<'a>(&'a self, channel: &'a str, source: &'a dyn MetricSource) -> Result<Driver<'a>> {
         let id = self.rollout(channel).await?.id;
-        Ok(Driver { registry: self, channel, id, source, term: None, looked: None })
+        Ok(Driver { registry: self, channel, id, source, term: None, looked: None, own: None, turned: None })
     }
 }
 
@@ -88,6 +91,10 @@ struct Driver<'a> {
     /// The term of the lease that this driver took last.
     term: Option<u64>,
     looked: Option<DateTime<Utc>>,
+    /// A step whose times are not those of this clock, and when it was first seen.
+    own: Option<(usize, DateTime<Utc>)>,
+    /// When it last looked at the clock.
+    turned: Option<DateTime<Utc>>,
 }
 
 impl Driver<'_> {
@@ -107,6 +114,7 @@ impl Driver<'_> {
             });
         };
         let now = registry.shared.clock.now();
+        let status = self.by_own_clock(status, now);
         let todo = status.todo(now, self.looked);
         if let Todo::Wait(until) = todo {
             self.wait(now, until, seq).await;
@@ -124,7 +132,7 @@ impl Driver<'_> {
                 self.wait(now, lease.until, seq).await;
                 return Ok(None);
             }
-            Some(lease) if lease.until > now + self.term_length(&status) / 2 => {}
+            Some(lease) if lease.until - now > self.term_length(&status) / 2 => {}
             _ => {
                 self.lease(&status, now).await?;
                 return Ok(None);
@@ -147,6 +155,32 @@ impl Driver<'_> {
 
     fn find<'s>(&self, state: &'s State) -> Option<&'s Arc<RolloutStatus>> {
         state.rollouts.get(self.channel)?.get(&self.id)
+    }
+
+    /// The status with times of this clock. Where what is recorded was by one that was ahead or behind, all of the step's time
+    /// is counted from when this driver first saw it: neither is a step over before its time, nor does it last for years.
+    fn by_own_clock(&mut self, status: Arc<RolloutStatus>, now: DateTime<Utc>) -> Arc<RolloutStatus> {
+        let leapt = self.turned.replace(now).is_some_and(|before| (now - before).abs() > LEAP);
+        let paused = status.phase == RolloutPhase::Paused;
+        if leapt || paused {
+            self.own = None;
+        }
+        let first = match self.own {
+            // Also once this clock comes to what the other one said.
+            Some((step, first)) if step == status.step => first,
+            _ if paused || status.fits(now) => return status,
+            _ => {
+                tracing::warn!(
+                    channel = self.channel,
+                    rollout = self.id,
+                    step = status.step,
+                    "the step was begun by a clock that differs, so its time is counted from now"
+                );
+                now
+            }
+        };
+        self.own = Some((status.step, first));
+        Arc::new(status.begun_at(first))
     }
 
     /// Until then, or until something happened.
@@ -212,7 +246,7 @@ impl Driver<'_> {
         };
         let asked = split.weights().map(|(version, _)| async move {
             let (channel, version) = (self.channel.to_owned(), version.to_owned());
-            let window = Window { channel, version, since: status.began, until: now };
+            let window = Window { channel, version, since: status.began.min(now), until: now };
             let observed = self.observe(&window).await;
             (window.version, observed)
         });

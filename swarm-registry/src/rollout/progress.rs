@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::status::SKEW;
 use super::{OnDeadline, Rollout, RolloutPhase, RolloutStatus, RolloutStep, points};
 use crate::judge::Verdict;
 use crate::wire::{StoredPhase, StoredProgress, StoredRolloutChange};
@@ -45,20 +46,37 @@ fn after(time: DateTime<Utc>, span: Duration) -> DateTime<Utc> {
     time.checked_add_signed(span).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
+/// How long a step takes by itself.
+fn length(step: Option<&RolloutStep>) -> Duration {
+    match step {
+        Some(RolloutStep::Hold(time) | RolloutStep::Analysis(time)) => *time,
+        _ => Duration::ZERO,
+    }
+}
+
 /// Where a rollout stands that comes to `step` at `now`.
 pub(crate) fn arrive(plan: &Rollout, step: usize, now: DateTime<Utc>) -> StoredProgress {
-    let (phase, due) = match plan.steps().get(step) {
-        Some(RolloutStep::Hold(time) | RolloutStep::Analysis(time)) => {
-            (StoredPhase::Running, after(now, *time))
-        }
-        Some(_) => (StoredPhase::Running, now),
-        None => (StoredPhase::Completed, now),
-    };
+    let steps = plan.steps();
+    let phase = if step < steps.len() { StoredPhase::Running } else { StoredPhase::Completed };
+    let due = after(now, length(steps.get(step)));
     let (began, due) = (now.timestamp_micros(), due.timestamp_micros());
     StoredProgress { step, began, due, phase, paused_at: None }
 }
 
 impl RolloutStatus {
+    /// Whether the step's times can be those of a clock that shows `now`: it did not begin later, what is left of it is not
+    /// more than all of it, and no earlier change has a later time.
+    pub(crate) fn fits(&self, now: DateTime<Utc>) -> bool {
+        let latest = after(now, length(self.current_step()));
+        !self.behind && self.began - now <= SKEW && self.due - latest <= SKEW
+    }
+
+    /// The same step, begun at `now`.
+    pub(crate) fn begun_at(&self, now: DateTime<Utc>) -> Self {
+        let due = after(now, length(self.current_step()));
+        RolloutStatus { began: now, due, behind: false, ..self.clone() }
+    }
+
     /// What a driver has to do at `now`, having looked last at `looked`.
     pub(crate) fn todo(&self, now: DateTime<Utc>, looked: Option<DateTime<Utc>>) -> Todo {
         let Some(step) = self.current_step().filter(|_| !self.phase.is_over()) else { return Todo::Rest };
@@ -133,10 +151,13 @@ impl RolloutStatus {
         self.stay(change, StoredProgress { phase: StoredPhase::Paused, paused_at, ..self.progress() })
     }
 
-    /// On with a step that was paused. The pause does not count for its time, and a deadline that had passed begins anew.
+    /// On with a step that was paused. The pause does not count for its time, and a deadline that had passed begins anew. Where
+    /// the clocks of pause and step cannot both be right, all of its time is left.
     pub(crate) fn resume(&self, now: DateTime<Utc>) -> Step {
-        let pause = now - self.paused_at.unwrap_or(now);
-        let mut due = self.due.checked_add_signed(pause.max(TimeDelta::zero())).unwrap_or(self.due);
+        let paused_at = self.paused_at.unwrap_or(now);
+        let all = TimeDelta::from_std(length(self.current_step())).unwrap_or(TimeDelta::MAX);
+        let left = if paused_at > now { all } else { all.min(self.due - paused_at) };
+        let mut due = now.checked_add_signed(left).unwrap_or(self.due);
         if self.plan.deadline_of_waits().is_some_and(|(wait, _)| after(due, wait) <= now) {
             due = now;
         }

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Rollout, RolloutStep};
 use crate::error::Result;
@@ -27,7 +27,12 @@ pub struct RolloutStatus {
     pub(crate) actor: Option<String>,
     pub(crate) record: u64,
     pub(crate) changed_at: DateTime<Utc>,
+    /// The times of the step are of a clock that was behind that of the change before it.
+    pub(crate) behind: bool,
 }
+
+/// By how much two clocks may differ that are called the same.
+pub(crate) const SKEW: TimeDelta = TimeDelta::minutes(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Lease {
@@ -153,7 +158,14 @@ impl RolloutStatus {
         self.record
     }
 
-    pub(crate) fn start(stored: &StartedRollout, record: &Record, object: &str) -> Result<Self> {
+    /// A rollout that follows a deployment of the time `after`.
+    pub(crate) fn start(
+        stored: &StartedRollout,
+        after: Option<DateTime<Utc>>,
+        record: &Record,
+        object: &str,
+    ) -> Result<Self> {
+        let at = wire::time(object, record.at)?;
         let mut status = RolloutStatus {
             channel: stored.channel.clone(),
             id: record.seq,
@@ -168,10 +180,11 @@ impl RolloutStatus {
             phase: RolloutPhase::Running,
             reason: None,
             lease: None,
-            started_at: wire::time(object, record.at)?,
+            started_at: at,
             actor: record.actor.clone(),
             record: record.seq,
-            changed_at: wire::time(object, record.at)?,
+            changed_at: at,
+            behind: after.is_some_and(|after| after - at > SKEW),
         };
         status.place(&stored.progress, object)?;
         Ok(status)
@@ -181,7 +194,9 @@ impl RolloutStatus {
         self.place(&stored.progress, object)?;
         self.reason.clone_from(&stored.reason);
         self.record = record.seq;
-        self.changed_at = wire::time(object, record.at)?;
+        let at = wire::time(object, record.at)?;
+        self.behind = self.changed_at - at > SKEW;
+        self.changed_at = at;
         Ok(())
     }
 

@@ -1,11 +1,12 @@
 //! The behaviour of the crate as its users see it.
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, reason = "tests")]
 
+mod clocks;
 mod crashes;
 mod features;
 mod fixture;
-mod judge;
 mod full;
+mod judge;
 mod kill;
 mod linear;
 mod log;
