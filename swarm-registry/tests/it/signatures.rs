@@ -134,6 +134,11 @@ async fn a_rollout_over_a_baseline_that_is_not_trusted_is_refused_when_it_is_beg
     registry.start_rollout("production", "v2", &Rollout::new().weight(100.0)).await.unwrap();
     registry.drive_rollout("production", &Nothing).await.unwrap();
     assert_eq!(registry.deployment("production").await.unwrap().sole_version(), Some("v2"));
+    // The way back is open all the same, and it is the only one.
+    registry.rollback("production").await.unwrap();
+    assert_eq!(registry.deployment("production").await.unwrap().sole_version(), Some("v1"));
+    let again = registry.deploy("production", Split::all("v1")).await.unwrap_err();
+    assert_eq!(again.kind(), ErrorKind::Untrusted);
 }
 
 #[tokio::test]
