@@ -19,8 +19,9 @@ pub(crate) struct SystemClock {
 }
 
 impl SystemClock {
-    pub(crate) fn new() -> Self {
-        SystemClock { last: Mutex::new((Instant::now(), Utc::now())) }
+    /// One that does not show less than `least`.
+    pub(crate) fn from(least: DateTime<Utc>) -> Self {
+        SystemClock { last: Mutex::new((Instant::now(), Utc::now().max(least))) }
     }
 }
 

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::Arc;
 
 use crate::drift::sample::Sample;
 use crate::metric::Direction;
@@ -41,6 +42,16 @@ impl<D: DriftDetector + ?Sized> DriftDetector for &D {
 }
 
 impl<D: DriftDetector + ?Sized> DriftDetector for Box<D> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    fn compare(&self, baseline: &Sample, recent: &Sample, direction: Direction) -> Finding {
+        (**self).compare(baseline, recent, direction)
+    }
+}
+
+impl<D: DriftDetector + ?Sized> DriftDetector for Arc<D> {
     fn name(&self) -> &str {
         (**self).name()
     }

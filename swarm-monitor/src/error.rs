@@ -27,6 +27,12 @@ pub enum ErrorKind {
     NotFound,
     /// The metric is of a kind that has no such answer: a counter has no percentiles.
     WrongKind,
+    /// A file is not as it was written.
+    Corrupt,
+    /// A file was written in a format that is not known, by a later version.
+    UnknownFormat,
+    /// The system could not read or write a file.
+    Storage,
 }
 
 impl Error {
@@ -40,6 +46,11 @@ impl Error {
 
     pub(crate) fn not_found(metric: &str) -> Self {
         Error::new(ErrorKind::NotFound, format!("no metric {metric:?}")).of_metric(metric)
+    }
+
+    pub(crate) fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
     }
 
     pub(crate) fn of_metric(mut self, metric: &str) -> Self {
@@ -57,9 +68,10 @@ impl Error {
         self.0.metric.as_deref()
     }
 
-    /// Whether the same call may succeed later without anything being mended: for a metric that is not there yet.
+    /// Whether the same call may succeed later without anything being changed here: for a metric that is not there yet, and for a full
+    /// disk.
     pub fn is_retryable(&self) -> bool {
-        matches!(self.0.kind, ErrorKind::NotFound)
+        matches!(self.0.kind, ErrorKind::NotFound | ErrorKind::Storage)
     }
 }
 

@@ -19,6 +19,7 @@ mod select;
 mod series;
 mod sink;
 mod sketch;
+mod snapshot;
 #[cfg(feature = "tracing")]
 mod spans;
 mod summary;
@@ -51,6 +52,7 @@ pub use select::Selection;
 pub use sink::adapt::{FanOut, Filter, Rename};
 pub use sink::{Measurement, MetricSink, MetricSinkExt, Tags};
 pub use sketch::Sketch;
+pub use snapshot::Restored;
 #[cfg(feature = "tracing")]
 pub use spans::SpanTimes;
 pub use summary::Summary;

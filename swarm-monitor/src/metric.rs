@@ -154,6 +154,10 @@ impl About {
         *self.description.write().unwrap_or_else(PoisonError::into_inner) = description;
     }
 
+    pub(crate) fn description(&self) -> Description {
+        self.description.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub(crate) fn direction(&self) -> Direction {
         self.description.read().unwrap_or_else(PoisonError::into_inner).direction
     }
@@ -162,7 +166,7 @@ impl About {
         MetricInfo {
             name: self.name.clone(),
             kind: self.kind,
-            description: self.description.read().unwrap_or_else(PoisonError::into_inner).clone(),
+            description: self.description(),
             series,
             folded: self.folded.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),

@@ -1,5 +1,6 @@
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::clock::Clock;
+use crate::drift::change::ChangeDetector;
 use crate::drift::mean::RelativeMean;
 use crate::drift::report::DriftReport;
 use crate::error::{Error, Result};
@@ -20,6 +22,7 @@ use crate::recent::{self, Key};
 use crate::select::Selection;
 use crate::series::{Evicted, Series};
 use crate::sink::{Measurement, MetricSink, Tags};
+use crate::snapshot::{self, Head, Restored};
 use crate::table::{Found, Table};
 use crate::window::time;
 
@@ -57,6 +60,11 @@ pub(crate) struct Inner {
     pub(crate) started: u64,
     events: Mutex<VecDeque<Event>>,
     events_kept: usize,
+    /// What detectors know, by the names they were saved under.
+    states: Mutex<BTreeMap<String, Vec<f64>>>,
+    restored: Option<Restored>,
+    /// Held while a snapshot is written.
+    saving: Mutex<()>,
 }
 
 impl PerformanceMonitor {
@@ -155,6 +163,46 @@ impl PerformanceMonitor {
         self.inner.table.lost.load(Ordering::Relaxed)
     }
 
+    /// Writes everything to `path`, for [`restore`](MonitorBuilder::restore) after a restart or a crash.
+    ///
+    /// The file is written beside it, brought to the disk and renamed, so that a crash leaves the snapshot before or this one. Each series
+    /// is as it was at some moment of the call, which blocks: on an async runtime, make it where blocking is allowed. A path belongs to
+    /// one process.
+    ///
+    /// # Errors
+    ///
+    /// [`Storage`](crate::ErrorKind::Storage) if it cannot be written; the one before is still there.
+    pub fn snapshot(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.inner.snapshot(path.as_ref())
+    }
+
+    /// What became of the snapshot that the monitor was made from. `None` if it was not asked to [`restore`](MonitorBuilder::restore) one.
+    pub fn restored(&self) -> Option<&Restored> {
+        self.inner.restored.as_ref()
+    }
+
+    /// Puts what a detector knows into the snapshots from here on, in place of what was saved under the name before.
+    pub fn save_detector(&self, name: &str, detector: &dyn ChangeDetector) {
+        let state = detector.save();
+        self.inner.states.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), state);
+    }
+
+    /// Lets a detector go on from what was saved under the name, in this process or in the one whose snapshot was restored. Answers whether
+    /// there was something.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if it is the state of another detector; then this one begins anew.
+    pub fn restore_detector(&self, name: &str, detector: &mut dyn ChangeDetector) -> Result<bool> {
+        let states = self.inner.states.lock().unwrap_or_else(PoisonError::into_inner);
+        states.get(name).map_or(Ok(false), |state| detector.restore(state).map(|()| true))
+    }
+
+    /// Forgets what was saved under the name.
+    pub fn forget_detector(&self, name: &str) {
+        self.inner.states.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
     /// What time it is for the monitor, to the second.
     pub fn now(&self) -> DateTime<Utc> {
         time(self.inner.now())
@@ -194,16 +242,30 @@ impl fmt::Debug for Inner {
 }
 
 impl Inner {
-    fn new(table: Table, clock: Box<dyn Clock>, events_kept: usize) -> Self {
+    fn new(
+        table: Table,
+        clock: Box<dyn Clock>,
+        events_kept: usize,
+        head: Option<Head>,
+        restored: Option<Restored>,
+    ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let started = table.settings.time.now();
+        let started = head.as_ref().map_or(table.settings.time.now(), |head| head.started);
+        let (mut events, states) = head.map_or_else(Default::default, |head| {
+            table.lost.store(head.lost, Ordering::Relaxed);
+            (VecDeque::from(head.events), head.states.into_iter().collect())
+        });
+        events.drain(..events.len().saturating_sub(events_kept));
         Inner {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             table: Arc::new(table),
             clock,
             started,
-            events: Mutex::default(),
+            events: Mutex::new(events),
             events_kept,
+            states: Mutex::new(states),
+            restored,
+            saving: Mutex::default(),
         }
     }
 
@@ -258,6 +320,20 @@ impl Inner {
         if self.events_kept > 0 {
             events.push_back(event);
         }
+    }
+
+    fn snapshot(&self, path: &Path) -> Result<()> {
+        let _turn = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        let states = self.states.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let head = Head {
+            taken: self.now(),
+            started: self.started,
+            accuracy: self.table.settings.mapping.accuracy(),
+            lost: self.table.lost.load(Ordering::Relaxed),
+            events: self.events.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect(),
+            states: states.into_iter().collect(),
+        };
+        snapshot::write(path, &head, &self.table)
     }
 
     pub(crate) fn tick(&self) {

@@ -1,5 +1,6 @@
 use std::collections::VecDeque;
 
+use crate::snapshot::wire::{Saved, load_len, save_all};
 use crate::window::Span;
 
 /// What is counted up in an open bucket and packed when the bucket's time is over.
@@ -120,9 +121,45 @@ impl<T: Tally> Rings<T> {
         self.closed.iter().map(ring).sum()
     }
 
+    /// Changes what is in every bucket.
+    pub(crate) fn map(&mut self, open: impl Fn(&mut T), closed: impl Fn(&mut T::Closed)) {
+        self.open.iter_mut().chain([&mut self.ever]).for_each(open);
+        self.closed.iter_mut().flatten().for_each(|(_, bucket)| closed(bucket));
+    }
+
     /// The open buckets and what ever was.
     pub(crate) fn live(&self) -> impl Iterator<Item = &T> {
         self.open.iter().chain([&self.ever])
+    }
+}
+
+impl<T: Tally + Saved> Rings<T>
+where
+    T::Closed: Saved,
+{
+    pub(crate) fn save(&self, out: &mut Vec<u8>) {
+        self.second.save(out);
+        self.live().for_each(|bucket| bucket.save(out));
+        self.closed.iter().for_each(|ring| save_all(ring.iter(), out));
+    }
+
+    /// `None` for what was not saved from rings.
+    pub(crate) fn load(input: &mut &[u8], reach: Reach) -> Option<Self> {
+        let mut rings = Rings::new(u64::load(input)?, reach);
+        for bucket in rings.open.iter_mut().chain([&mut rings.ever]) {
+            *bucket = T::load(input)?;
+        }
+        for (ring, width) in rings.closed.iter_mut().zip(WIDTHS) {
+            for _ in 0..load_len(input)? {
+                let (at, bucket) = <(u64, T::Closed)>::load(input)?;
+                let follows = ring.back().is_none_or(|(before, _)| *before < at);
+                if !follows || at >= rings.second / width {
+                    return None;
+                }
+                ring.push_back((at, bucket));
+            }
+        }
+        Some(rings)
     }
 }
 

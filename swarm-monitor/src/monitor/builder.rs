@@ -1,14 +1,19 @@
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use chrono::Utc;
+
 use crate::clock::{Clock, SystemClock};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::monitor::{Inner, PerformanceMonitor};
 use crate::rings::Reach;
 use crate::series::{Settings, Time};
 use crate::sketch::mapping::Mapping;
+use crate::snapshot::{Reader, Restored, keep_aside};
 use crate::table::{Limits, Table};
+use crate::window::time;
 
 /// How a monitor is made: [`PerformanceMonitor::builder`].
 #[must_use]
@@ -17,6 +22,7 @@ pub struct MonitorBuilder {
     limits: Limits,
     accuracy: f64,
     events: usize,
+    snapshot: Option<PathBuf>,
 }
 
 impl Default for MonitorBuilder {
@@ -26,6 +32,7 @@ impl Default for MonitorBuilder {
             limits: Limits { metrics: 10_000, series: 1_000, idle: 600 },
             accuracy: 0.01,
             events: 1_024,
+            snapshot: None,
         }
     }
 }
@@ -70,7 +77,16 @@ impl MonitorBuilder {
         self
     }
 
-    /// Makes the monitor.
+    /// Goes on from the snapshot at `path`, if there is one: series with all their buckets, totals, events, states of detectors.
+    ///
+    /// One that is damaged, or of a later format, is kept aside, and the monitor begins with nothing:
+    /// [`restored`](PerformanceMonitor::restored) tells. A gauge has its history, but stands at nothing until it is set.
+    pub fn restore(mut self, path: impl Into<PathBuf>) -> Self {
+        self.snapshot = Some(path.into());
+        self
+    }
+
+    /// Makes the monitor, whatever becomes of a snapshot.
     ///
     /// # Errors
     ///
@@ -91,15 +107,43 @@ impl MonitorBuilder {
 
     pub(crate) fn start(self) -> PerformanceMonitor {
         let ticks = self.clock.is_none();
-        let clock = self.clock.unwrap_or_else(|| Box::new(SystemClock::new()));
-        let now = clock.now().timestamp().max(0) as u64;
+        let shown = self.clock.as_ref().map_or_else(Utc::now, |clock| clock.now());
+        let shown = shown.timestamp().max(0) as u64;
+        let path = self.snapshot.as_deref();
+        let read = path.map(|path| Reader::open(path, shown));
+        let (table, head, restored) = match (path, read) {
+            (Some(path), Some(Ok(Some(mut reader)))) => {
+                let table = self.table(shown.max(reader.head.taken));
+                match reader.fill(path, &table) {
+                    Ok(restored) => (table, Some(reader.head), Some(restored)),
+                    Err(error) => (self.table(shown), None, Some(refused(path, shown, error))),
+                }
+            }
+            (Some(path), Some(Err(error))) => (self.table(shown), None, Some(refused(path, shown, error))),
+            (_, read) => (self.table(shown), None, read.map(|_| Restored::Absent)),
+        };
+        let now = time(table.settings.time.now());
+        let clock = self.clock.unwrap_or_else(|| Box::new(SystemClock::from(now)));
+        let inner = Inner::new(table, clock, self.events, head, restored);
+        PerformanceMonitor::over(inner, ticks)
+    }
+
+    fn table(&self, now: u64) -> Table {
         let settings = Settings {
             time: Arc::new(Time(AtomicU64::new(now))),
             reach: Reach::DEFAULT,
             mapping: Mapping::new(self.accuracy),
         };
-        PerformanceMonitor::over(Inner::new(Table::new(settings, self.limits), clock, self.events), ticks)
+        Table::new(settings, self.limits)
     }
+}
+
+fn refused(path: &Path, now: u64, error: Error) -> Restored {
+    // What cannot be read now may be whole.
+    let kept = (error.kind() != ErrorKind::Storage).then(|| keep_aside(path, now)).flatten();
+    let restored = Restored::Refused { error, kept };
+    tracing::warn!(path = %path.display(), "{restored}");
+    restored
 }
 
 impl std::fmt::Debug for MonitorBuilder {

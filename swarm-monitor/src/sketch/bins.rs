@@ -1,4 +1,4 @@
-use crate::sketch::mapping::Bin;
+use crate::sketch::mapping::{Bin, Mapping};
 
 /// So many bins of one sign are kept at most. What lies below them is counted in the lowest.
 const MOST_BINS: usize = 2_048;
@@ -34,6 +34,19 @@ impl Bins {
         self.negative.merge(&other.negative);
         self.zero += other.zero;
         self.positive.merge(&other.positive);
+    }
+
+    /// The same values in the bins of another mapping, each value as the middle of its bin.
+    pub(crate) fn rebinned(&self, from: Mapping, to: Mapping) -> Bins {
+        let mut bins = Bins::default();
+        for (bin, count) in self.ascending() {
+            match to.bin(from.value(bin)) {
+                Bin::Positive(index) => bins.positive.add(index, count),
+                Bin::Negative(index) => bins.negative.add(index, count),
+                Bin::Zero => bins.zero += count,
+            }
+        }
+        bins
     }
 
     pub(crate) fn clear(&mut self) {

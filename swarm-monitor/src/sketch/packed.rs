@@ -141,7 +141,8 @@ fn add_all<C: Copy + Into<u64>>(run: &mut Run, first: i32, counts: &[C]) {
     }
 }
 
-fn put(bytes: &mut Vec<u8>, mut value: u64) {
+/// Seven bits a byte, the lowest first.
+pub(crate) fn put(bytes: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         bytes.push(value as u8 | 0x80);
         value >>= 7;
@@ -149,7 +150,7 @@ fn put(bytes: &mut Vec<u8>, mut value: u64) {
     bytes.push(value as u8);
 }
 
-fn take(bytes: &mut &[u8]) -> u64 {
+pub(crate) fn take(bytes: &mut &[u8]) -> u64 {
     let (mut value, mut shift) = (0, 0);
     while let Some((&byte, rest)) = bytes.split_first() {
         *bytes = rest;

@@ -1,0 +1,221 @@
+//! A process dies, or is told of a failure, at every call that changes a file. What is left is judged by what it had told a witness
+//! before.
+//!
+//! `SWARM_KILL_POINTS` is the number of points for each kind of call; `SWARM_LONG=1` means every one.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use swarm_monitor::{Measurement, PerformanceMonitor, Restored};
+
+use crate::{Timed, start};
+
+const FOLDER: &str = "SWARM_MONITOR_KILL";
+const SCRIPT: &str = "SWARM_MONITOR_KILL_SCRIPT";
+/// How many calls of each kind the thread under test makes beforehand, so that no other thread comes first to a number.
+const BIAS: usize = 60;
+/// The exit code of a process that went on after a failure.
+const TOLD: i32 = 17;
+
+/// What a process does in a folder until it is killed. It tells a witness of what it was acknowledged, and answers whether it was told
+/// of a failure.
+struct Script {
+    name: &'static str,
+    run: fn(&Path, &mut dyn FnMut(&str)) -> bool,
+    /// Looks at what is left, beside what the witness was told. Panics if something is not as it was promised.
+    judge: fn(&Path, &str, &str),
+    /// What the witness is told at most, in lines.
+    lines: usize,
+}
+
+const SCRIPTS: [Script; 1] = [Script { name: "snapshot", run: snapshots, judge: judge_snapshot, lines: 4 }];
+
+const ROUNDS: u64 = 4;
+
+fn restored(folder: &Path) -> Timed {
+    let clock = swarm_monitor::testing::FakeClock::new(start());
+    let builder = PerformanceMonitor::builder().restore(folder.join("metrics"));
+    Timed { monitor: builder.clock(clock.clone()).build().unwrap(), clock }
+}
+
+/// Each snapshot has one round more than the one before.
+fn snapshots(folder: &Path, tell: &mut dyn FnMut(&str)) -> bool {
+    let timed = restored(folder);
+    let mut failed = false;
+    for round in 1..=ROUNDS {
+        // Long enough for several writes.
+        for user in 0..60 {
+            timed.monitor.record("n", Measurement::Count(1), &[("user", &user.to_string())]);
+            timed.monitor.record("x", f64::from(user), &[("user", &user.to_string())]);
+        }
+        match timed.monitor.snapshot(folder.join("metrics")) {
+            Ok(()) => tell(&round.to_string()),
+            Err(_) => failed = true,
+        }
+    }
+    failed
+}
+
+fn judge_snapshot(folder: &Path, told: &str, point: &str) {
+    let told = told.lines().last().map_or(0, |line| line.parse().unwrap());
+    let monitor = restored(folder).monitor;
+    let rounds = match monitor.restored() {
+        Some(Restored::Complete { .. }) => monitor.select("n").total().unwrap().count / 60,
+        Some(Restored::Absent) => 0,
+        other => panic!("{point}: {other:?}"),
+    };
+    // The one that was under way may be there, though nobody was told.
+    assert!((told..=ROUNDS).contains(&rounds), "{point}: {rounds} {told}");
+    if rounds > 0 {
+        assert_eq!(monitor.select("x").total().unwrap().count, rounds * 60, "{point}");
+    }
+}
+
+/// What a started process does, and nothing where nobody started it.
+#[test]
+fn child() {
+    let (Ok(folder), Ok(name)) = (std::env::var(FOLDER), std::env::var(SCRIPT)) else { return };
+    let (folder, script) =
+        (PathBuf::from(folder), SCRIPTS.iter().find(|script| script.name == name).unwrap());
+    let mut told = std::fs::OpenOptions::new().append(true).open(folder.join("told")).unwrap();
+    // A thread of its own, whose calls are counted from here on.
+    let life = std::thread::spawn(move || {
+        waste_calls(&folder.join("waste"));
+        (script.run)(&folder, &mut |line| {
+            // A failure may strike here too: then nobody was told.
+            let _ = told.write_all(format!("{line}\n").as_bytes());
+        })
+    });
+    let failed = life.join().unwrap();
+    std::process::exit(if failed { TOLD } else { 0 });
+}
+
+fn waste_calls(waste: &Path) {
+    for at in 0..BIAS {
+        let mut file = std::fs::File::create(waste).unwrap();
+        file.write_all(b"x").unwrap();
+        file.sync_all().unwrap();
+        file.sync_data().unwrap();
+        let other = waste.with_extension(at.to_string());
+        std::fs::rename(waste, &other).unwrap();
+        std::fs::remove_file(&other).unwrap();
+    }
+}
+
+/// Runs the child under `strace` with these arguments; answers its exit code, `None` where it was killed.
+fn live(script: &Script, folder: &Path, arguments: &[&str]) -> Option<i32> {
+    let output = Command::new("strace")
+        .args(["-f", "-qq"])
+        .args(arguments)
+        .arg(std::env::current_exe().unwrap())
+        .args(["kill::child", "--exact", "--test-threads=1", "--nocapture"])
+        .env(FOLDER, folder)
+        .env(SCRIPT, script.name)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .output()
+        .unwrap();
+    let code = output.status.code();
+    // A shell would say 128 + 9 of one that was killed.
+    let known = [None, Some(0), Some(TOLD), Some(137)];
+    assert!(known.contains(&code), "{code:?}: {}", String::from_utf8_lossy(&output.stderr));
+    code.filter(|code| *code != 137)
+}
+
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("told"), "").unwrap();
+    folder
+}
+
+/// How many of `call` the thread under test makes after its bias.
+fn count(script: &Script, call: &str) -> usize {
+    let folder = folder();
+    let log = folder.path().join("strace");
+    let trace = format!("trace={call}");
+    assert_eq!(live(script, folder.path(), &["-o", log.to_str().unwrap(), "-e", &trace]), Some(0));
+    let told = std::fs::read_to_string(folder.path().join("told")).unwrap();
+    assert_eq!(told.lines().count(), script.lines, "{told}");
+    (script.judge)(folder.path(), &told, "no fault");
+    // `strace` counts each call by itself, and the bias is one of each.
+    let mut by_call = std::collections::HashMap::<(String, String), usize>::new();
+    for line in std::fs::read_to_string(log).unwrap().lines() {
+        // What is no call is a thread's end, a signal, or the end of a call that another one interrupted.
+        if !["+++", "---", "resumed>"].iter().any(|no| line.contains(no)) {
+            let (thread, rest) = line.split_once(' ').unwrap_or((line, ""));
+            let name = rest.trim_start().split('(').next().unwrap_or_default();
+            *by_call.entry((thread.to_owned(), name.to_owned())).or_default() += 1;
+        }
+    }
+    by_call.into_values().max().unwrap_or(0).saturating_sub(BIAS)
+}
+
+/// All the numbers up to `count`, or as many as were asked for, spread evenly.
+fn spread(count: usize) -> Vec<usize> {
+    let long = std::env::var("SWARM_LONG").is_ok_and(|long| long == "1");
+    let points = std::env::var("SWARM_KILL_POINTS").ok().map(|points| points.parse().unwrap());
+    match points.unwrap_or(if long { count } else { 3 }) {
+        some if some >= count => (1..=count).collect(),
+        0 | 1 => vec![count],
+        some => (0..some).map(|at| 1 + at * (count - 1) / (some - 1)).collect(),
+    }
+}
+
+#[test]
+fn a_kill_or_a_failure_at_any_call_leaves_what_was_acknowledged() {
+    let tried = Command::new("strace").args(["-f", "-o", "/dev/null", "true"]).output();
+    if !tried.is_ok_and(|tried| tried.status.success()) {
+        eprintln!("left out: kills of the monitor, for `strace` is not here or may not trace");
+        return;
+    }
+    for script in &SCRIPTS {
+        let mut points = Vec::new();
+        let mut calls = 0;
+        for (call, faults) in [
+            ("write", &["signal=KILL", "error=ENOSPC"][..]),
+            ("openat", &["signal=KILL", "error=EMFILE"]),
+            ("/^fsync|^fdatasync", &["signal=KILL", "error=EIO"]),
+            ("/^rename", &["signal=KILL", "error=EIO"]),
+        ] {
+            let count = count(script, call);
+            assert!(count > 0, "nothing was asked of {call}: is it not made any more?");
+            calls += count * faults.len();
+            for number in spread(count) {
+                points.extend(faults.iter().map(|fault| (call, *fault, number)));
+            }
+        }
+        let (next, told, struck) = (AtomicUsize::new(0), Mutex::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while let Some(point) = points.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let (lines, hit) = strike(script, *point);
+                        *told.lock().unwrap() += lines;
+                        struck.fetch_add(usize::from(hit), Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        let (told, struck) = (told.into_inner().unwrap(), struck.into_inner());
+        eprintln!(
+            "kill sweep of the {}: {} of {calls} points, {struck} lives struck by them, {told} times told",
+            script.name,
+            points.len()
+        );
+        assert!(struck * 2 >= points.len(), "{struck} of {}", points.len());
+        assert!(told >= points.len(), "{told}");
+    }
+}
+
+/// One life with a fault, and what is left of it. Answers how often the witness was told, and whether the fault struck.
+fn strike(script: &Script, (call, fault, number): (&str, &str, usize)) -> (usize, bool) {
+    let folder = folder();
+    let (trace, inject) = (format!("trace={call}"), format!("inject={call}:{fault}:when={}", number + BIAS));
+    let code = live(script, folder.path(), &["-o", "/dev/null", "-e", &trace, "-e", &inject]);
+    let told = std::fs::read_to_string(folder.path().join("told")).unwrap();
+    (script.judge)(folder.path(), &told, &format!("{} {call} {fault} {number}", script.name));
+    (told.lines().count(), code != Some(0))
+}
