@@ -1,20 +1,22 @@
 //! The registry's hot paths: routing a key, beside its parts and a lock, and going back.
 //!
-//! Routing is `registry/route`; its parts are the hash and the slot alone, and its peer is a `RwLock` around a table with
-//! the standard hasher. `registry/rollback` is with 10,000 versions, in memory and in a folder; each prints the 99th
-//! percentile of 1,000 rollbacks too.
+//! Routing is `registry/route`, with keys of 16 bytes; `part` is what any way to route without a lock needs, alone: a hash, a
+//! look into a table of slots, arc-swap. `peer` is a `RwLock` around a table, with the standard hasher. `registry/rollback`
+//! is with 10,000 versions, in memory and in a folder; each prints the 99th percentile of 1,000 rollbacks too.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a bench")]
 
 use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::hint::black_box;
-use std::sync::RwLock;
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
+use arc_swap::{ArcSwap, Cache};
 use criterion::{Criterion, criterion_group, criterion_main};
 use swarm_benches::measure::test_mode;
-use swarm_registry::{ObjectVersionStore, Split, Version, VersionRegistry, slot};
+use swarm_registry::{ObjectVersionStore, Split, Version, VersionRegistry};
 use tokio::runtime::{Builder, Runtime};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
@@ -42,13 +44,30 @@ fn route(c: &mut Criterion) {
         at = (at + 1) % 1_024;
         &*keys[at]
     };
-    group.bench_function("key alone", |b| b.iter(|| black_box(next()).len()));
-    group.bench_function("hash and slot alone", |b| {
-        b.iter(|| slot(black_box("production"), next().as_bytes()))
-    });
+    group.bench_function("part: key", |b| b.iter(|| black_box(next()).len()));
     let mut cached = router.cached();
     group.bench_function("cached", |b| b.iter(|| black_box(cached.route(black_box(next()))).as_ptr()));
     group.bench_function("plain", |b| b.iter(|| black_box(router.route(black_box(next()))).len()));
+    let ahash = ahash::RandomState::with_seeds(1, 2, 3, 4);
+    group.bench_function("part: ahash", |b| b.iter(|| ahash.hash_one(black_box(next()))));
+    let foldhash = foldhash::quality::FixedState::default();
+    group.bench_function("part: foldhash", |b| b.iter(|| foldhash.hash_one(black_box(next()))));
+    let seed = xxh3_64(b"production");
+    group.bench_function("part: xxh3", |b| {
+        b.iter(|| xxh3_64_with_seed(black_box(next()).as_bytes(), seed));
+    });
+    let slots: Vec<u16> = (0..10_000).map(|slot| u16::from(slot >= 8_000)).collect();
+    let mut hash = 0_u64;
+    group.bench_function("part: slot", |b| {
+        b.iter(|| {
+            hash = hash.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            slots[(((black_box(hash) >> 32) * 10_000) >> 32) as usize]
+        });
+    });
+    let swap = Arc::new(ArcSwap::from_pointee(1_u64));
+    let mut cache = Cache::new(swap.clone());
+    group.bench_function("part: arc-swap, cached", |b| b.iter(|| **black_box(cache.load())));
+    group.bench_function("part: arc-swap, loaded", |b| b.iter(|| **black_box(swap.load())));
     let table: Vec<usize> = (0..10_000).map(|slot| usize::from(slot >= 8_000)).collect();
     let locked = RwLock::new((table, ["v0", "v1"]));
     group.bench_function("peer: RwLock and SipHash", |b| {
