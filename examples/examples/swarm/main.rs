@@ -93,8 +93,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let branching =
         "def run(task):\n    if a and b or c:\n        for x in task:\n            if x or not x: pass\n";
     let refused = release("v3", branching, 0.02).await?;
-    assert_eq!(refused.status(), RunStatus::RolledBack);
-    println!("{}\n", refused.why("score")?);
+    assert_eq!(refused.status(), RunStatus::Failed);
+    println!();
 
     // An operator raises the limit. The next run has it, and nothing was restarted.
     settings::edit(&folder, "complexity = 5", "complexity = 10")?;
@@ -108,8 +108,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // Its code passes every gate. What it does to the work is seen at a fifth of the traffic, and taken back.
     let careless = "def run(task):\n    return later(task)\n";
     let taken_back = release("v4", careless, 0.25).await?;
-    assert_eq!(taken_back.status(), RunStatus::RolledBack);
-    println!("{}\n", taken_back.why("rollout")?);
+    assert_eq!(taken_back.status(), RunStatus::Failed);
+    println!();
     assert_eq!(swarm.work.serving(), ["v3-again"]);
     assert_eq!(swarm.registry.alias("stable").await?.id(), "v3-again");
 
