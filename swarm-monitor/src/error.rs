@@ -23,7 +23,7 @@ struct Inner {
 pub enum ErrorKind {
     /// An argument or an option is not acceptable.
     InvalidInput,
-    /// No such metric.
+    /// No such metric, alert or silence.
     NotFound,
     /// The metric is of a kind that has no such answer: a counter has no percentiles.
     WrongKind,
@@ -33,6 +33,10 @@ pub enum ErrorKind {
     UnknownFormat,
     /// The system could not read or write a file.
     Storage,
+    /// A file belongs to another engine, of this process or another one.
+    InUse,
+    /// Code that was handed in panicked.
+    Panicked,
 }
 
 impl Error {
@@ -68,10 +72,10 @@ impl Error {
         self.0.metric.as_deref()
     }
 
-    /// Whether the same call may succeed later without anything being changed here: for a metric that is not there yet, and for a full
-    /// disk.
+    /// Whether the same call may succeed later without anything being changed here: for a metric that is not there yet, a full disk, a file
+    /// in use.
     pub fn is_retryable(&self) -> bool {
-        matches!(self.0.kind, ErrorKind::NotFound | ErrorKind::Storage)
+        matches!(self.0.kind, ErrorKind::NotFound | ErrorKind::Storage | ErrorKind::InUse)
     }
 }
 

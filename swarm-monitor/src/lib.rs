@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod alert;
 mod cells;
 mod clock;
 mod drift;
@@ -13,6 +14,7 @@ mod facade;
 mod handle;
 mod metric;
 mod monitor;
+mod notify;
 mod recent;
 mod rings;
 mod select;
@@ -28,6 +30,15 @@ mod table;
 pub mod testing;
 mod window;
 
+pub use alert::condition::Condition;
+pub use alert::engine::builder::AlertEngineBuilder;
+pub use alert::engine::deliver::Delivery;
+pub use alert::engine::evaluate::Evaluation;
+pub use alert::engine::{AlertEngine, Recovery, RouteStatus};
+pub use alert::matcher::{Inhibition, Matcher, Silence};
+pub use alert::route::Route;
+pub use alert::rule::AlertRule;
+pub use alert::{Acknowledgement, Alert, AlertState, Severity};
 pub use clock::Clock;
 pub use drift::adwin::Adwin;
 pub use drift::change::{ChangeDetector, Scored, Streamed};
@@ -48,6 +59,7 @@ pub use handle::{Counter, Gauge, Histogram};
 pub use metric::{Description, Direction, MetricInfo, MetricKind};
 pub use monitor::PerformanceMonitor;
 pub use monitor::builder::MonitorBuilder;
+pub use notify::{FnNotifier, Notification, Notifier, NotifyError};
 pub use select::Selection;
 pub use sink::adapt::{FanOut, Filter, Rename};
 pub use sink::{Measurement, MetricSink, MetricSinkExt, Tags};

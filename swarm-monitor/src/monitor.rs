@@ -208,6 +208,11 @@ impl PerformanceMonitor {
         time(self.inner.now())
     }
 
+    /// The same in seconds since 1970.
+    pub(crate) fn seconds(&self) -> u64 {
+        self.inner.now()
+    }
+
     /// Looks at the clock and does what is due.
     ///
     /// The monitor's thread calls it once a second. With a [clock](MonitorBuilder::clock) of your own there is no thread, and you call

@@ -25,17 +25,20 @@ pub struct Selection {
     inner: Arc<Inner>,
     metric: String,
     tags: Vec<(String, String)>,
+    /// The series that have the tags, where they were looked for already.
+    found: Option<Vec<Arc<Series>>>,
 }
 
 impl Selection {
     pub(crate) fn new(inner: Arc<Inner>, metric: &str) -> Self {
-        Selection { inner, metric: metric.to_owned(), tags: Vec::new() }
+        Selection { inner, metric: metric.to_owned(), tags: Vec::new(), found: None }
     }
 
     /// Only series with this tag.
     #[must_use]
     pub fn tag(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.tags.push((name.into(), value.into()));
+        self.found = None;
         self
     }
 
@@ -76,7 +79,7 @@ impl Selection {
         }
         let span = self.span(window);
         let mut sketch = Sketch::new(self.inner.table.settings.mapping);
-        metric.select(&self.tags).iter().for_each(|series| series.sketch(&span, &mut sketch));
+        self.series()?.iter().for_each(|series| series.sketch(&span, &mut sketch));
         Ok(sketch)
     }
 
@@ -129,6 +132,26 @@ impl Selection {
         Ok(values.into_iter().map(|value| (value.to_owned(), self.clone().tag(name, value))).collect())
     }
 
+    /// One selection for each combination of values that the tags `names` have here, to be asked at once and not kept. Looks through the
+    /// series once, however many there are.
+    pub(crate) fn each(&self, names: &[String]) -> Result<Vec<(Vec<(String, String)>, Selection)>> {
+        let mut groups: BTreeMap<Vec<Arc<str>>, Vec<Arc<Series>>> = BTreeMap::new();
+        for series in self.series()? {
+            let value =
+                |name: &String| series.tags.iter().find(|(key, _)| **key == **name).map(|(_, v)| v.clone());
+            if let Some(values) = names.iter().map(value).collect() {
+                groups.entry(values).or_default().push(series);
+            }
+        }
+        let part = |(values, found): (Vec<Arc<str>>, _)| {
+            let tags: Vec<(String, String)> =
+                names.iter().zip(values).map(|(name, value)| (name.clone(), value.to_string())).collect();
+            let all = self.tags.iter().chain(&tags).cloned().collect();
+            (tags, Selection { tags: all, found: Some(found), ..self.clone() })
+        };
+        Ok(groups.into_iter().map(part).collect())
+    }
+
     /// What each series of a gauge stands at, with its tags.
     ///
     /// # Errors
@@ -169,7 +192,10 @@ impl Selection {
     }
 
     fn series(&self) -> Result<Vec<Arc<Series>>> {
-        Ok(self.metric()?.select(&self.tags))
+        match &self.found {
+            Some(found) => Ok(found.clone()),
+            None => Ok(self.metric()?.select(&self.tags)),
+        }
     }
 
     fn span(&self, window: Window) -> Span {

@@ -6,10 +6,14 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use swarm_monitor::{Measurement, PerformanceMonitor, Restored};
+use swarm_monitor::{
+    AlertEngine, AlertRule, AlertState, Condition, FnNotifier, Matcher, Measurement, Notification,
+    PerformanceMonitor, Restored, Result, Route, Severity,
+};
 
 use crate::{Timed, start};
 
@@ -20,18 +24,24 @@ const BIAS: usize = 60;
 /// The exit code of a process that went on after a failure.
 const TOLD: i32 = 17;
 
+/// Tells the witness.
+type Tell = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// What a process does in a folder until it is killed. It tells a witness of what it was acknowledged, and answers whether it was told
 /// of a failure.
 struct Script {
     name: &'static str,
-    run: fn(&Path, &mut dyn FnMut(&str)) -> bool,
+    run: fn(&Path, Tell) -> bool,
     /// Looks at what is left, beside what the witness was told. Panics if something is not as it was promised.
     judge: fn(&Path, &str, &str),
     /// What the witness is told at most, in lines.
     lines: usize,
 }
 
-const SCRIPTS: [Script; 1] = [Script { name: "snapshot", run: snapshots, judge: judge_snapshot, lines: 4 }];
+const SCRIPTS: [Script; 2] = [
+    Script { name: "snapshot", run: snapshots, judge: judge_snapshot, lines: 4 },
+    Script { name: "alerts", run: alerts, judge: judge_alerts, lines: 13 },
+];
 
 const ROUNDS: u64 = 4;
 
@@ -42,7 +52,8 @@ fn restored(folder: &Path) -> Timed {
 }
 
 /// Each snapshot has one round more than the one before.
-fn snapshots(folder: &Path, tell: &mut dyn FnMut(&str)) -> bool {
+fn snapshots(folder: &Path, tell: Tell) -> bool {
+    waste_calls(&folder.join("waste"));
     let timed = restored(folder);
     let mut failed = false;
     for round in 1..=ROUNDS {
@@ -74,20 +85,99 @@ fn judge_snapshot(folder: &Path, told: &str, point: &str) {
     }
 }
 
+fn engine(folder: &Path, tell: Tell) -> Result<(Timed, AlertEngine)> {
+    let timed = Timed::new();
+    let rule = AlertRule::new("over", Condition::of("load").last().above(5.0)).each("agent");
+    let notifier = FnNotifier::new(move |told: &Notification| {
+        for alert in &told.alerts {
+            let fired = alert.fired.unwrap().timestamp();
+            tell(&format!("{} {} {fired}", alert.state, alert.labels["agent"]));
+        }
+        Ok(())
+    });
+    let alerts = AlertEngine::builder(&timed.monitor)
+        .rule(rule.severity(Severity::Critical))
+        .route(Route::new("witness", notifier))
+        .file(folder.join("alerts"))
+        .build()?;
+    Ok((timed, alerts))
+}
+
+/// One agent comes and goes, another stays for a while. All calls that change files are made by one thread.
+fn alerts(folder: &Path, tell: Tell) -> bool {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().max_blocking_threads(1).build();
+    runtime.unwrap().block_on(async {
+        let blocking =
+            async |work: Box<dyn FnOnce() -> bool + Send>| tokio::task::spawn_blocking(work).await.unwrap();
+        let (waste, path, told) = (folder.join("waste"), folder.to_owned(), tell.clone());
+        let opened = tokio::task::spawn_blocking(move || {
+            waste_calls(&waste);
+            engine(&path, told)
+        });
+        let Ok((timed, alerts)) = opened.await.unwrap() else { return true };
+        let mut failed = alerts.recovery().error.is_some();
+        for round in 0..7 {
+            for (agent, fires) in [("a", round % 2 == 0 && round < 5), ("b", (1..5).contains(&round))] {
+                let load = if fires { 9.0 } else { 1.0 };
+                timed.monitor.record("load", Measurement::Gauge(load), &[("agent", agent)]);
+            }
+            timed.pass(300);
+            let (engine, tell) = (alerts.clone(), tell.clone());
+            failed |= blocking(Box::new(move || {
+                let mut failed = engine.evaluate().not_stored.is_some();
+                if round < 2 {
+                    let silence =
+                        engine.silence([Matcher::is("agent", "c")], Duration::from_secs(9_999), "ann", "");
+                    failed |= silence.is_err();
+                    silence.iter().for_each(|silence| tell(&format!("silence {}", silence.id)));
+                }
+                failed
+            }))
+            .await;
+            alerts.deliver().await;
+        }
+        failed
+    })
+}
+
+/// Nothing that was told as firing is lost, and nothing that was told as resolved fires again.
+fn judge_alerts(folder: &Path, told: &str, point: &str) {
+    let (_, engine) = engine(folder, Arc::new(|_| {})).unwrap();
+    assert_eq!(engine.recovery().damaged, 0, "{point}");
+    let alerts = engine.alerts();
+    for agent in ["a", "b"] {
+        let last = told.lines().rev().find(|line| line.split(' ').nth(1) == Some(agent));
+        let Some((state, fired)) = last.and_then(|line| line.split_once(&format!(" {agent} "))) else {
+            continue;
+        };
+        let fired: i64 = fired.parse().unwrap();
+        let alert = alerts.iter().find(|alert| alert.labels["agent"] == agent);
+        let begun = alert.map(|alert| (alert.fired.unwrap().timestamp(), alert.state));
+        match state {
+            // Its end may be known and not told, or it may have begun again.
+            "firing" => {
+                assert!(begun.is_some_and(|(begun, _)| begun >= fired), "{point}: {agent} is lost: {told}")
+            }
+            _ => assert!(begun != Some((fired, AlertState::Firing)), "{point}: {agent} is back: {told}"),
+        }
+    }
+    for id in told.lines().filter_map(|line| line.strip_prefix("silence ")) {
+        let kept = engine.silences().iter().any(|silence| silence.id.to_string() == id);
+        assert!(kept, "{point}: silence {id} is lost");
+    }
+}
+
 /// What a started process does, and nothing where nobody started it.
 #[test]
 fn child() {
     let (Ok(folder), Ok(name)) = (std::env::var(FOLDER), std::env::var(SCRIPT)) else { return };
     let (folder, script) =
         (PathBuf::from(folder), SCRIPTS.iter().find(|script| script.name == name).unwrap());
-    let mut told = std::fs::OpenOptions::new().append(true).open(folder.join("told")).unwrap();
+    let told = std::fs::OpenOptions::new().append(true).open(folder.join("told")).unwrap();
     // A thread of its own, whose calls are counted from here on.
     let life = std::thread::spawn(move || {
-        waste_calls(&folder.join("waste"));
-        (script.run)(&folder, &mut |line| {
-            // A failure may strike here too: then nobody was told.
-            let _ = told.write_all(format!("{line}\n").as_bytes());
-        })
+        // A failure may strike here too: then nobody was told.
+        (script.run)(&folder, Arc::new(move |line| drop((&told).write_all(format!("{line}\n").as_bytes()))))
     });
     let failed = life.join().unwrap();
     std::process::exit(if failed { TOLD } else { 0 });

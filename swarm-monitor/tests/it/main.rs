@@ -1,6 +1,10 @@
 //! The behaviour of the crate as its users see it.
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, reason = "tests")]
 
+mod alert_file;
+#[cfg(feature = "toml")]
+mod alert_rules;
+mod alerts;
 mod drift;
 mod drift_vectors;
 mod export;

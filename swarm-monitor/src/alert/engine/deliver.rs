@@ -1,0 +1,223 @@
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use futures::FutureExt;
+use futures::future::join_all;
+
+use crate::alert::engine::{AlertEngine, RouteStatus};
+use crate::alert::plan::{Due, Quiet, plan};
+use crate::alert::route::Route;
+use crate::alert::wire::{Record, ToldRecord};
+use crate::notify::NotifyError;
+use crate::window::time;
+
+/// What one round of deliveries came to: [`AlertEngine::deliver`].
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Delivery {
+    /// Notifications that were delivered.
+    pub delivered: usize,
+    /// Routes on which one failed, and why. It is tried again.
+    pub failed: Vec<(String, NotifyError)>,
+}
+
+/// A route with how it fares.
+pub(crate) struct Lane {
+    pub(crate) route: Route,
+    /// Wakes whoever delivers on it.
+    pub(crate) changed: tokio::sync::Notify,
+    /// One notification at a time.
+    turn: tokio::sync::Mutex<()>,
+    trouble: Mutex<Trouble>,
+    delivered: AtomicU64,
+    failed: AtomicU64,
+    pub(crate) expired: AtomicU64,
+}
+
+/// What went wrong lately.
+#[derive(Default)]
+struct Trouble {
+    /// Of the receiver.
+    all: Pause,
+    /// Of what it would not accept, by group.
+    groups: HashMap<BTreeMap<String, String>, Pause>,
+    last: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Pause {
+    failures: u32,
+    until: u64,
+}
+
+impl Lane {
+    pub(crate) fn new(route: Route) -> Self {
+        Lane {
+            route,
+            changed: tokio::sync::Notify::new(),
+            turn: tokio::sync::Mutex::default(),
+            trouble: Mutex::default(),
+            delivered: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            expired: AtomicU64::new(0),
+        }
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The receiver takes things again.
+    fn over(&self, group: &BTreeMap<String, String>) {
+        let mut trouble = self.trouble();
+        (trouble.all, trouble.last) = (Pause::default(), None);
+        trouble.groups.remove(group);
+    }
+
+    pub(crate) fn status(&self, pending: usize, now: u64) -> RouteStatus {
+        let trouble = self.trouble();
+        RouteStatus {
+            name: self.route.name.clone(),
+            pending,
+            delivered: self.delivered.load(Ordering::Relaxed),
+            failed: self.failed.load(Ordering::Relaxed),
+            expired: self.expired.load(Ordering::Relaxed),
+            next_try: (trouble.all.failures > 0).then(|| time(trouble.all.until.max(now))),
+            last_error: trouble.last.clone(),
+        }
+    }
+}
+
+impl AlertEngine {
+    /// Tells on each route what is due on it, and waits for the slowest. A route that fails is tried again after a pause that doubles from a
+    /// second to five minutes.
+    ///
+    /// To be polled within a tokio runtime with time.
+    pub async fn deliver(&self) -> Delivery {
+        let rounds = join_all(self.inner.lanes.iter().map(|lane| self.deliver_on(lane))).await;
+        let mut delivery = Delivery::default();
+        for (lane, (delivered, failed)) in self.inner.lanes.iter().zip(rounds) {
+            delivery.delivered += delivered;
+            delivery.failed.extend(failed.into_iter().map(|error| (lane.route.name.clone(), error)));
+        }
+        delivery
+    }
+
+    pub(crate) async fn deliver_on(&self, lane: &Lane) -> (usize, Vec<NotifyError>) {
+        let _turn = lane.turn.lock().await;
+        let (mut delivered, mut failed) = (0, Vec::new());
+        if lane.trouble().all.until > self.now() {
+            return (delivered, failed);
+        }
+        for due in self.due(lane).await {
+            let group = &due.notification.group;
+            if lane.trouble().groups.get(group).is_some_and(|pause| pause.until > self.now()) {
+                continue;
+            }
+            let tried = AssertUnwindSafe(lane.route.notifier.notify(&due.notification)).catch_unwind();
+            let told = match tokio::time::timeout(lane.route.time_out, tried).await {
+                Ok(Ok(told)) => told,
+                Ok(Err(_)) => Err(NotifyError::later("the notifier panicked")),
+                Err(_) => Err(NotifyError::later(format!("no answer in {:?}", lane.route.time_out))),
+            };
+            match told {
+                Ok(()) => {
+                    delivered += 1;
+                    lane.delivered.fetch_add(1, Ordering::Relaxed);
+                    lane.over(group);
+                    self.note(due.told).await;
+                }
+                Err(error) => {
+                    lane.failed.fetch_add(1, Ordering::Relaxed);
+                    let again = self.after_failure(lane, group, &error);
+                    failed.push(error);
+                    if again {
+                        break;
+                    }
+                }
+            }
+        }
+        (delivered, failed)
+    }
+
+    /// Sets a pause, and tells whether it is one for the whole route.
+    fn after_failure(&self, lane: &Lane, group: &BTreeMap<String, String>, error: &NotifyError) -> bool {
+        let now = self.now();
+        let mut trouble = lane.trouble();
+        tracing::warn!(route = lane.route.name, %error, "alerts could not be told");
+        trouble.last = Some(error.to_string());
+        let pause = if error.is_retryable() {
+            &mut trouble.all
+        } else {
+            trouble.groups.entry(group.clone()).or_default()
+        };
+        pause.failures = pause.failures.saturating_add(1);
+        let random = RandomState::new().hash_one(pause.failures);
+        let asked = error.pause().map_or(0, |pause| pause.as_secs());
+        pause.until = now.saturating_add(back_off(pause.failures, random).max(asked.min(LONGEST)));
+        error.is_retryable()
+    }
+
+    /// What is due, as seen on a thread where blocking is allowed: the file may be written meanwhile.
+    async fn due(&self, lane: &Lane) -> Vec<Due> {
+        let (engine, route) = (self.clone(), lane.route.clone());
+        let due = tokio::task::spawn_blocking(move || {
+            let state = engine.state();
+            let now = engine.now();
+            let quiet = Quiet::new(&state.silences, &engine.inner.inhibitions, state.instances(), now);
+            plan(&route, state.instances(), &quiet, now)
+        });
+        let due = due.await.unwrap_or_default();
+        let mut trouble = lane.trouble();
+        trouble.groups.retain(|group, _| due.iter().any(|due| due.notification.group == *group));
+        drop(trouble);
+        due
+    }
+
+    /// Keeps that somebody was told. If the process dies before, they are told again.
+    async fn note(&self, told: ToldRecord) {
+        let engine = self.clone();
+        let noted = tokio::task::spawn_blocking(move || {
+            let mut state = engine.state();
+            state.told(&told);
+            let now = engine.now();
+            let mut changed = vec![Record::Told(told)];
+            changed.extend(engine.settle(&mut state, now));
+            let stored = state.store(changed);
+            drop(state);
+            engine.warn_of_storage(&stored);
+        });
+        if let Err(error) = noted.await {
+            tracing::error!(%error, "what was told could not be noted");
+        }
+    }
+}
+
+/// No pause is longer, in seconds.
+const LONGEST: u64 = 300;
+
+/// Seconds to wait after so many failures: doubling from one, and up to a quarter more or less, so that not everybody comes back at once.
+fn back_off(failures: u32, random: u64) -> u64 {
+    let whole = 1_u64.checked_shl(failures.saturating_sub(1)).unwrap_or(LONGEST).min(LONGEST);
+    let spread = whole / 4;
+    whole - spread + random % (2 * spread + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_five_minutes_and_are_spread() {
+        for (failures, least, most) in
+            [(1, 1, 1), (2, 2, 2), (3, 3, 5), (5, 12, 20), (9, 192, 320), (40, 225, 375)]
+        {
+            let all: Vec<u64> = (0..1_000).map(|random| back_off(failures, random)).collect();
+            assert_eq!((*all.iter().min().unwrap(), *all.iter().max().unwrap()), (least, most), "{failures}");
+        }
+        assert!(back_off(u32::MAX, u64::MAX) <= 375);
+    }
+}
