@@ -41,13 +41,18 @@ impl Welch {
             return Some(if same { (0.0, 1.0) } else { (f64::INFINITY.copysign(difference), 0.0) });
         }
         let error = (a + b).sqrt();
-        let freedom =
-            (a + b).powi(2) / (a * a / (baseline.count - 1) as f64 + b * b / (recent.count - 1) as f64);
+        // In shares, as squares of squares of great values are infinite.
+        let (from_a, from_b) = (a / (a + b), b / (a + b));
+        let freedom = 1.0
+            / (from_a * from_a / (baseline.count - 1) as f64 + from_b * from_b / (recent.count - 1) as f64);
         let mut t = difference / error;
         if !self.plain {
             let skew = |sample: &Sample| sample.third() / (sample.count as f64).powi(2);
             let skew = (skew(recent) - skew(baseline)) / error.powi(3);
-            t += skew * t * t / 3.0 + skew * skew * t * t * t / 27.0 + skew / 6.0;
+            // Cubes of great values are infinite.
+            if skew.is_finite() {
+                t += skew * t * t / 3.0 + skew * skew * t * t * t / 27.0 + skew / 6.0;
+            }
         }
         Some((t, student_two_sided(t.abs(), freedom)))
     }

@@ -14,6 +14,7 @@ mod false_alarms;
 mod features;
 mod kill;
 mod kinds;
+mod kits;
 mod limits;
 mod memory;
 mod programs;
