@@ -59,6 +59,12 @@ pub use handle::{Counter, Gauge, Histogram};
 pub use metric::{Description, Direction, MetricInfo, MetricKind};
 pub use monitor::PerformanceMonitor;
 pub use monitor::builder::MonitorBuilder;
+#[cfg(feature = "http")]
+pub use notify::alertmanager::Alertmanager;
+#[cfg(feature = "http")]
+pub use notify::chat::{Discord, Slack};
+#[cfg(feature = "http")]
+pub use notify::webhook::Webhook;
 pub use notify::{FnNotifier, Notification, Notifier, NotifyError};
 pub use select::Selection;
 pub use sink::adapt::{FanOut, Filter, Rename};

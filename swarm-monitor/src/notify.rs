@@ -8,11 +8,19 @@ use chrono::{DateTime, Utc};
 
 use crate::alert::{Alert, AlertState, fnv};
 
+#[cfg(feature = "http")]
+pub(crate) mod alertmanager;
+#[cfg(feature = "http")]
+pub(crate) mod chat;
+#[cfg(feature = "http")]
+pub(crate) mod http;
 mod payload;
+#[cfg(feature = "http")]
+pub(crate) mod webhook;
 
 /// Tells somebody of alerts.
 ///
-/// Implemented by [`FnNotifier`], and by you. `notify` is called with one notification at a time on a
+/// Implemented by [`FnNotifier`], by the notifiers of the feature `http`, and by you. `notify` is called with one notification at a time on a
 /// route, and again with the same one until it succeeds, also after a crash: a receiver tells them apart by
 /// [`id`](Notification::id). It may be cancelled at any await, when the route's time-out is over. A panic counts as a failure. Errors are
 /// logged: they should not contain secrets.

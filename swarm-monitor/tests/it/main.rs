@@ -4,6 +4,8 @@
 mod alert_file;
 #[cfg(feature = "toml")]
 mod alert_rules;
+#[cfg(feature = "http")]
+mod alertmanager;
 mod alerts;
 mod drift;
 mod drift_vectors;
@@ -17,6 +19,8 @@ mod kinds;
 mod kits;
 mod limits;
 mod memory;
+#[cfg(feature = "http")]
+mod notify;
 mod programs;
 mod prometheus;
 mod sinks;

@@ -1,0 +1,114 @@
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use crate::error::Result;
+use crate::notify::http::Endpoint;
+use crate::notify::{Notification, Notifier, NotifyError};
+
+/// Posts what Alertmanager's webhook receiver would, version 4 (feature `http`).
+///
+/// With a [key](Webhook::key) each request is signed as Standard Webhooks has it, with HMAC-SHA256: `webhook-id`, which is the same when
+/// a notification is told again, `webhook-timestamp` and `webhook-signature`.
+#[derive(Clone)]
+pub struct Webhook {
+    endpoint: Endpoint,
+    key: Option<Vec<u8>>,
+}
+
+impl Webhook {
+    /// To this address, which is treated as a secret.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for what is no `http` or `https` address, or has a user in it.
+    pub fn new(url: &str) -> Result<Self> {
+        Ok(Webhook { endpoint: Endpoint::new(url)?, key: None })
+    }
+
+    /// Signs with this key. Libraries of Standard Webhooks want it in base64, after `whsec_`.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<Vec<u8>>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// Sends this token as `Authorization: Bearer`.
+    #[must_use]
+    pub fn bearer(mut self, token: impl Into<String>) -> Self {
+        self.endpoint.bearer(token.into());
+        self
+    }
+
+    /// Allows addresses of this machine and of private networks. Link-local ones are never told anything.
+    #[must_use]
+    pub fn allow_private(mut self) -> Self {
+        self.endpoint.allow_private();
+        self
+    }
+
+    /// How long a request may take from looking up the address to the answer's status: 10 seconds by default.
+    #[must_use]
+    pub fn time_out(mut self, time_out: Duration) -> Self {
+        self.endpoint.time_out(time_out);
+        self
+    }
+}
+
+#[async_trait]
+impl Notifier for Webhook {
+    async fn notify(&self, notification: &Notification) -> Result<(), NotifyError> {
+        let body = notification.to_webhook().to_string().into_bytes();
+        let mut headers = vec![("webhook-id", notification.id.clone())];
+        if let Some(key) = &self.key {
+            let time = notification.time.timestamp();
+            headers.push(("webhook-timestamp", time.to_string()));
+            headers.push(("webhook-signature", signature(key, &notification.id, time, &body)));
+        }
+        self.endpoint.post(body, headers).await
+    }
+}
+
+impl fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Webhook")
+            .field("endpoint", &self.endpoint)
+            .field("signed", &self.key.is_some())
+            .finish()
+    }
+}
+
+/// Standard Webhooks 1.0, symmetric: over id, time and body with dots in between.
+fn signature(key: &[u8], id: &str, time: i64, body: &[u8]) -> String {
+    // A key of any length is one for HMAC.
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return String::new() };
+    mac.update(format!("{id}.{time}.").as_bytes());
+    mac.update(body);
+    format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example of the specification.
+    #[test]
+    fn a_signature_is_that_of_standard_webhooks() {
+        let key = STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+        let signature =
+            signature(&key, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, br#"{"test": 2432232314}"#);
+        assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    }
+
+    #[test]
+    fn a_key_is_not_shown() {
+        let webhook = Webhook::new("https://example.com/TOKEN").unwrap().key("KEY").bearer("BEARER");
+        let shown = format!("{webhook:?}");
+        assert!(!shown.contains("KEY") && !shown.contains("TOKEN") && !shown.contains("BEARER"), "{shown}");
+    }
+}
