@@ -151,6 +151,11 @@ impl State {
         self.rollouts.get_mut(channel)?.values_mut().next_back().map(Arc::make_mut)
     }
 
+    /// The rollout on `channel` that is not over.
+    pub(crate) fn rollout_under_way(&self, channel: &str) -> Option<&Arc<RolloutStatus>> {
+        self.rollouts.get(channel)?.values().next_back().filter(|rollout| !rollout.phase.is_over())
+    }
+
     pub(crate) fn version(&self, id: &str) -> Result<&Arc<VersionInfo>> {
         self.versions.get(id).ok_or_else(|| {
             let message = if self.collected.contains(id) {

@@ -116,7 +116,7 @@ pub(crate) struct Deployed {
     pub(crate) pins: BTreeMap<String, Arc<str>>,
     /// The slots in order, as runs: the place of a version in `weights`, and how many slots follow one another.
     pub(crate) slots: Vec<(u16, u16)>,
-    /// The deployments that can be rolled back to, this one last.
+    /// The deployments that can be rolled back to, and last this one, or the one whose split it restored.
     pub(crate) stack: Vec<u64>,
 }
 

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -285,17 +285,16 @@ fn unreached(state: &State, retention: Retention) -> Option<Change> {
             reached.extend(moved.from.as_deref().into_iter().chain(moved.to.as_deref()));
         }
     }
-    for channel in state.channels.values() {
-        let kept = channel.history.values().filter(|deployment| {
-            deployment.at() >= since
-                || deployment.number == channel.current.number
-                || channel.current.stack.contains(&deployment.number)
-        });
+    for (name, channel) in &state.channels {
+        let kept = channel
+            .history
+            .values()
+            .filter(|deployment| deployment.at() >= since || reachable(state, name, deployment.number));
         reached.extend(kept.flat_map(|deployment| deployment.versions()));
     }
-    let under_way =
-        state.rollouts.values().flat_map(BTreeMap::values).filter(|rollout| !rollout.phase.is_over());
-    reached.extend(under_way.flat_map(|rollout| [&*rollout.candidate, &*rollout.baseline]));
+    // A candidate is in no deployment before its first weight. A baseline is in that from before the rollout.
+    let under_way = state.channels.keys().filter_map(|channel| state.rollout_under_way(channel));
+    reached.extend(under_way.map(|rollout| &*rollout.candidate));
     let (kept, gone): (Vec<_>, Vec<_>) = state
         .versions
         .values()
@@ -324,11 +323,14 @@ fn needed(state: &State, line: &Line, retention: Retention) -> bool {
         }
         // Small, and the last one counts.
         Change::AliasGuarded { .. } => true,
-        Change::Deployed(deployed) => record.at >= since.timestamp_micros() || reachable(state, deployed),
+        Change::Deployed(deployed) => {
+            record.at >= since.timestamp_micros() || reachable(state, &deployed.channel, deployed.number)
+        }
         Change::RolloutStarted(started) => rollout_needed(state, &started.channel, record.seq, since),
         Change::RolloutMoved(moved) => {
-            let serves =
-                |deployed: &Deployed| record.at >= since.timestamp_micros() || reachable(state, deployed);
+            let serves = |deployed: &Deployed| {
+                record.at >= since.timestamp_micros() || reachable(state, &deployed.channel, deployed.number)
+            };
             rollout_needed(state, &moved.channel, moved.rollout, since)
                 || moved.deployed.as_ref().is_some_and(serves)
         }
@@ -336,10 +338,13 @@ fn needed(state: &State, line: &Line, retention: Retention) -> bool {
     }
 }
 
-/// Whether a channel serves it or can be rolled back to it.
-fn reachable(state: &State, deployed: &Deployed) -> bool {
-    let Some(channel) = state.channels.get(&deployed.channel) else { return true };
-    deployed.number == channel.current.number || channel.current.stack.contains(&deployed.number)
+/// Whether the channel serves the deployment, can be rolled back to it, or has a rollout under way that began there: each
+/// of its weights is made from it, and an end restores it.
+fn reachable(state: &State, channel: &str, number: u64) -> bool {
+    let Some(current) = state.channels.get(channel).map(|channel| &channel.current) else { return true };
+    number == current.number
+        || current.stack.contains(&number)
+        || state.rollout_under_way(channel).is_some_and(|rollout| rollout.origin == number)
 }
 
 /// Whether the rollout is under way, or changed inside the window: then all of it is kept, and else nothing, whatever

@@ -13,6 +13,7 @@ mod log;
 mod meanwhile;
 mod model;
 mod processes;
+mod retention;
 mod rollout_crashes;
 mod rollout_fixture;
 mod rollouts;
