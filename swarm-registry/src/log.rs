@@ -184,23 +184,37 @@ impl Log {
         Ok(())
     }
 
-    /// Makes an empty store hold the snapshot `bytes`.
+    /// Makes an empty store hold the snapshot `bytes`, and takes the first number, so that a handle which was opened while
+    /// the store was empty reads the snapshot and cannot write that number.
     pub(crate) async fn found(&self, state: &State, bytes: Bytes) -> Result<()> {
-        let name = snapshot_name(state.seq);
-        let made = self.store.create(&name, bytes.clone()).await;
-        match made {
+        let snapshot = snapshot_name(state.seq);
+        self.make(&snapshot, bytes).await?;
+        let first = self.make(&record_name(1), Bytes::new()).await;
+        if first.as_ref().is_err_and(|error| error.kind() == ErrorKind::InvalidState) {
+            // Somebody wrote the first record of another registry meanwhile. It is theirs.
+            self.store.delete(&snapshot).await?;
+        }
+        first
+    }
+
+    /// Makes the object, or finds that a call before this one did.
+    async fn make(&self, name: &str, bytes: Bytes) -> Result<()> {
+        match self.store.create(name, bytes.clone()).await {
             Ok(true) => Ok(()),
             // The answer was lost, or a client repeated its request and found what it made itself.
-            _ if self.store.get(&name).await.is_ok_and(|there| there.as_ref() == Some(&bytes)) => {
-                self.store.put(&name, bytes).await
+            _ if self.store.get(name).await.is_ok_and(|there| there.as_ref() == Some(&bytes)) => {
+                self.store.put(name, bytes).await
             }
             Ok(false) => Err(Error::new(ErrorKind::InvalidState, "the store holds a registry")),
             Err(error) => Err(error),
         }
     }
 
-    pub(crate) async fn is_empty(&self) -> Result<bool> {
-        Ok(self.snapshots().await?.is_empty() && self.store.list("log").await?.is_empty())
+    /// Whether a registry whose last record is `seq` can be put there: there is none, or a part of that one, which was cut
+    /// off before it took the first number.
+    pub(crate) async fn is_free_for(&self, seq: u64) -> Result<bool> {
+        let snapshots = self.snapshots().await?;
+        Ok(snapshots.iter().all(|there| *there == seq) && self.store.list("log").await?.is_empty())
     }
 }
 

@@ -160,10 +160,11 @@ impl VersionRegistry {
     }
 
     /// Makes the empty `store` hold the registry that was [backed up](VersionRegistry::backup) to `path`. Until it
-    /// answers, nobody else may write to that store.
+    /// answers, nobody else may write to that store. Where it held another registry before, every handle on that one must be
+    /// gone: one that is still open goes on with its own numbers, and what it writes damages the log.
     ///
-    /// Everything is checked before anything counts: cut off in the middle, the store opens as an empty registry, and the
-    /// same call can be made again.
+    /// Everything is checked before anything counts: cut off in the middle, the store opens as an empty registry or as the
+    /// whole one, and the same call can be made again until it answered.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidState`] where the store holds a registry; [`ErrorKind::Corrupt`] where the file is not what was
@@ -172,9 +173,6 @@ impl VersionRegistry {
         let path = path.as_ref();
         let name = path.display().to_string();
         let log = Log::new(Arc::new(store));
-        if !log.is_empty().await? {
-            return Err(Error::new(ErrorKind::InvalidState, "the store holds a registry"));
-        }
         let failed = |error| Error::store(format!("could not read the backup {name}")).because(error);
         let broken = |why: &str| Error::corrupt(&name, why);
         let mut file = BufReader::new(tokio::fs::File::open(path).await.map_err(failed)?);
@@ -190,6 +188,9 @@ impl VersionRegistry {
         if header.format > FORMAT {
             let message = format!("{name} has format {}; this version reads up to {FORMAT}", header.format);
             return Err(Error::new(ErrorKind::NewerFormat, message).at_object(name));
+        }
+        if !log.is_free_for(header.backup_of).await? {
+            return Err(Error::new(ErrorKind::InvalidState, "the store holds a registry"));
         }
         let read = async |file: &mut BufReader<tokio::fs::File>, size: u64| {
             let mut bytes = Vec::new();

@@ -9,6 +9,8 @@ use swarm_registry::{
     ErrorKind, EventKind, ObjectVersionStore, Retention, Split, Version, VersionRegistry, VersionStore,
 };
 
+use crate::meanwhile::{Interrupted, Moment};
+
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -253,4 +255,58 @@ async fn history_tells_every_record_in_order() {
     );
     assert!(matches!(&events[3].kind, EventKind::AliasMoved { alias, .. } if alias == "stable"));
     assert_eq!(registry.history(4).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_handle_on_the_empty_store_goes_on_with_what_was_restored_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("backup");
+    let registry = small_registry(&folder.path().join("registry")).await;
+    let head = registry.backup(&file).await.unwrap();
+    let store = ObjectVersionStore::memory();
+    let before = VersionRegistry::with_store(store.clone()).await.unwrap();
+    VersionRegistry::restore(&file, store.clone()).await.unwrap();
+    let v3 = before.register(Version::new("v3").artifact("three")).await.unwrap().version;
+    assert_eq!(v3.record(), head.record + 1, "after the restored records, not as the first one");
+    let opened = VersionRegistry::with_store(store).await.unwrap();
+    assert_eq!(opened.version("v3").await.unwrap(), v3);
+    opened.verify().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_restore_leaves_alone_what_another_wrote_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("backup");
+    small_registry(&folder.path().join("registry")).await.backup(&file).await.unwrap();
+    let store = ObjectVersionStore::memory();
+    let other = Interrupted::new(&store);
+    // Artifacts are put. What is made first is the snapshot.
+    other.plan(Moment::Made(Ok(true)), |store| async move {
+        store.create("log/00000000000000000001.json", "theirs".into()).await.unwrap();
+    });
+    let late = VersionRegistry::restore(&file, other.clone()).await.unwrap_err();
+    assert!(other.is_done());
+    assert_eq!(late.kind(), ErrorKind::InvalidState);
+    assert!(store.list("snapshots").await.unwrap().is_empty());
+    assert_eq!(store.get("log/00000000000000000001.json").await.unwrap().unwrap(), "theirs");
+}
+
+#[tokio::test]
+async fn a_registry_whose_snapshot_is_gone_or_renamed_is_not_taken_for_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("backup");
+    let registry = small_registry(&folder.path().join("registry")).await;
+    let head = registry.backup(&file).await.unwrap();
+    let store = ObjectVersionStore::memory();
+    VersionRegistry::restore(&file, store.clone()).await.unwrap();
+    let name = |seq: u64| format!("snapshots/{seq:020}.jsonl");
+    let snapshot = store.get(&name(head.record)).await.unwrap().unwrap();
+    store.delete(&name(head.record)).await.unwrap();
+    let open = async || VersionRegistry::with_store(store.clone()).await.unwrap_err();
+    let gone = open().await;
+    assert_eq!((gone.kind(), gone.object()), (ErrorKind::Corrupt, Some("log/00000000000000000001.json")));
+    let renamed = name(head.record + 1);
+    store.put(&renamed, snapshot).await.unwrap();
+    let other = open().await;
+    assert_eq!((other.kind(), other.object()), (ErrorKind::Corrupt, Some(&*renamed)), "{other}");
 }

@@ -13,7 +13,7 @@ use swarm_registry::{
 type Deed = Box<dyn FnOnce(ObjectVersionStore) -> BoxFuture<'static, ()> + Send>;
 
 /// When someone else does something, once.
-enum Moment {
+pub(crate) enum Moment {
     /// After an object was made, whose maker is told this.
     Made(Result<bool>),
     /// Before an object of this folder is read.
@@ -22,17 +22,17 @@ enum Moment {
 
 /// A store in which someone else does something in the middle of a call.
 #[derive(Clone)]
-struct Interrupted {
+pub(crate) struct Interrupted {
     store: ObjectVersionStore,
     plan: Arc<Mutex<Option<(Moment, Deed)>>>,
 }
 
 impl Interrupted {
-    fn new(store: &ObjectVersionStore) -> Self {
+    pub(crate) fn new(store: &ObjectVersionStore) -> Self {
         Interrupted { store: store.clone(), plan: Arc::default() }
     }
 
-    fn plan<F: Future<Output = ()> + Send + 'static>(
+    pub(crate) fn plan<F: Future<Output = ()> + Send + 'static>(
         &self,
         moment: Moment,
         deed: impl FnOnce(ObjectVersionStore) -> F + Send + 'static,
@@ -41,7 +41,7 @@ impl Interrupted {
     }
 
     /// Whether what was planned came to pass.
-    fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.plan.lock().unwrap().is_none()
     }
 

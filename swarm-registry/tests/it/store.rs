@@ -117,10 +117,14 @@ async fn a_lost_answer_to_a_restore_is_looked_up() {
     let file = folder.path().join("backup");
     let registry = crate::registry_with(&["v1"]).await;
     let head = registry.backup(&file).await.unwrap();
-    let store = FaultyStore::new(ObjectVersionStore::memory()).fail(1, Fault::LoseAnswer);
-    assert_eq!(VersionRegistry::restore(&file, store.clone()).await.unwrap(), head);
-    let occupied = VersionRegistry::restore(&file, store).await.unwrap_err();
-    assert_eq!(occupied.kind(), ErrorKind::InvalidState);
+    // After the artifact: the snapshot, and the first number.
+    for write in [1, 2] {
+        let store = FaultyStore::new(ObjectVersionStore::memory()).fail(write, Fault::LoseAnswer);
+        assert_eq!(VersionRegistry::restore(&file, store.clone()).await.unwrap(), head);
+        assert_eq!(store.writes(), 4, "what may have been lost with a failed sync is written again");
+        let occupied = VersionRegistry::restore(&file, store).await.unwrap_err();
+        assert_eq!(occupied.kind(), ErrorKind::InvalidState);
+    }
 }
 
 #[tokio::test]
