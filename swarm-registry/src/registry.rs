@@ -375,7 +375,13 @@ impl VersionRegistry {
                 nonce: nonce()?,
                 change,
             })?;
-            if self.shared.log.append(&line).await? {
+            let appended = self.shared.log.append(&line).await;
+            if appended.is_err() {
+                // What is in the way, if anything is, the next call must know: a number that retention left out is taken, and
+                // would be refused again and again. Where the store is away, the first error is the one to tell.
+                let _ = self.refresh().await;
+            }
+            if appended? {
                 self.absorb(&line)?;
                 tracing::debug!(record = seq + 1, actor = self.actor.as_deref(), on = target, "{action}");
                 return Ok(Some(line));

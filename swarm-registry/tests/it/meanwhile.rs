@@ -139,6 +139,26 @@ async fn what_retention_left_out_before_it_could_be_looked_up_is_told_to_be_unkn
 }
 
 #[tokio::test]
+async fn a_writer_that_slept_through_a_retention_is_refused_once_at_most() {
+    let store = ObjectVersionStore::memory();
+    let asleep = VersionRegistry::with_store(store.clone()).await.unwrap();
+    let registry = VersionRegistry::with_store(store).await.unwrap();
+    registry.register(Version::new("v1").artifact("1")).await.unwrap();
+    asleep.refresh().await.unwrap();
+    // Of these, the last one is kept: neither what would be the next record of the other nor the one after it.
+    for (from, to) in [(None, Some("v1")), (Some("v1"), None), (None, Some("v1"))] {
+        registry.move_alias("stable", from, to).await.unwrap();
+    }
+    registry.deploy("production", Split::all("v1")).await.unwrap();
+    registry.compact(tomorrow()).await.unwrap();
+    assert_eq!(registry.alias_history("stable").await.unwrap().len(), 1);
+    let unknown = asleep.deploy("production", Split::all("v1")).await.unwrap_err();
+    assert_eq!(unknown.kind(), ErrorKind::Store, "{unknown}");
+    assert_eq!(asleep.deploy("production", Split::all("v1")).await.unwrap().number(), 2);
+    assert_eq!(registry.deployment("production").await.unwrap().number(), 2);
+}
+
+#[tokio::test]
 async fn two_backups_to_one_place_at_once_do_not_meet() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("backup");
