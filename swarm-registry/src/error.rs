@@ -42,7 +42,8 @@ pub enum ErrorKind {
     InvalidState,
     /// A stored object is not what was written. [`Error::object`] names it.
     Corrupt,
-    /// A record that later ones follow is gone. [`Error::object`] names it.
+    /// A record that later ones follow, or an artifact, is gone, or its name is taken and it cannot be read.
+    /// [`Error::object`] names it.
     Missing,
     /// An object was written by a newer version of this crate.
     NewerFormat,

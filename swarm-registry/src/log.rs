@@ -121,7 +121,12 @@ impl Log {
             // A client that repeats a request can be told that its own object is there.
             Ok(false) => match self.store.get(&name).await? {
                 Some(there) if there.is_empty() => self.was_compacted(line).await,
-                there => Ok(there.as_ref() == Some(&bytes)),
+                Some(there) => Ok(there == bytes),
+                // To plan again would be to find the same, for ever.
+                None => {
+                    let message = format!("{name} is taken and cannot be read");
+                    Err(Error::new(ErrorKind::Missing, message).at_object(name))
+                }
             },
             Err(error) => match self.store.get(&name).await {
                 Ok(Some(there)) if there == bytes => {

@@ -6,7 +6,8 @@ use std::time::Duration;
 use chrono::DateTime;
 use swarm_registry::testing::FakeClock;
 use swarm_registry::{
-    ErrorKind, EventKind, ObjectVersionStore, Retention, Split, Version, VersionRegistry, VersionStore,
+    Digest, ErrorKind, EventKind, ObjectVersionStore, Retention, Split, Version, VersionRegistry,
+    VersionStore,
 };
 
 use crate::meanwhile::{Interrupted, Moment};
@@ -309,4 +310,18 @@ async fn a_registry_whose_snapshot_is_gone_or_renamed_is_not_taken_for_another()
     store.put(&renamed, snapshot).await.unwrap();
     let other = open().await;
     assert_eq!((other.kind(), other.object()), (ErrorKind::Corrupt, Some(&*renamed)), "{other}");
+}
+
+/// In a folder: a folder of that name, or a link that leads nowhere.
+#[tokio::test]
+async fn a_number_that_is_taken_by_what_cannot_be_read_is_named_and_not_tried_for_ever() {
+    let store = ObjectVersionStore::memory();
+    let taken = Interrupted::new(&store);
+    let registry = VersionRegistry::with_store(taken.clone()).await.unwrap();
+    taken.plan(Moment::Made(Ok(false)), |store| async move {
+        store.delete("log/00000000000000000001.json").await.unwrap();
+    });
+    let error = registry.register(Version::new("v1").digest(Digest::of(b"1"))).await.unwrap_err();
+    assert!(taken.is_done());
+    assert_eq!((error.kind(), error.object()), (ErrorKind::Missing, Some("log/00000000000000000001.json")));
 }
