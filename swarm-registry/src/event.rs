@@ -75,8 +75,8 @@ pub enum EventKind {
         /// Until when, if it does not ask again.
         until: DateTime<Utc>,
     },
-    /// Records between the event before and this one were compacted before this process read them. What they did is
-    /// part of the state; what they were is not known.
+    /// The records after the event before, up to this number, were compacted away before they were read. What
+    /// they did is part of the state; what they were is not known. No record has this kind: its time is that of the reader.
     RecordsSkipped,
 }
 

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -81,16 +82,9 @@ impl Log {
                 return Err(Error::corrupt(&name, format!("is of record {}", state.seq)));
             }
         }
-        let last = self.store.list("log").await?.iter().filter_map(|name| number(name)).max().unwrap_or(0);
-        let mut objects = stream::iter(state.seq + 1..=last)
-            .map(|seq| async move { Ok::<_, Error>((seq, self.store.get(&record_name(seq)).await?)) })
-            .buffered(AT_ONCE);
-        while let Some((seq, bytes)) = objects.try_next().await? {
-            let name = record_name(seq);
-            let Some(bytes) = bytes else {
-                let message = format!("{name} is missing, though record {last} is there");
-                return Err(Error::new(ErrorKind::Missing, message).at_object(name));
-            };
+        let last = self.last_record().await?;
+        let mut objects = self.records(state.seq + 1, last);
+        while let Some((name, bytes)) = objects.try_next().await? {
             match decode(&state, &name, &bytes)? {
                 Next::Line(line) => {
                     state.apply(&line, &name)?;
@@ -101,6 +95,59 @@ impl Log {
         }
         drop(objects);
         Ok(Ok((state, lines)))
+    }
+
+    /// The records from number `from` on that are kept, and the number of the last one that there is.
+    pub(crate) async fn read(&self, from: u64) -> Result<(Vec<Line>, u64)> {
+        let from = from.max(1);
+        if self.snapshots().await?.last().is_none_or(|newest| from > *newest)
+            && let Some(read) = self.try_read(from).await?
+        {
+            return Ok(read);
+        }
+        let (state, mut lines) = self.load().await?;
+        lines.retain(|line| line.record.seq >= from);
+        Ok((lines, state.seq))
+    }
+
+    /// As [`Log::read`] where no snapshot stands for the first of them; `None` where one does meanwhile.
+    async fn try_read(&self, from: u64) -> Result<Option<(Vec<Line>, u64)>> {
+        let last = self.last_record().await?;
+        let mut lines: Vec<Line> = Vec::new();
+        let mut objects = self.records(from, last);
+        while let Some((name, bytes)) = objects.try_next().await? {
+            let next = match lines.last() {
+                Some(before) => decode_after(before.record.seq, Some(before.digest), &name, &bytes)?,
+                None if bytes.is_empty() => Next::Compacted,
+                // What it follows is not read.
+                None => Next::Line(Box::new(Line::decode(&name, from, &bytes)?)),
+            };
+            match next {
+                Next::Line(line) => lines.push(*line),
+                Next::End | Next::Compacted => return Ok(None),
+            }
+        }
+        Ok(Some((lines, last)))
+    }
+
+    /// The number of the last record, 0 where there is none.
+    async fn last_record(&self) -> Result<u64> {
+        Ok(self.store.list("log").await?.iter().filter_map(|name| number(name)).max().unwrap_or(0))
+    }
+
+    /// The objects of these records in their order, several read at once.
+    fn records(&self, first: u64, last: u64) -> BoxStream<'_, Result<(String, Bytes)>> {
+        let read = move |seq| async move {
+            let name = record_name(seq);
+            match self.store.get(&name).await? {
+                Some(bytes) => Ok((name, bytes)),
+                None => {
+                    let message = format!("{name} is missing, though record {last} is there");
+                    Err(Error::new(ErrorKind::Missing, message).at_object(name))
+                }
+            }
+        };
+        stream::iter(first..=last).map(read).buffered(AT_ONCE).boxed()
     }
 
     /// What follows the last record of `state`.

@@ -7,6 +7,7 @@ mod query;
 mod rollout;
 #[cfg(feature = "signatures")]
 mod signature;
+mod tail;
 mod traffic;
 mod upkeep;
 mod watch;
@@ -18,7 +19,7 @@ pub use watch::{Watch, WatchOptions};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -33,6 +34,8 @@ use crate::store::{ObjectVersionStore, VersionStore};
 use crate::traffic::Routes;
 use crate::version::{Version, VersionInfo};
 use crate::wire::{Change, FORMAT, Line, Record, Registered, StoredArtifact};
+
+use tail::Tail;
 
 /// Knows every version, and which of them serves whom. Cheap to clone; the clones share what they know.
 ///
@@ -55,6 +58,8 @@ struct Shared {
     queue: tokio::sync::Mutex<()>,
     /// What routers read; a channel is here once someone asked for its router.
     routes: Mutex<BTreeMap<Arc<str>, Arc<ArcSwap<Routes>>>>,
+    /// What watches tell. It is written under the lock of the state, so that it ends where the state does.
+    tail: Mutex<Tail>,
     /// The last record that this process knows of.
     known: tokio::sync::watch::Sender<u64>,
 }
@@ -114,6 +119,7 @@ impl RegistryBuilder {
             policy: self.policy,
             queue: tokio::sync::Mutex::new(()),
             routes: Mutex::default(),
+            tail: Mutex::new(Tail::after(state.seq)),
             known: tokio::sync::watch::Sender::new(state.seq),
             state: RwLock::new(state),
         };
@@ -269,24 +275,36 @@ impl VersionRegistry {
     /// # Errors
     /// [`ErrorKind::Corrupt`]; [`ErrorKind::NewerFormat`]; [`ErrorKind::Store`]. What was known stays.
     pub async fn refresh(&self) -> Result<()> {
-        loop {
-            let (seq, head) = {
-                let state = self.state();
-                (state.seq, state.head)
-            };
-            match self.shared.log.next(seq, head).await? {
-                Next::Line(line) => self.absorb(&line)?,
-                Next::End => return Ok(()),
-                Next::Compacted => self.reload().await?,
-            }
+        while self.advance().await? {}
+        Ok(())
+    }
+
+    /// Reads what comes next into the state, the routers and the tail, and answers whether there was anything. Nothing
+    /// else follows the log.
+    async fn advance(&self) -> Result<bool> {
+        let (seq, head) = {
+            let state = self.state();
+            (state.seq, state.head)
+        };
+        match self.shared.log.next(seq, head).await? {
+            Next::Line(line) => self.absorb(Arc::from(line))?,
+            Next::End => return Ok(false),
+            Next::Compacted => self.reload().await?,
         }
+        Ok(true)
     }
 
     /// Takes everything from the store anew: the next record, or history that this process knows, was compacted away.
     async fn reload(&self) -> Result<()> {
-        let (loaded, _) = self.shared.log.load().await?;
+        let (loaded, lines) = self.shared.log.load().await?;
         let mut state = self.shared.state.write().unwrap_or_else(PoisonError::into_inner);
         if loaded.seq >= state.seq {
+            let mut tail = self.tail();
+            for line in lines.into_iter().filter(|line| line.record.seq > state.seq) {
+                tail.push(Arc::new(line));
+            }
+            tail.reach(loaded.seq);
+            drop(tail);
             *state = loaded;
             self.publish(&state);
         }
@@ -294,10 +312,11 @@ impl VersionRegistry {
     }
 
     /// Takes in `line`, unless it is known.
-    fn absorb(&self, line: &Line) -> Result<()> {
+    fn absorb(&self, line: Arc<Line>) -> Result<()> {
         let mut state = self.shared.state.write().unwrap_or_else(PoisonError::into_inner);
         if line.record.seq == state.seq + 1 {
-            state.apply(line, &record_name(line.record.seq))?;
+            state.apply(&line, &record_name(line.record.seq))?;
+            self.tail().push(line);
             self.publish(&state);
         }
         Ok(())
@@ -320,6 +339,10 @@ impl VersionRegistry {
         self.shared.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn tail(&self) -> MutexGuard<'_, Tail> {
+        self.shared.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn allow(&self, action: Action, target: &str) -> Result<()> {
         let Some(authorizer) = &self.shared.authorizer else { return Ok(()) };
         let actor = self.actor.as_deref();
@@ -338,7 +361,7 @@ impl VersionRegistry {
         action: Action,
         target: &str,
         plan: impl Fn(&State) -> Result<Option<Change>>,
-    ) -> Result<Option<Line>> {
+    ) -> Result<Option<Arc<Line>>> {
         self.allow(action, target)?;
         if let Some(actor) = &self.actor {
             crate::name::check("actor", actor)?;
@@ -382,7 +405,8 @@ impl VersionRegistry {
                 let _ = self.refresh().await;
             }
             if appended? {
-                self.absorb(&line)?;
+                let line = Arc::new(line);
+                self.absorb(line.clone())?;
                 tracing::debug!(record = seq + 1, actor = self.actor.as_deref(), on = target, "{action}");
                 return Ok(Some(line));
             }

@@ -160,7 +160,7 @@ impl VersionRegistry {
         let planned = |state: &State| Ok(Some(Change::Deployed(plan(state)?)));
         let line = self.commit(action, channel, planned).await?;
         let state = self.state();
-        let made = line.and_then(|line| match line.record.change {
+        let made = line.and_then(|line| match &line.record.change {
             Change::Deployed(deployed) => state.channel(channel).ok()?.history.get(&deployed.number).cloned(),
             _ => None,
         });

@@ -80,9 +80,8 @@ impl VersionRegistry {
     /// # Errors
     /// As [`open`](VersionRegistry::open).
     pub async fn history(&self, from: u64) -> Result<Vec<Event>> {
-        let (_, lines) = self.shared.log.load().await?;
-        let lines = lines.iter().filter(|line| line.record.seq >= from);
-        lines.map(|line| Event::of(line, &record_name(line.record.seq))).collect()
+        let (lines, _) = self.shared.log.read(from).await?;
+        lines.iter().map(|line| Event::of(line, &record_name(line.record.seq))).collect()
     }
 
     /// Reads everything that is kept, every record and every artifact, and checks each against its digest and the chain.

@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -8,9 +9,11 @@ use futures::stream::{self, BoxStream};
 
 use crate::error::Result;
 use crate::event::{Event, EventKind};
-use crate::log::{Next, record_name};
+use crate::log::record_name;
+use crate::wire::Line;
 
 use super::VersionRegistry;
+use super::tail::Following;
 
 /// No wait is shorter, or a watch would do nothing but ask.
 const LEAST: Duration = Duration::from_millis(1);
@@ -52,8 +55,10 @@ pub struct Watch(BoxStream<'static, Result<Event>>);
 struct Follower {
     registry: VersionRegistry,
     options: WatchOptions,
+    /// The last record that was told, or skipped.
     seq: u64,
-    head: Option<crate::Digest>,
+    /// What was read from the store, for what follows is not in the tail any more.
+    behind: VecDeque<Line>,
     wait: Duration,
     /// The last answer was an error: wait before the next question.
     failed: bool,
@@ -64,8 +69,11 @@ impl VersionRegistry {
     /// long-running process keeps one going, in a task of its own. Each record is an event, but for the leases of drivers of
     /// rollouts, which are no news: webhooks would hear of them all the time.
     ///
-    /// An `Err` is not the end: the next poll asks again, after a pause, and meanwhile routers serve what they have. It asks
-    /// at once when this process changed something. Dropping it is the end of it; nothing runs in the background.
+    /// An `Err` is not the end: the next poll asks again, after a pause, and meanwhile routers serve what they have. What this
+    /// process changed, it tells at once. Dropping it is the end of it; nothing runs in the background.
+    ///
+    /// Leases aside, it leaves out nothing that is still kept: where records were compacted away before they could be read,
+    /// there is one [`EventKind::RecordsSkipped`] in their place.
     ///
     /// ```no_run
     /// # async fn example(registry: swarm_registry::VersionRegistry) {
@@ -83,12 +91,43 @@ impl VersionRegistry {
     /// # }
     /// ```
     pub fn watch(&self, options: WatchOptions) -> Watch {
-        let (seq, head) = {
-            let state = self.state();
-            (state.seq, state.head)
+        let known = self.state().seq;
+        self.watch_from(known.saturating_add(1), options)
+    }
+
+    /// [Follows](VersionRegistry::watch) the log from the record of this number on, whether it was written already or will
+    /// be. Whoever delivers events elsewhere keeps the number of the last one that arrived, and begins after that one: also
+    /// after a restart, none is left out, and none comes twice but the one that was under way.
+    ///
+    /// ```
+    /// # use swarm_registry::{ObjectVersionStore, Version, VersionRegistry};
+    /// # use futures::StreamExt;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), swarm_registry::Error> {
+    /// # let registry = VersionRegistry::with_store(ObjectVersionStore::memory()).await?;
+    /// # registry.register(Version::new("v1").artifact("1")).await?;
+    /// # registry.register(Version::new("v2").artifact("2")).await?;
+    /// let mut arrived: u64 = 0; // kept where the events go
+    /// let mut watch = registry.watch_from(arrived + 1, Default::default());
+    /// # let mut watch = watch.take(2);
+    /// while let Some(event) = watch.next().await {
+    ///     let event = event?;
+    ///     // … deliver it, then:
+    ///     arrived = event.record;
+    /// }
+    /// # assert_eq!(arrived, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn watch_from(&self, record: u64, options: WatchOptions) -> Watch {
+        let follower = Follower {
+            registry: self.clone(),
+            options,
+            seq: record.saturating_sub(1),
+            behind: VecDeque::new(),
+            wait: options.shortest,
+            failed: false,
         };
-        let registry = self.clone();
-        let follower = Follower { registry, options, seq, head, wait: options.shortest, failed: false };
         Watch(Box::pin(stream::unfold(follower, |mut follower| async move {
             let event = follower.next().await;
             Some((event, follower))
@@ -111,34 +150,64 @@ impl Follower {
 
     async fn read(&mut self) -> Result<Event> {
         loop {
-            match self.registry.shared.log.next(self.seq, self.head).await? {
-                Next::Line(line) => {
-                    let event = Event::of(&line, &record_name(line.record.seq))?;
-                    self.registry.absorb(&line)?;
-                    (self.seq, self.head) = (line.record.seq, Some(line.digest));
-                    if !matches!(event.kind, EventKind::RolloutLeased { .. }) {
+            while self.behind.front().is_some_and(|line| line.record.seq <= self.seq) {
+                self.behind.pop_front();
+            }
+            if let Some(line) = self.behind.front().cloned() {
+                match self.tell(&line)? {
+                    Some(event) => return Ok(event),
+                    None => continue,
+                }
+            }
+            let following = self.registry.tail().following(self.seq);
+            match following {
+                Following::Line(line) => {
+                    if let Some(event) = self.tell(&line)? {
                         return Ok(event);
                     }
                 }
-                Next::Compacted => {
-                    self.registry.reload().await?;
-                    let state = self.registry.state();
-                    (self.seq, self.head) = (state.seq, state.head);
-                    let at = self.registry.shared.clock.now();
-                    let kind = EventKind::RecordsSkipped;
-                    return Ok(Event { record: state.seq, at, actor: None, kind });
+                Following::Gone(last) => return Ok(self.skip(last)),
+                Following::Forgotten => {
+                    let (lines, last) = self.registry.shared.log.read(self.seq + 1).await?;
+                    if lines.is_empty() {
+                        return Ok(self.skip(last));
+                    }
+                    self.behind = lines.into();
                 }
-                Next::End => {
-                    // Something that this process wrote, or read elsewhere, is no reason to wait.
-                    let mut known = self.registry.shared.known.subscribe();
-                    let seq = self.seq;
-                    tokio::select! {
-                        () = self.pause() => {}
-                        // The sender lives in the registry that this holds. It does not close.
-                        _ = known.wait_for(|known| *known > seq) => {}
+                Following::Nothing => {
+                    if !self.registry.advance().await? {
+                        self.wait_for_more().await;
                     }
                 }
             }
+        }
+    }
+
+    /// What `line` says, if it is news, once everything before it was told or skipped.
+    fn tell(&mut self, line: &Line) -> Result<Option<Event>> {
+        let record = line.record.seq;
+        if record > self.seq + 1 {
+            return Ok(Some(self.skip(record - 1)));
+        }
+        let event = Event::of(line, &record_name(record))?;
+        self.seq = record;
+        Ok(Some(event).filter(|event| !matches!(event.kind, EventKind::RolloutLeased { .. })))
+    }
+
+    fn skip(&mut self, last: u64) -> Event {
+        self.seq = self.seq.max(last);
+        let at = self.registry.shared.clock.now();
+        Event { record: self.seq, at, actor: None, kind: EventKind::RecordsSkipped }
+    }
+
+    async fn wait_for_more(&mut self) {
+        let mut known = self.registry.shared.known.subscribe();
+        let seq = self.seq;
+        tokio::select! {
+            () = self.pause() => {}
+            // What this process wrote, or read elsewhere, is no reason to wait. The sender lives in the registry that this
+            // holds. It does not close.
+            _ = known.wait_for(|known| *known > seq) => {}
         }
     }
 

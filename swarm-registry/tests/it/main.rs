@@ -25,6 +25,7 @@ mod simulations;
 mod store;
 mod traffic;
 mod versions;
+mod watch;
 
 use swarm_registry::{ObjectVersionStore, Version, VersionRegistry};
 
