@@ -181,18 +181,19 @@ impl VersionRegistry {
     /// [`ErrorKind::Denied`]; [`ErrorKind::Store`].
     pub async fn register(&self, version: Version) -> Result<Registration> {
         let digest = version.check()?;
-        self.allow(Action::Register, &version.id)?;
         let mut uploaded: Option<String> = None;
         loop {
             let planned = |state: &State| {
                 check_new(state, &version)?;
                 let artifact = match &version.artifact {
                     None => None,
-                    Some(bytes) => {
-                        let shared = stored_object(state, digest);
-                        let object = uploaded.as_deref().or(shared).ok_or_else(needs_upload)?.to_owned();
-                        Some(StoredArtifact { object, size: bytes.len() as u64 })
-                    }
+                    Some(bytes) => match uploaded.as_deref().or_else(|| stored_object(state, digest)) {
+                        Some(object) => {
+                            Some(StoredArtifact { object: object.to_owned(), size: bytes.len() as u64 })
+                        }
+                        // Nothing can be recorded before the bytes are stored.
+                        None => return Ok(None),
+                    },
                 };
                 Ok(Some(Change::Registered(Registered {
                     id: version.id.as_str().into(),
@@ -204,16 +205,14 @@ impl VersionRegistry {
                     parent: version.parent.clone(),
                 })))
             };
-            match self.commit(Action::Register, &version.id, planned).await {
-                Ok(_) => break,
-                Err(error) if error.kind() == ErrorKind::Missing && uploaded.is_none() => {
+            match (self.commit(Action::Register, &version.id, planned).await?, &version.artifact) {
+                (None, Some(bytes)) => {
                     // An object of its own, so that no collection of another version can take it away.
                     let object = format!("artifacts/{}-{}", digest.hex(), nonce()?);
-                    let bytes = version.artifact.clone().unwrap_or_default();
-                    self.shared.log.store().put(&object, bytes).await?;
+                    self.shared.log.store().put(&object, bytes.clone()).await?;
                     uploaded = Some(object);
                 }
-                Err(error) => return Err(error),
+                _ => break,
             }
         }
         let state = self.state();
@@ -443,10 +442,6 @@ fn check_new(state: &State, version: &Version) -> Result<()> {
 fn stored_object(state: &State, digest: Digest) -> Option<&str> {
     let ids = state.by_digest.get(&digest)?;
     ids.iter().find_map(|id| Some(&*state.versions.get(id)?.artifact.as_ref()?.object))
-}
-
-fn needs_upload() -> Error {
-    Error::new(ErrorKind::Missing, "the artifact is not in the store")
 }
 
 /// 128 random bits in hex.

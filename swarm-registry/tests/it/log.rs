@@ -325,3 +325,23 @@ async fn a_number_that_is_taken_by_what_cannot_be_read_is_named_and_not_tried_fo
     assert!(taken.is_done());
     assert_eq!((error.kind(), error.object()), (ErrorKind::Missing, Some("log/00000000000000000001.json")));
 }
+
+#[tokio::test]
+async fn a_record_that_is_gone_is_told_to_who_registers_and_nothing_is_stored_for_it() {
+    let store = ObjectVersionStore::memory();
+    let late = VersionRegistry::with_store(store.clone()).await.unwrap();
+    let registry = VersionRegistry::with_store(store.clone()).await.unwrap();
+    for id in ["v1", "v2", "v3", "v4"] {
+        if id == "v3" {
+            registry.compact(Retention::everything()).await.unwrap();
+        }
+        registry.register(Version::new(id).digest(Digest::of(id.as_bytes()))).await.unwrap();
+    }
+    let third = "log/00000000000000000003.json";
+    store.delete(third).await.unwrap();
+    for version in [Version::new("v5").digest(Digest::of(b"elsewhere")), Version::new("v5").artifact("5")] {
+        let error = late.register(version).await.unwrap_err();
+        assert_eq!((error.kind(), error.object()), (ErrorKind::Missing, Some(third)), "{error}");
+        assert!(store.list("artifacts").await.unwrap().is_empty());
+    }
+}
