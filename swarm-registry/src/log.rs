@@ -82,7 +82,7 @@ impl Log {
                 return Err(Error::corrupt(&name, format!("is of record {}", state.seq)));
             }
         }
-        let last = self.last_record().await?;
+        let last = self.last_record(state.seq).await?;
         let mut objects = self.records(state.seq + 1, last);
         while let Some((name, bytes)) = objects.try_next().await? {
             match decode(&state, &name, &bytes)? {
@@ -112,7 +112,7 @@ impl Log {
 
     /// As [`Log::read`] where no snapshot stands for the first of them; `None` where one does meanwhile.
     async fn try_read(&self, from: u64) -> Result<Option<(Vec<Line>, u64)>> {
-        let last = self.last_record().await?;
+        let last = self.last_record(from - 1).await?;
         let mut lines: Vec<Line> = Vec::new();
         let mut objects = self.records(from, last);
         while let Some((name, bytes)) = objects.try_next().await? {
@@ -130,9 +130,10 @@ impl Log {
         Ok(Some((lines, last)))
     }
 
-    /// The number of the last record, 0 where there is none.
-    async fn last_record(&self) -> Result<u64> {
-        Ok(self.store.list("log").await?.iter().filter_map(|name| number(name)).max().unwrap_or(0))
+    /// The number of the last record after `known`, or that where there is none.
+    async fn last_record(&self, known: u64) -> Result<u64> {
+        let names = self.store.list("log", &record_name(known)).await?;
+        Ok(names.iter().filter_map(|name| number(name)).max().unwrap_or(known))
     }
 
     /// The objects of these records in their order, several read at once.
@@ -210,7 +211,7 @@ impl Log {
 
     /// The numbers of the snapshots, ascending.
     async fn snapshots(&self) -> Result<Vec<u64>> {
-        Ok(self.store.list("snapshots").await?.iter().filter_map(|name| number(name)).collect())
+        Ok(self.store.list("snapshots", "").await?.iter().filter_map(|name| number(name)).collect())
     }
 
     /// Puts `lines` in the place of all records up to that of `state`.
@@ -266,7 +267,7 @@ impl Log {
     /// off before it took the first number.
     pub(crate) async fn is_free_for(&self, seq: u64) -> Result<bool> {
         let snapshots = self.snapshots().await?;
-        Ok(snapshots.iter().all(|there| *there == seq) && self.store.list("log").await?.is_empty())
+        Ok(snapshots.iter().all(|there| *there == seq) && self.store.list("log", "").await?.is_empty())
     }
 }
 

@@ -45,11 +45,13 @@ pub trait VersionStore: Send + Sync + 'static {
     /// [`ErrorKind::Store`](crate::ErrorKind::Store); the object may have been replaced all the same.
     async fn put(&self, name: &str, bytes: Bytes) -> Result<()>;
 
-    /// The names of all objects in `folder`, such as `log`, in ascending order.
+    /// The names of the objects in `folder`, such as `log`, that come after `after` in the order of their bytes, ascending;
+    /// all of them where that is empty. No object need have the name `after`. A log names every record that there ever
+    /// was, and the registry asks only for those that it does not know.
     ///
     /// # Errors
     /// [`ErrorKind::Store`](crate::ErrorKind::Store).
-    async fn list(&self, folder: &str) -> Result<Vec<String>>;
+    async fn list(&self, folder: &str, after: &str) -> Result<Vec<String>>;
 
     /// Removes the object. One that does not exist is no error.
     ///
@@ -73,8 +75,8 @@ impl<S: VersionStore + ?Sized> VersionStore for Arc<S> {
         (**self).put(name, bytes).await
     }
 
-    async fn list(&self, folder: &str) -> Result<Vec<String>> {
-        (**self).list(folder).await
+    async fn list(&self, folder: &str, after: &str) -> Result<Vec<String>> {
+        (**self).list(folder, after).await
     }
 
     async fn delete(&self, name: &str) -> Result<()> {

@@ -122,7 +122,7 @@ impl VersionRegistry {
         let keep: Vec<Line> = lines.into_iter().filter(|line| needed(&state, line, retention)).collect();
         self.shared.log.compact(&state, &keep).await?;
         let store = self.shared.log.store();
-        for object in store.list("artifacts").await? {
+        for object in store.list("artifacts", "").await? {
             if state.dead.contains(&object) {
                 store.delete(&object).await?;
             }

@@ -101,9 +101,13 @@ impl VersionStore for ObjectVersionStore {
         put.map(drop).map_err(|error| failed("write", name, error))
     }
 
-    async fn list(&self, folder: &str) -> Result<Vec<String>> {
+    async fn list(&self, folder: &str, after: &str) -> Result<Vec<String>> {
         let place = self.at(folder);
-        let listed = self.objects.list(Some(&place)).map_ok(|object| object.location).try_collect::<Vec<_>>();
+        let objects = match after {
+            "" => self.objects.list(Some(&place)),
+            _ => self.objects.list_with_offset(Some(&place), &self.at(after)),
+        };
+        let listed = objects.map_ok(|object| object.location).try_collect::<Vec<_>>();
         let listed = listed.await.map_err(|error| failed("list", folder, error))?;
         let mut names: Vec<String> = listed
             .iter()

@@ -94,7 +94,7 @@ impl Report {
 
 type Check = for<'a> fn(&'a dyn VersionStore) -> BoxFuture<'a, Result<(), String>>;
 
-const RULES: [(&str, Check); 8] = [
+const RULES: [(&str, Check); 9] = [
     ("what is not there is `None`, and its removal no error", |store| Box::pin(absent(store))),
     ("what was made is read back, byte for byte", |store| Box::pin(read_back(store))),
     ("an empty object is there", |store| Box::pin(empty(store))),
@@ -102,6 +102,7 @@ const RULES: [(&str, Check); 8] = [
     ("of many creates at once, one answers `true`, and its bytes stay", |store| Box::pin(create_race(store))),
     ("put replaces, and what was put cannot be created", |store| Box::pin(replace(store))),
     ("a list has the names of its folder in ascending order", |store| Box::pin(list(store))),
+    ("a list begins after the name that it is given", |store| Box::pin(list_after(store))),
     ("what was removed can be created again", |store| Box::pin(remove(store))),
 ];
 
@@ -117,7 +118,7 @@ fn text(error: crate::Error) -> String {
 async fn absent(store: &dyn VersionStore) -> Result<(), String> {
     same("get", store.get("log/1.json").await.map_err(text)?, None)?;
     store.delete("log/1.json").await.map_err(text)?;
-    same("list", store.list("log").await.map_err(text)?, vec![])
+    same("list", store.list("log", "").await.map_err(text)?, vec![])
 }
 
 async fn read_back(store: &dyn VersionStore) -> Result<(), String> {
@@ -169,7 +170,23 @@ async fn list(store: &dyn VersionStore) -> Result<(), String> {
         store.create(name, "x".into()).await.map_err(text)?;
     }
     store.create("snapshots/1.jsonl", "x".into()).await.map_err(text)?;
-    same("list", store.list("log").await.map_err(text)?, names)
+    same("list", store.list("log", "").await.map_err(text)?, names)
+}
+
+async fn list_after(store: &dyn VersionStore) -> Result<(), String> {
+    for number in [1, 3, 10, 11] {
+        store.create(&format!("log/{number:020}.json"), "x".into()).await.map_err(text)?;
+    }
+    store.create("snapshots/00000000000000000001.jsonl", "x".into()).await.map_err(text)?;
+    for (after, expected) in
+        [(0, &[1, 3, 10, 11][..]), (1, &[3, 10, 11]), (2, &[3, 10, 11]), (10, &[11]), (11, &[])]
+    {
+        let after = format!("log/{after:020}.json");
+        let expected: Vec<String> = expected.iter().map(|number| format!("log/{number:020}.json")).collect();
+        let listed = store.list("log", &after).await.map_err(text)?;
+        same(&format!("list after {after}"), listed, expected)?;
+    }
+    Ok(())
 }
 
 async fn remove(store: &dyn VersionStore) -> Result<(), String> {

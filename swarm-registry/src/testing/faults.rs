@@ -108,9 +108,9 @@ impl<S: VersionStore> VersionStore for FaultyStore<S> {
         self.write(self.store.put(name, bytes)).await
     }
 
-    async fn list(&self, folder: &str) -> Result<Vec<String>> {
+    async fn list(&self, folder: &str, after: &str) -> Result<Vec<String>> {
         self.alive()?;
-        self.store.list(folder).await
+        self.store.list(folder, after).await
     }
 
     async fn delete(&self, name: &str) -> Result<()> {

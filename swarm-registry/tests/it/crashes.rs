@@ -142,8 +142,8 @@ async fn a_compaction_that_was_cut_off_is_finished_by_the_next() {
         let store = prepared().await;
         compact(FaultyStore::new(store.clone()).fail(write, Fault::DieBefore)).await.unwrap_err();
         compact(FaultyStore::new(store.clone())).await.unwrap();
-        assert_eq!(store.list("snapshots").await.unwrap().len(), 1, "{write}");
-        let records = store.list("log").await.unwrap();
+        assert_eq!(store.list("snapshots", "").await.unwrap().len(), 1, "{write}");
+        let records = store.list("log", "").await.unwrap();
         assert_eq!(records.len(), 6);
         for record in records {
             assert_eq!(store.get(&record).await.unwrap().unwrap(), "", "{record}, cut off at {write}");

@@ -1,12 +1,15 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use chrono::DateTime;
 use swarm_registry::testing::FakeClock;
 use swarm_registry::{
-    Digest, ErrorKind, EventKind, ObjectVersionStore, Retention, Split, Version, VersionRegistry,
+    Digest, ErrorKind, EventKind, ObjectVersionStore, Result, Retention, Split, Version, VersionRegistry,
     VersionStore,
 };
 
@@ -118,7 +121,7 @@ async fn a_log_is_the_same_before_and_after_compaction_for_who_was_there_and_who
     registry.compact(Retention::everything()).await.unwrap();
     assert_eq!(registry.verify().await.unwrap(), before, "the head stands for the same history");
     assert_eq!(registry.history(1).await.unwrap(), history);
-    assert_eq!(store.list("snapshots").await.unwrap().len(), 1);
+    assert_eq!(store.list("snapshots", "").await.unwrap().len(), 1);
 
     // One that had read nothing since: it neither writes an old number nor misses anything.
     slow.register(Version::new("slow").artifact("x")).await.unwrap();
@@ -173,7 +176,7 @@ async fn retention_removes_what_nothing_reaches_and_nothing_else() {
         assert_eq!(again.kind(), ErrorKind::AlreadyExists);
         registry.verify().await.unwrap();
     }
-    assert_eq!(store.list("artifacts").await.unwrap().len(), 5);
+    assert_eq!(store.list("artifacts", "").await.unwrap().len(), 5);
     let opened = VersionRegistry::with_store(store).await.unwrap();
     assert_eq!(opened.rollback("production").await.unwrap().sole_version(), Some("reachable"));
 }
@@ -288,7 +291,7 @@ async fn a_restore_leaves_alone_what_another_wrote_meanwhile() {
     let late = VersionRegistry::restore(&file, other.clone()).await.unwrap_err();
     assert!(other.is_done());
     assert_eq!(late.kind(), ErrorKind::InvalidState);
-    assert!(store.list("snapshots").await.unwrap().is_empty());
+    assert!(store.list("snapshots", "").await.unwrap().is_empty());
     assert_eq!(store.get("log/00000000000000000001.json").await.unwrap().unwrap(), "theirs");
 }
 
@@ -342,6 +345,55 @@ async fn a_record_that_is_gone_is_told_to_who_registers_and_nothing_is_stored_fo
     for version in [Version::new("v5").digest(Digest::of(b"elsewhere")), Version::new("v5").artifact("5")] {
         let error = late.register(version).await.unwrap_err();
         assert_eq!((error.kind(), error.object()), (ErrorKind::Missing, Some(third)), "{error}");
-        assert!(store.list("artifacts").await.unwrap().is_empty());
+        assert!(store.list("artifacts", "").await.unwrap().is_empty());
     }
+}
+
+/// Counts the names that are listed.
+#[derive(Clone)]
+struct Listed(ObjectVersionStore, Arc<AtomicUsize>);
+
+#[async_trait]
+impl VersionStore for Listed {
+    async fn get(&self, name: &str) -> Result<Option<Bytes>> {
+        self.0.get(name).await
+    }
+
+    async fn create(&self, name: &str, bytes: Bytes) -> Result<bool> {
+        self.0.create(name, bytes).await
+    }
+
+    async fn put(&self, name: &str, bytes: Bytes) -> Result<()> {
+        self.0.put(name, bytes).await
+    }
+
+    async fn list(&self, folder: &str, after: &str) -> Result<Vec<String>> {
+        let names = self.0.list(folder, after).await?;
+        self.1.fetch_add(names.len(), Ordering::Relaxed);
+        Ok(names)
+    }
+
+    async fn delete(&self, name: &str) -> Result<()> {
+        self.0.delete(name).await
+    }
+}
+
+#[tokio::test]
+async fn no_call_lists_the_records_that_were_compacted() {
+    let store = Listed(ObjectVersionStore::memory(), Arc::default());
+    let registry = VersionRegistry::with_store(store.clone()).await.unwrap();
+    registry.register(Version::new("v1").artifact("1")).await.unwrap();
+    for _ in 0..200 {
+        registry.deploy("production", Split::all("v1")).await.unwrap();
+    }
+    registry.compact(Retention::everything()).await.unwrap();
+    registry.deploy("production", Split::all("v1")).await.unwrap();
+    store.1.store(0, Ordering::Relaxed);
+    let opened = VersionRegistry::with_store(store.clone()).await.unwrap();
+    assert_eq!(opened.history(202).await.unwrap().len(), 1);
+    opened.verify().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    opened.backup(folder.path().join("backup")).await.unwrap();
+    opened.compact(Retention::everything()).await.unwrap();
+    assert!(store.1.load(Ordering::Relaxed) < 20, "{}", store.1.load(Ordering::Relaxed));
 }

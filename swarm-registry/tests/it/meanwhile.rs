@@ -76,8 +76,8 @@ impl VersionStore for Interrupted {
         self.store.put(name, bytes).await
     }
 
-    async fn list(&self, folder: &str) -> Result<Vec<String>> {
-        self.store.list(folder).await
+    async fn list(&self, folder: &str, after: &str) -> Result<Vec<String>> {
+        self.store.list(folder, after).await
     }
 
     async fn delete(&self, name: &str) -> Result<()> {
@@ -182,7 +182,7 @@ async fn a_backup_that_fails_leaves_nothing_and_the_one_before_as_it_was() {
     let file = folder.path().join("backup");
     let (store, _, registry) = deployed().await;
     let head = registry.backup(&file).await.unwrap();
-    let artifact = store.list("artifacts").await.unwrap().remove(0);
+    let artifact = store.list("artifacts", "").await.unwrap().remove(0);
     store.delete(&artifact).await.unwrap();
     let gone = registry.backup(&file).await.unwrap_err();
     assert_eq!((gone.kind(), gone.object()), (ErrorKind::Missing, Some(&*artifact)));

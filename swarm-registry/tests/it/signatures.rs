@@ -216,7 +216,7 @@ async fn a_signature_of_anything_else_is_not_taken() {
 /// what someone can do who may write to the store.
 async fn forge(store: &ObjectVersionStore, edit: impl Fn(&mut Value)) {
     let mut previous = String::new();
-    for name in store.list("log").await.unwrap() {
+    for name in store.list("log", "").await.unwrap() {
         let bytes = store.get(&name).await.unwrap().unwrap();
         let line = std::str::from_utf8(&bytes).unwrap().lines().next().unwrap();
         let mut record: Value = serde_json::from_str(line).unwrap();
@@ -299,7 +299,7 @@ async fn a_log_that_was_forged_with_all_its_digests_gets_no_traffic() {
         guarded(&store, policy.clone()).await.deploy("other", Split::all("v1")).await.unwrap();
         forge(&store, &*edit).await;
         if what == "digest" {
-            for object in store.list("artifacts").await.unwrap() {
+            for object in store.list("artifacts", "").await.unwrap() {
                 store.put(&object, "evil bytes".into()).await.unwrap();
             }
             let deceived = VersionRegistry::with_store(store.clone()).await.unwrap();

@@ -223,7 +223,7 @@ async fn metadata_that_could_not_be_read_back_is_refused_before_anything_is_stor
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{depth}: {error}");
         assert!(error.to_string().contains("the metadata \"deep\" is nested deeper than 100"), "{error}");
     }
-    assert_eq!(store.list("artifacts").await.unwrap().len(), 1);
+    assert_eq!(store.list("artifacts", "").await.unwrap().len(), 1);
     let opened = VersionRegistry::with_store(store).await.unwrap();
     assert_eq!(opened.version("v1").await.unwrap().metadata()["fits"], nested(100));
 }

@@ -160,8 +160,8 @@ impl VersionStore for Asked {
         self.store.put(name, bytes).await
     }
 
-    async fn list(&self, folder: &str) -> Result<Vec<String>> {
-        self.store.list(folder).await
+    async fn list(&self, folder: &str, after: &str) -> Result<Vec<String>> {
+        self.store.list(folder, after).await
     }
 
     async fn delete(&self, name: &str) -> Result<()> {

@@ -68,8 +68,8 @@ impl VersionStore for Careless {
         self.0.put(name, bytes).await
     }
 
-    async fn list(&self, folder: &str) -> Result<Vec<String>> {
-        self.0.list(folder).await
+    async fn list(&self, folder: &str, after: &str) -> Result<Vec<String>> {
+        self.0.list(folder, after).await
     }
 
     async fn delete(&self, name: &str) -> Result<()> {

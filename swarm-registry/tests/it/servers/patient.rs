@@ -43,8 +43,8 @@ impl VersionStore for Patient {
         again!(self.0.put(name, bytes.clone()).await)
     }
 
-    async fn list(&self, folder: &str) -> Result<Vec<String>> {
-        again!(self.0.list(folder).await)
+    async fn list(&self, folder: &str, after: &str) -> Result<Vec<String>> {
+        again!(self.0.list(folder, after).await)
     }
 
     async fn delete(&self, name: &str) -> Result<()> {
