@@ -18,6 +18,10 @@ use crate::wire::{self, Change, Deployed, FORMAT, Line};
 
 use super::{VersionRegistry, nonce};
 
+/// The first two lines of a backup are not longer: they name half a million artifacts. A file that is no backup is not
+/// read into memory to find that out.
+const LONGEST_HEADER: u64 = 64 << 20;
+
 /// What [`compact`](VersionRegistry::compact) keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
@@ -176,8 +180,12 @@ impl VersionRegistry {
         let broken = |why: &str| Error::corrupt(&name, why);
         let mut file = BufReader::new(tokio::fs::File::open(path).await.map_err(failed)?);
         let mut first = Vec::new();
+        let mut head = (&mut file).take(LONGEST_HEADER);
         for _ in 0..2 {
-            file.read_until(b'\n', &mut first).await.map_err(failed)?;
+            head.read_until(b'\n', &mut first).await.map_err(failed)?;
+        }
+        if head.limit() == 0 {
+            return Err(broken("has no header in its first 64 MiB"));
         }
         let header = match wire::unseal(&name, &first)?[..] {
             [header] => serde_json::from_str(header).ok(),

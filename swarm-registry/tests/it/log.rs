@@ -397,3 +397,13 @@ async fn no_call_lists_the_records_that_were_compacted() {
     opened.compact(Retention::everything()).await.unwrap();
     assert!(store.1.load(Ordering::Relaxed) < 20, "{}", store.1.load(Ordering::Relaxed));
 }
+
+#[tokio::test]
+async fn a_file_that_is_no_backup_is_not_read_whole() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    // A hole, where the system has those.
+    file.as_file().set_len((64 << 20) + 1).unwrap();
+    let error = VersionRegistry::restore(file.path(), ObjectVersionStore::memory()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.to_string().ends_with("has no header in its first 64 MiB"), "{error}");
+}
