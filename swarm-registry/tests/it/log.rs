@@ -407,3 +407,44 @@ async fn a_file_that_is_no_backup_is_not_read_whole() {
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     assert!(error.to_string().ends_with("has no header in its first 64 MiB"), "{error}");
 }
+
+/// A snapshot or backup with one word of its header changed and sealed again, as a later version would write it.
+fn resealed(bytes: &[u8], lines: usize, from: &str, to: &str) -> Vec<u8> {
+    let text = String::from_utf8(bytes.to_vec()).unwrap();
+    let end = text.match_indices('\n').nth(lines - 1).unwrap().0 + 1;
+    let rest = &text[end..];
+    let after = rest.find('\n').unwrap() + 1;
+    let sealed = text[..end].replacen(from, to, 1);
+    assert_ne!(sealed, text[..end]);
+    let seal = Digest::of(sealed.as_bytes());
+    format!("{sealed}{{\"digest\":\"{seal}\"}}\n{}", &rest[after..]).into_bytes()
+}
+
+#[tokio::test]
+async fn snapshots_and_backups_of_a_later_format_are_refused_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = small_registry(&folder.path().join("registry")).await;
+    registry.compact(Retention::everything()).await.unwrap();
+    let snapshot = folder.path().join("registry/snapshots/00000000000000000004.jsonl");
+    let bytes = std::fs::read(&snapshot).unwrap();
+    let lines = bytes.iter().filter(|byte| **byte == b'\n').count() - 1;
+    std::fs::write(&snapshot, resealed(&bytes, lines, "{\"format\":1", "{\"format\":2")).unwrap();
+    let newer = VersionRegistry::open(folder.path().join("registry")).await.unwrap_err();
+    let name = "snapshots/00000000000000000004.jsonl";
+    assert_eq!((newer.kind(), newer.object()), (ErrorKind::NewerFormat, Some(name)));
+    std::fs::write(&snapshot, bytes).unwrap();
+
+    let file = folder.path().join("backup");
+    registry.backup(&file).await.unwrap();
+    let whole = std::fs::read(&file).unwrap();
+    std::fs::write(&file, resealed(&whole, 1, "{\"format\":1", "{\"format\":2")).unwrap();
+    let newer = VersionRegistry::restore(&file, ObjectVersionStore::memory()).await.unwrap_err();
+    assert_eq!((newer.kind(), newer.object()), (ErrorKind::NewerFormat, file.to_str()));
+
+    std::fs::write(&file, [&whole[..], b"x"].concat()).unwrap();
+    let longer = VersionRegistry::restore(&file, ObjectVersionStore::memory()).await.unwrap_err();
+    assert_eq!(longer.kind(), ErrorKind::Corrupt);
+    assert!(longer.to_string().ends_with("goes on after its end"), "{longer}");
+    std::fs::write(&file, whole).unwrap();
+    VersionRegistry::restore(&file, ObjectVersionStore::memory()).await.unwrap();
+}

@@ -111,6 +111,21 @@ async fn a_lost_answer_is_looked_up() {
     }
 }
 
+/// A sync that failed may have thrown away what it was to make durable, though the object can be read.
+#[tokio::test]
+async fn a_record_whose_answer_was_lost_is_written_once_more() {
+    for (fault, writes) in [(None, 1), (Some(Fault::LoseAnswer), 2)] {
+        let mut store = FaultyStore::new(ObjectVersionStore::memory());
+        if let Some(fault) = fault {
+            store = store.fail(0, fault);
+        }
+        let registry = VersionRegistry::with_store(store.clone()).await.unwrap();
+        let version = Version::new("v1").digest(swarm_registry::Digest::of(b"elsewhere"));
+        registry.register(version).await.unwrap();
+        assert_eq!(store.writes(), writes, "{fault:?}");
+    }
+}
+
 /// A restore that lost the answer to its last write is done, and says so.
 #[tokio::test]
 async fn a_lost_answer_to_a_restore_is_looked_up() {
