@@ -3,6 +3,7 @@
 mod object;
 
 pub use object::ObjectVersionStore;
+pub(crate) use object::sync_parent;
 
 use std::sync::Arc;
 

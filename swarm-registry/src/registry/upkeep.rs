@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::log::{self, Log, record_name};
 use crate::state::State;
-use crate::store::VersionStore;
+use crate::store::{VersionStore, sync_parent};
 use crate::wire::{self, Change, Deployed, FORMAT, Line};
 
 use super::{VersionRegistry, nonce};
@@ -264,11 +264,9 @@ impl VersionRegistry {
         file.sync_all().await.map_err(failed)?;
         drop(file);
         tokio::fs::rename(part, path).await.map_err(failed)?;
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        if cfg!(unix) {
-            let folder = tokio::fs::File::open(parent.unwrap_or(Path::new("."))).await.map_err(failed)?;
-            folder.sync_all().await.map_err(failed)?;
-        }
+        let made = path.to_owned();
+        let synced = tokio::task::spawn_blocking(move || sync_parent(&made)).await;
+        synced.map_err(std::io::Error::from).flatten().map_err(failed)?;
         Ok(Head { record: state.seq, digest: state.head })
     }
 }

@@ -58,18 +58,32 @@ impl ObjectVersionStore {
     }
 }
 
-/// Makes the folder and those above it, and syncs where each was made: else a crash can take all of it away.
+/// Makes the folder and those above it, and syncs it and where each was made: else a crash can take all of it away. Also
+/// where they are there already, for whoever made them can have been killed before that.
 fn make_folder(path: &FsPath) -> std::io::Result<()> {
-    let named = path.ancestors().take_while(|folder| !folder.as_os_str().is_empty());
-    let missing: Vec<&FsPath> = named.take_while(|folder| !folder.exists()).collect();
+    let named: Vec<&FsPath> = path.ancestors().take_while(|folder| !folder.as_os_str().is_empty()).collect();
+    let missing = named.iter().take_while(|folder| !folder.exists()).count();
     std::fs::create_dir_all(path)?;
-    if cfg!(unix) {
-        for made in missing {
-            let above = made.parent().filter(|above| !above.as_os_str().is_empty());
-            std::fs::File::open(above.unwrap_or(FsPath::new(".")))?.sync_all()?;
+    sync(path)?;
+    for (at, folder) in named.into_iter().enumerate() {
+        match sync_parent(folder) {
+            Err(error) if at < missing => return Err(error),
+            // It can be that nobody may read a folder which others made.
+            _ => {}
         }
     }
     Ok(())
+}
+
+/// Makes it durable that `path` is in its folder.
+pub(crate) fn sync_parent(path: &FsPath) -> std::io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    sync(parent.unwrap_or(FsPath::new(".")))
+}
+
+fn sync(folder: &FsPath) -> std::io::Result<()> {
+    // Elsewhere folders cannot be opened, or need not be synced.
+    if cfg!(unix) { std::fs::File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
 fn failed(verb: &str, name: &str, error: ObjectError) -> Error {

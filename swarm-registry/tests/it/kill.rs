@@ -15,6 +15,7 @@ use swarm_registry::{ErrorKind, ObjectVersionStore, Result, Retention, Split, Ve
 use super::crashes::seen;
 
 const FOLDER: &str = "SWARM_REGISTRY_KILL";
+const OPENED: &str = "SWARM_REGISTRY_OPEN";
 /// How many calls of each kind the thread under test makes beforehand, so that no other thread comes first to a number.
 const BIAS: usize = 100;
 /// The exit code of a process that was told of a failure.
@@ -233,6 +234,45 @@ pub(crate) async fn go_on(
     registry.verify().await.unwrap();
 }
 
+/// Opens a folder that is there, where a test started it to see what it does.
+#[test]
+fn opener() {
+    if let Ok(folder) = std::env::var(OPENED) {
+        ObjectVersionStore::folder(folder).unwrap();
+    }
+}
+
+/// Whoever made it may have been killed before it could sync.
+#[test]
+fn a_folder_that_is_there_is_synced_with_those_above_it() {
+    if !can_trace() {
+        eprintln!("left out: the syncs of a folder that is there, for `strace` is not here or may not trace");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let registry = folder.path().join("made/by/another");
+    std::fs::create_dir_all(&registry).unwrap();
+    let log = folder.path().join("strace");
+    let status = Command::new("strace")
+        .args(["-f", "-qq", "-y", "-e", "trace=fsync", "-o", log.to_str().unwrap()])
+        .arg(std::env::current_exe().unwrap())
+        .args(["kill::opener", "--exact", "--test-threads=1"])
+        .env(OPENED, &registry)
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let calls = std::fs::read_to_string(log).unwrap();
+    for synced in registry.ancestors().take(4) {
+        assert!(calls.contains(&format!("<{}>", synced.display())), "{}: {calls}", synced.display());
+    }
+}
+
+fn can_trace() -> bool {
+    let tried = Command::new("strace").args(["-f", "-o", "/dev/null", "true"]).output();
+    tried.is_ok_and(|tried| tried.status.success())
+}
+
 fn setting(name: &str) -> Option<usize> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
 }
@@ -249,8 +289,7 @@ fn spread(count: usize) -> Vec<usize> {
 
 #[test]
 fn a_kill_or_a_failure_at_any_call_leaves_what_was_acknowledged_and_at_most_one_verb_more() {
-    let tried = Command::new("strace").args(["-f", "-o", "/dev/null", "true"]).output();
-    if !tried.is_ok_and(|tried| tried.status.success()) {
+    if !can_trace() {
         eprintln!("left out: kills of the registry, for `strace` is not here or may not trace");
         return;
     }
@@ -279,9 +318,9 @@ fn a_kill_or_a_failure_at_any_call_leaves_what_was_acknowledged_and_at_most_one_
             points.extend(faults.iter().map(|fault| Point { call, fault, number }));
         }
     }
-    // Of each object that is made, the file and its folder.
-    let (syncs, links) = (counts["/^fsync|^fdatasync"], counts["/^link"]);
-    assert!(syncs >= 2 * links, "{syncs} syncs of {links} links");
+    // Of each object that is made or replaced, the file and its folder.
+    let (syncs, written) = (counts["/^fsync|^fdatasync"], counts["/^link"] + counts["/^rename"]);
+    assert!(syncs >= 2 * written, "{syncs} syncs of {written} objects");
     let (next, acknowledged, struck) = (AtomicUsize::new(0), Mutex::new(0), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         for _ in 0..2 {
