@@ -62,7 +62,8 @@ impl Query {
         self
     }
 
-    /// That were made from `version`, from one that was, and so on.
+    /// That were made from `version`, from one that was, and so on. A line ends at a version that retention removed: what was
+    /// made from that one is not found.
     pub fn descendants_of(mut self, version: impl Into<String>) -> Self {
         self.ancestor = Some(version.into());
         self

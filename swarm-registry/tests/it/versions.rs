@@ -106,6 +106,22 @@ async fn versions_are_found_by_label_metric_time_and_lineage() {
 }
 
 #[tokio::test]
+async fn a_line_ends_at_a_version_that_was_removed() {
+    let registry = registry_with(&["v1"]).await;
+    for (id, parent) in [("v2", "v1"), ("v3", "v2"), ("v4", "v3")] {
+        registry.register(Version::new(id).artifact(id).parent(parent)).await.unwrap();
+    }
+    for (alias, id) in [("a", "v1"), ("b", "v2"), ("c", "v4")] {
+        registry.move_alias(alias, None, Some(id)).await.unwrap();
+    }
+    let tomorrow = chrono::Utc::now() + chrono::TimeDelta::days(1);
+    registry.compact(Retention::since(tomorrow)).await.unwrap();
+    assert_eq!(ids(registry.find(&Query::new().descendants_of("v1")).await.unwrap()), ["v2"]);
+    assert!(registry.lineage("v4").await.unwrap().is_empty());
+    assert_eq!(registry.version("v4").await.unwrap().parent(), Some("v3"));
+}
+
+#[tokio::test]
 async fn an_alias_is_moved_by_who_knows_where_it_is() {
     let registry = registry_with(&["v1", "v2"]).await;
     let kind = |result: Result<(), swarm_registry::Error>| result.unwrap_err().kind();
