@@ -7,8 +7,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Why a registry, a store or a split could not be used.
 ///
 /// Opaque: match on [`kind`](Error::kind). A version that does badly is not an `Error`; that is a
-/// [`Verdict`](crate::Verdict). An `Error` means that nothing was changed, with one exception that
-/// [`ErrorKind::Store`] tells.
+/// [`Verdict`](crate::Verdict). An `Error` means that nothing was changed, but for [`ErrorKind::Store`], which says what it
+/// leaves open, and for [`compact`](crate::VersionRegistry::compact), which removes versions before it shortens history.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -47,6 +47,9 @@ pub enum ErrorKind {
     Missing,
     /// An object was written by a newer version of this crate.
     NewerFormat,
+    /// A folder or a backup of this machine could not be made, read or written, or the system gave no random numbers.
+    /// Nothing was changed in a store, and the same call will hardly succeed before something is mended.
+    Io,
     /// The store could not be reached, or refused. Retryable. **A mutation may have happened all the same**, where the
     /// store's answer was lost and could not be looked up: read before you repeat it.
     Store,
@@ -71,6 +74,10 @@ impl Error {
 
     pub(crate) fn corrupt(object: &str, why: impl fmt::Display) -> Self {
         Error::new(ErrorKind::Corrupt, format!("{object} {why}")).at_object(object)
+    }
+
+    pub(crate) fn io(message: impl Into<String>, cause: std::io::Error) -> Self {
+        Error::new(ErrorKind::Io, message).because(cause)
     }
 
     pub(crate) fn input(message: impl Into<String>) -> Self {

@@ -7,10 +7,12 @@ mod clock;
 mod digest;
 mod error;
 mod event;
+mod hex;
 mod judge;
 mod log;
 mod measure;
 mod name;
+mod random;
 mod registry;
 mod rollout;
 #[cfg(feature = "signatures")]

@@ -29,6 +29,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::{Log, Next, record_name};
+use crate::random::nonce;
 use crate::state::State;
 use crate::store::{ObjectVersionStore, VersionStore};
 use crate::traffic::Routes;
@@ -442,13 +443,4 @@ fn check_new(state: &State, version: &Version) -> Result<()> {
 fn stored_object(state: &State, digest: Digest) -> Option<&str> {
     let ids = state.by_digest.get(&digest)?;
     ids.iter().find_map(|id| Some(&*state.versions.get(id)?.artifact.as_ref()?.object))
-}
-
-/// 128 random bits in hex.
-fn nonce() -> Result<String> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| {
-        Error::store("the system gave no random numbers").because(std::io::Error::from(error))
-    })?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

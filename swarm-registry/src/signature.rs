@@ -8,6 +8,8 @@ use ed25519_dalek::Signer;
 use serde_json::Value;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::hex::{self, Hex};
+use crate::random;
 use crate::version::VersionInfo;
 
 /// A private key that vouches for versions.
@@ -56,13 +58,9 @@ impl SigningKey {
     /// A new key, from the system's random numbers.
     ///
     /// # Errors
-    /// [`ErrorKind::Store`] where the system gives none.
+    /// [`ErrorKind::Io`] where the system gives none.
     pub fn generate() -> Result<Self> {
-        let mut bytes = [0; 32];
-        getrandom::fill(&mut bytes).map_err(|error| {
-            Error::store("the system gave no random numbers").because(std::io::Error::from(error))
-        })?;
-        Ok(SigningKey::from_bytes(&bytes))
+        Ok(SigningKey::from_bytes(&random::bytes()?))
     }
 
     /// The key of these bytes: the seed that RFC 8032 calls the private key.
@@ -192,7 +190,7 @@ impl VersionInfo {
     /// [`SignaturePolicy::check`] looks again.
     pub fn signatures(&self) -> impl Iterator<Item = Signature> {
         self.signatures.iter().filter_map(|(key, bytes)| {
-            Some(Signature { key: VerifyingKey(from_hex(key)?), bytes: from_hex(bytes)? })
+            Some(Signature { key: VerifyingKey(hex::decode(key)?), bytes: hex::decode(bytes)? })
         })
     }
 }
@@ -234,34 +232,16 @@ fn write_value(value: &Value, out: &mut String) {
     }
 }
 
-fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-}
-
-/// Exactly so many bytes, in lower-case hex: there is one way to write a key.
-fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let digits = text.as_bytes();
-    if digits.len() != 2 * N || !digits.iter().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f')) {
-        return None;
-    }
-    let mut bytes = [0; N];
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        let digit = |c: u8| if c <= b'9' { c - b'0' } else { c - b'a' + 10 };
-        *byte = digit(pair[0]) << 4 | digit(pair[1]);
-    }
-    Some(bytes)
-}
-
 impl fmt::Display for VerifyingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hex(&self.0, f)
+        write!(f, "{}", Hex(&self.0))
     }
 }
 
 impl fmt::Display for Signature {
     /// Its bytes in hex.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hex(&self.bytes, f)
+        write!(f, "{}", Hex(&self.bytes))
     }
 }
 
@@ -270,6 +250,6 @@ impl FromStr for VerifyingKey {
 
     fn from_str(text: &str) -> Result<Self> {
         let wrong = || Error::input(format!("{text:?} is no key; it is written as 64 lower-case hex digits"));
-        from_hex(text).map(VerifyingKey).ok_or_else(wrong)
+        hex::decode(text).map(VerifyingKey).ok_or_else(wrong)
     }
 }

@@ -12,11 +12,12 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::log::{self, Log, record_name};
+use crate::random::nonce;
 use crate::state::State;
 use crate::store::{VersionStore, sync_parent};
 use crate::wire::{self, Change, Deployed, FORMAT, Line};
 
-use super::{VersionRegistry, nonce};
+use super::VersionRegistry;
 
 /// The first two lines of a backup are not longer: they name half a million artifacts. A file that is no backup is not
 /// read into memory to find that out.
@@ -141,7 +142,7 @@ impl VersionRegistry {
     /// under a name that ends in `.part`: dropped or killed in the middle, that file stays behind.
     ///
     /// # Errors
-    /// [`ErrorKind::Store`] where the file cannot be written; else as [`verify`](VersionRegistry::verify).
+    /// [`ErrorKind::Io`] where the file cannot be written; else as [`verify`](VersionRegistry::verify).
     pub async fn backup(&self, path: impl AsRef<Path>) -> Result<Head> {
         let path = path.as_ref();
         // A name of its own, for others may write a backup to the same place.
@@ -171,12 +172,12 @@ impl VersionRegistry {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidState`] where the store holds a registry; [`ErrorKind::Corrupt`] where the file is not what was
-    /// written; [`ErrorKind::NewerFormat`]; [`ErrorKind::Store`].
+    /// written; [`ErrorKind::Io`] where it cannot be read; [`ErrorKind::NewerFormat`]; [`ErrorKind::Store`].
     pub async fn restore(path: impl AsRef<Path>, store: impl VersionStore) -> Result<Head> {
         let path = path.as_ref();
         let name = path.display().to_string();
         let log = Log::new(Arc::new(store));
-        let failed = |error| Error::store(format!("could not read the backup {name}")).because(error);
+        let failed = |error| Error::io(format!("could not read the backup {name}"), error);
         let broken = |why: &str| Error::corrupt(&name, why);
         let mut file = BufReader::new(tokio::fs::File::open(path).await.map_err(failed)?);
         let mut first = Vec::new();
@@ -241,8 +242,7 @@ impl VersionRegistry {
 
     async fn write_backup(&self, path: &Path, part: &Path) -> Result<Head> {
         let (state, lines) = self.shared.log.load().await?;
-        let failed =
-            |error| Error::store(format!("could not write the backup {}", path.display())).because(error);
+        let failed = |error| Error::io(format!("could not write the backup {}", path.display()), error);
         let mut file = tokio::fs::File::create(part).await.map_err(failed)?;
         let snapshot = log::snapshot(&state, &lines)?;
         let objects = objects(&state);
@@ -266,7 +266,7 @@ impl VersionRegistry {
         tokio::fs::rename(part, path).await.map_err(failed)?;
         let made = path.to_owned();
         let synced = tokio::task::spawn_blocking(move || sync_parent(&made)).await;
-        synced.map_err(std::io::Error::from).flatten().map_err(failed)?;
+        synced.map_err(std::io::Error::from).and_then(|synced| synced).map_err(failed)?;
         Ok(Head { record: state.seq, digest: state.head })
     }
 }

@@ -44,12 +44,12 @@ impl ObjectVersionStore {
     /// every write. Any number of processes may use it at once.
     ///
     /// # Errors
-    /// [`ErrorKind::Store`](crate::ErrorKind::Store) where the folder cannot be made.
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) where the folder cannot be made.
     pub fn folder(path: impl AsRef<FsPath>) -> Result<Self> {
         let path = path.as_ref();
-        let fail = || Error::store(format!("could not open the folder {}", path.display()));
-        make_folder(path).map_err(|error| fail().because(error))?;
-        let objects = LocalFileSystem::new_with_prefix(path).map_err(|error| fail().because(error))?;
+        let fail = |error| Error::io(format!("could not open the folder {}", path.display()), error);
+        make_folder(path).map_err(fail)?;
+        let objects = LocalFileSystem::new_with_prefix(path).map_err(|error| fail(error.into()))?;
         Ok(ObjectVersionStore { objects: Arc::new(objects.with_fsync(true)), prefix: Path::default() })
     }
 

@@ -126,6 +126,24 @@ async fn a_record_whose_answer_was_lost_is_written_once_more() {
     }
 }
 
+/// To try again is of use where a store is away, and not where a path is wrong.
+#[tokio::test]
+async fn trouble_of_this_machine_is_told_from_that_of_a_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let registry = crate::registry_with(&["v1"]).await;
+    let store = ObjectVersionStore::memory();
+    for error in [
+        ObjectVersionStore::folder(file.join("registry")).unwrap_err(),
+        VersionRegistry::restore(folder.path().join("no such file"), store).await.unwrap_err(),
+        registry.backup(file.join("backup")).await.unwrap_err(),
+    ] {
+        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Io, false), "{error}");
+        assert!(std::error::Error::source(&error).is_some(), "{error}");
+    }
+}
+
 /// A restore that lost the answer to its last write is done, and says so.
 #[tokio::test]
 async fn a_lost_answer_to_a_restore_is_looked_up() {
