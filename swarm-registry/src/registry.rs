@@ -42,6 +42,9 @@ use tail::Tail;
 ///
 /// Every async call sees what any process was acknowledged before the call began, and every mutation is one record in
 /// the log, made if and only if nobody else made that record: mutations happen one after the other, everywhere.
+///
+/// To see that, each of them reads what is new first, so each can fail as [`refresh`](VersionRegistry::refresh) does. What
+/// it says under Errors is what it can answer besides.
 #[derive(Clone)]
 pub struct VersionRegistry {
     shared: Arc<Shared>,
@@ -273,7 +276,8 @@ impl VersionRegistry {
     /// Learns what other processes did, so that routers serve it. Other async calls do this themselves.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`]; [`ErrorKind::NewerFormat`]; [`ErrorKind::Store`]. What was known stays.
+    /// [`ErrorKind::Corrupt`] and [`ErrorKind::Missing`] name the object that is not as it was written, or gone;
+    /// [`ErrorKind::NewerFormat`]; [`ErrorKind::Store`]. What was known stays.
     pub async fn refresh(&self) -> Result<()> {
         while self.advance().await? {}
         Ok(())
