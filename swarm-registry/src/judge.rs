@@ -15,7 +15,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::error::{Error, Result};
 use crate::measure::Measure;
 use crate::name;
-use crate::registry::VersionRegistry;
 
 use estimate::{Estimate, Summary};
 
@@ -281,18 +280,5 @@ fn summary(measure: &Measure) -> Option<Summary> {
             Some(Summary { count: *count as f64, mean: *mean, variance: deviation * deviation })
         }
         Measure::Value(_) | Measure::Proportion { .. } => None,
-    }
-}
-
-impl VersionRegistry {
-    /// Compares the metrics that the version `candidate` was registered with to those of `baseline`.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound); [`ErrorKind::Store`](crate::ErrorKind::Store); else as
-    /// [`Judge::compare`].
-    pub async fn compare(&self, baseline: &str, candidate: &str, judge: &Judge) -> Result<Comparison> {
-        let baseline = self.version(baseline).await?;
-        let candidate = self.version(candidate).await?;
-        judge.compare(baseline.metrics(), candidate.metrics())
     }
 }

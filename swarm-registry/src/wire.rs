@@ -4,8 +4,10 @@
 //! that any changed byte is noticed. A record names the digest of the line of the record before it. Times are
 //! microseconds since the epoch. Unknown fields are ignored; an unknown change is an error.
 
+mod backup;
 mod rollout;
 
+pub(crate) use backup::{BackupArtifact, BackupHeader};
 pub(crate) use rollout::{
     LeasedRollout, MovedRollout, StartedRollout, StoredCriterion, StoredDeadline, StoredDirection,
     StoredJudge, StoredOnDeadline, StoredPhase, StoredPlan, StoredProgress, StoredRolloutChange, StoredStep,
@@ -222,7 +224,7 @@ fn json(value: &impl Serialize) -> Result<String> {
 }
 
 /// Joins lines and the digest over them.
-pub(crate) fn seal<'a>(lines: impl IntoIterator<Item = &'a str>) -> Result<Bytes> {
+fn seal<'a>(lines: impl IntoIterator<Item = &'a str>) -> Result<Bytes> {
     let mut text = String::new();
     for line in lines {
         text.push_str(line);
@@ -235,7 +237,7 @@ pub(crate) fn seal<'a>(lines: impl IntoIterator<Item = &'a str>) -> Result<Bytes
 }
 
 /// The lines, if they are those that were sealed.
-pub(crate) fn unseal<'a>(object: &str, bytes: &'a [u8]) -> Result<Vec<&'a str>> {
+fn unseal<'a>(object: &str, bytes: &'a [u8]) -> Result<Vec<&'a str>> {
     let broken = || Error::corrupt(object, "is not what was written: its digest is another");
     let text = std::str::from_utf8(bytes).map_err(|_| broken())?;
     let whole = text.strip_suffix('\n').ok_or_else(broken)?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use crate::error::Result;
+use crate::judge::{Comparison, Judge};
 use crate::state::State;
 use crate::version::VersionInfo;
 
@@ -124,6 +125,17 @@ impl VersionRegistry {
         self.refresh().await?;
         let state = self.state();
         Ok(ancestors(&state, state.version(id)?))
+    }
+
+    /// Compares the metrics that the version `candidate` was registered with to those of `baseline`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound); [`ErrorKind::Store`](crate::ErrorKind::Store); else as
+    /// [`Judge::compare`].
+    pub async fn compare(&self, baseline: &str, candidate: &str, judge: &Judge) -> Result<Comparison> {
+        let baseline = self.version(baseline).await?;
+        let candidate = self.version(candidate).await?;
+        judge.compare(baseline.metrics(), candidate.metrics())
     }
 
     /// The channels that something was deployed to.

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
 use crate::authorizer::Action;
@@ -15,7 +14,7 @@ use crate::log::{self, Log, record_name};
 use crate::random::nonce;
 use crate::state::State;
 use crate::store::{VersionStore, sync_parent};
-use crate::wire::{self, Change, Deployed, FORMAT, Line};
+use crate::wire::{BackupArtifact, BackupHeader, Change, Deployed, Line};
 
 use super::VersionRegistry;
 
@@ -63,21 +62,6 @@ impl fmt::Display for Head {
     }
 }
 
-/// The first line of a backup. What follows is its digest, then the bytes of the snapshot, then those of the artifacts in this order.
-#[derive(Serialize, Deserialize)]
-struct BackupHeader {
-    format: u32,
-    backup_of: u64,
-    snapshot: u64,
-    artifacts: Vec<BackupArtifact>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct BackupArtifact {
-    object: String,
-    size: u64,
-}
-
 /// Upkeep: history, verification, retention, backup.
 impl VersionRegistry {
     /// Every record from number `from` on, as events; without what was compacted away.
@@ -117,7 +101,8 @@ impl VersionRegistry {
     /// versions can be gone and the history from before still be there; call it again.
     ///
     /// # Errors
-    /// [`ErrorKind::Denied`]; else as [`open`](VersionRegistry::open).
+    /// [`ErrorKind::Denied`]; else as [`open`](VersionRegistry::open). With any other error than that, versions may have been
+    /// removed and the rest not done.
     pub async fn compact(&self, retention: Retention) -> Result<()> {
         self.commit(Action::Compact, "", |state| Ok(unreached(state, retention))).await?;
         let (state, lines) = self.shared.log.load().await?;
@@ -188,15 +173,7 @@ impl VersionRegistry {
         if head.limit() == 0 {
             return Err(broken("has no header in its first 64 MiB"));
         }
-        let header = match wire::unseal(&name, &first)?[..] {
-            [header] => serde_json::from_str(header).ok(),
-            _ => None,
-        };
-        let header: BackupHeader = header.ok_or_else(|| broken("is not a backup"))?;
-        if header.format > FORMAT {
-            let message = format!("{name} has format {}; this version reads up to {FORMAT}", header.format);
-            return Err(Error::new(ErrorKind::NewerFormat, message).at_object(name));
-        }
+        let header = BackupHeader::decode(&name, &first)?;
         if !log.is_free_for(header.backup_of).await? {
             return Err(Error::new(ErrorKind::InvalidState, "the store holds a registry"));
         }
@@ -248,14 +225,8 @@ impl VersionRegistry {
         let objects = objects(&state);
         let artifacts =
             objects.iter().map(|(object, size, _)| BackupArtifact { object: object.clone(), size: *size });
-        let header = BackupHeader {
-            format: FORMAT,
-            backup_of: state.seq,
-            snapshot: snapshot.len() as u64,
-            artifacts: artifacts.collect(),
-        };
-        let header = serde_json::to_string(&header).map_err(|error| failed(error.into()))?;
-        file.write_all(&wire::seal([&*header])?).await.map_err(failed)?;
+        let header = BackupHeader::new(state.seq, snapshot.len() as u64, artifacts.collect()).encode()?;
+        file.write_all(&header).await.map_err(failed)?;
         file.write_all(&snapshot).await.map_err(failed)?;
         for (object, _, digest) in &objects {
             let bytes = self.artifact_bytes(object, *digest).await?;
