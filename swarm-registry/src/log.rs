@@ -171,10 +171,7 @@ impl Log {
                 Some(there) if there.is_empty() => self.was_compacted(line).await,
                 Some(there) => Ok(there == bytes),
                 // To plan again would be to find the same, for ever.
-                None => {
-                    let message = format!("{name} is taken and cannot be read");
-                    Err(Error::new(ErrorKind::Missing, message).at_object(name))
-                }
+                None => Err(unreadable(&name)),
             },
             Err(error) => match self.store.get(&name).await {
                 Ok(Some(there)) if there == bytes => {
@@ -252,14 +249,15 @@ impl Log {
 
     /// Makes the object, or finds that a call before this one did.
     async fn make(&self, name: &str, bytes: Bytes) -> Result<()> {
-        match self.store.create(name, bytes.clone()).await {
-            Ok(true) => Ok(()),
+        let made = self.store.create(name, bytes.clone()).await;
+        if let Ok(true) = made {
+            return Ok(());
+        }
+        match (self.store.get(name).await?, made) {
             // The answer was lost, or a client repeated its request and found what it made itself.
-            _ if self.store.get(name).await.is_ok_and(|there| there.as_ref() == Some(&bytes)) => {
-                self.store.put(name, bytes).await
-            }
-            Ok(false) => Err(Error::new(ErrorKind::InvalidState, "the store holds a registry")),
-            Err(error) => Err(error),
+            (Some(there), _) if there == bytes => self.store.put(name, bytes).await,
+            (Some(_), _) => Err(Error::new(ErrorKind::InvalidState, "the store holds a registry")),
+            (None, made) => made.and_then(|_| Err(unreadable(name))),
         }
     }
 
@@ -269,6 +267,10 @@ impl Log {
         let snapshots = self.snapshots().await?;
         Ok(snapshots.iter().all(|there| *there == seq) && self.store.list("log", "").await?.is_empty())
     }
+}
+
+fn unreadable(name: &str) -> Error {
+    Error::new(ErrorKind::Missing, format!("{name} is taken and cannot be read")).at_object(name)
 }
 
 pub(crate) fn snapshot(state: &State, lines: &[Line]) -> Result<Bytes> {
