@@ -188,7 +188,7 @@ impl VersionRegistry {
         let mut uploaded: Option<String> = None;
         loop {
             let planned = |state: &State| {
-                check_new(state, &version)?;
+                check_new(state, &version, digest)?;
                 let artifact = match &version.artifact {
                     None => None,
                     Some(bytes) => match uploaded.as_deref().or_else(|| stored_object(state, digest)) {
@@ -431,10 +431,20 @@ impl fmt::Debug for VersionRegistry {
     }
 }
 
-fn check_new(state: &State, version: &Version) -> Result<()> {
+fn check_new(state: &State, version: &Version, digest: Digest) -> Result<()> {
     let id = &*version.id;
-    if state.versions.contains_key(id) || state.collected.contains(id) {
-        let message = format!("version {id:?} is registered already");
+    let used = match state.versions.get(id) {
+        Some(there) if there.digest == digest => {
+            Some("is registered already, with the same content".to_owned())
+        }
+        Some(there) => Some(format!("is registered already, with the content {}", there.digest)),
+        None if state.collected.contains(id) => {
+            Some("was removed by retention, and ids are used once".to_owned())
+        }
+        None => None,
+    };
+    if let Some(why) = used {
+        let message = format!("version {id:?} {why}");
         return Err(Error::new(ErrorKind::AlreadyExists, message).of_version(id));
     }
     match &version.parent {

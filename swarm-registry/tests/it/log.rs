@@ -174,6 +174,7 @@ async fn retention_removes_what_nothing_reaches_and_nothing_else() {
         assert_eq!(registry.alias("stable").await.unwrap().id(), "aliased");
         let again = registry.register(Version::new("stray").artifact("other")).await.unwrap_err();
         assert_eq!(again.kind(), ErrorKind::AlreadyExists);
+        assert!(again.to_string().ends_with("was removed by retention, and ids are used once"), "{again}");
         registry.verify().await.unwrap();
     }
     assert_eq!(store.list("artifacts", "").await.unwrap().len(), 5);

@@ -63,6 +63,10 @@ async fn an_id_is_used_once_and_shared_content_is_told() {
     let registry = registry_with(&["v1"]).await;
     let again = registry.register(Version::new("v1").artifact("bytes of v1")).await.unwrap_err();
     assert_eq!((again.kind(), again.version()), (ErrorKind::AlreadyExists, Some("v1")));
+    assert!(again.to_string().ends_with("registered already, with the same content"), "{again}");
+    let other = registry.register(Version::new("v1").artifact("other bytes")).await.unwrap_err();
+    let content = Digest::of(b"bytes of v1").to_string();
+    assert!(other.to_string().ends_with(&format!("with the content {content}")), "{other}");
     let twin = registry.register(Version::new("twin").artifact("bytes of v1")).await.unwrap();
     assert_eq!(twin.same_content, ["v1"]);
     let elsewhere = Version::new("elsewhere").digest(Digest::of(b"not here"));
