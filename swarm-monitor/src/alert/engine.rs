@@ -153,17 +153,15 @@ impl AlertEngine {
     pub fn acknowledge(&self, id: &str, by: &str, note: &str) -> Result<Alert> {
         let now = self.now();
         let mut state = self.state();
-        let instance = state.get_mut(id).filter(|instance| instance.is_firing());
-        let Some((instance, episode)) = instance.and_then(|instance| {
-            let mut episode = instance.episode.take()?;
-            episode.acknowledged = Some((by.to_owned(), note.to_owned(), now));
-            instance.episode = Some(episode);
+        let taken = state.get_mut(id).filter(|instance| instance.is_firing()).and_then(|instance| {
+            instance.episode.as_mut()?.acknowledged = Some((by.to_owned(), note.to_owned(), now));
             Some((AlertRecord::of(instance), instance.alert()?))
-        }) else {
+        });
+        let Some((record, alert)) = taken else {
             return Err(Error::new(ErrorKind::NotFound, format!("no alert {id:?} fires")));
         };
-        state.store(vec![Record::Alert(Box::new(instance))])?;
-        Ok(episode)
+        state.store(vec![Record::Alert(Box::new(record))])?;
+        Ok(alert)
     }
 
     /// Does not tell of alerts that all `matchers` fit, for this long from now.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use swarm_monitor::{
-    AlertEngine, AlertRule, AlertState, Condition, FnNotifier, Matcher, Measurement, Notification,
+    Alert, AlertEngine, AlertRule, AlertState, Condition, FnNotifier, Matcher, Measurement, Notification,
     PerformanceMonitor, Restored, Result, Route, Severity,
 };
 
@@ -40,7 +40,7 @@ struct Script {
 
 const SCRIPTS: [Script; 2] = [
     Script { name: "snapshot", run: snapshots, judge: judge_snapshot, lines: 4 },
-    Script { name: "alerts", run: alerts, judge: judge_alerts, lines: 13 },
+    Script { name: "alerts", run: alerts, judge: judge_alerts, lines: 14 },
 ];
 
 const ROUNDS: u64 = 4;
@@ -131,6 +131,15 @@ fn alerts(folder: &Path, tell: Tell) -> bool {
                     failed |= silence.is_err();
                     silence.iter().for_each(|silence| tell(&format!("silence {}", silence.id)));
                 }
+                if round == 2 {
+                    let stays = engine.alerts().into_iter().find(|alert| alert.labels["agent"] == "b");
+                    match stays.map(|alert| engine.acknowledge(&alert.id, "ann", "")) {
+                        Some(Ok(alert)) => {
+                            tell(&format!("acknowledged b {}", alert.fired.unwrap().timestamp()))
+                        }
+                        _ => failed = true,
+                    }
+                }
                 failed
             }))
             .await;
@@ -160,6 +169,11 @@ fn judge_alerts(folder: &Path, told: &str, point: &str) {
             }
             _ => assert!(begun != Some((fired, AlertState::Firing)), "{point}: {agent} is back: {told}"),
         }
+    }
+    for fired in told.lines().filter_map(|line| line.strip_prefix("acknowledged b ")) {
+        let stays = |alert: &Alert| alert.labels["agent"] == "b" && alert.acknowledged.is_some();
+        let over = told.lines().any(|line| line == format!("resolved b {fired}"));
+        assert!(over || alerts.iter().any(stays), "{point}: nobody has taken b on: {told}");
     }
     for id in told.lines().filter_map(|line| line.strip_prefix("silence ")) {
         let kept = engine.silences().iter().any(|silence| silence.id.to_string() == id);
