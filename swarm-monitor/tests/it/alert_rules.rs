@@ -73,7 +73,7 @@ fn rules_from_a_file_are_those_written_in_code() {
 fn what_is_wrong_with_a_file_is_told_with_its_place_or_all_at_once() {
     for (text, part) in [
         ("[[rule]]\nname = \"a\"", "metric"),
-        ("[[rule]]\nname = \"a\"\nmetric = \"x\"\nabvoe = 1", "abvoe"),
+        ("[[rule]]\nname = \"a\"\nmetric = \"x\"\nlimit = 1", "limit"),
         ("[[rule]]\nname = \"a\"\nmetric = \"x\"\nabove = 1\nfor = \"soon\"", "\"soon\" is no duration"),
         (
             "[[rule]]\nname = \"a\"\nmetric = \"x\"\nabove = 1\nfor = \"99999999999999999999d\"",
