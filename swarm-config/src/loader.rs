@@ -85,6 +85,8 @@ pub(crate) struct Loaded {
     pub(crate) tree: Tree,
     /// The root of each layer, lowest first.
     pub(crate) layers: Vec<Ref>,
+    /// What each layer made of those below it.
+    pub(crate) merged: Vec<Ref>,
     pub(crate) strategies: Strategies,
     /// Paths of secrets, in every layer. More show while the type is read, when this is shared already.
     secrets: RwLock<Vec<Pattern>>,
@@ -112,13 +114,22 @@ impl Loaded {
         self.secrets.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Marks what the patterns cover, wherever it may be shown.
+    fn mark(&self, patterns: &[Pattern]) {
+        self.tree.mark_secrets(&self.layers, patterns);
+        // Where lists are joined, a position is another one in the layer than in what was made of it.
+        if self.strategies.join_lists() {
+            self.tree.mark_secrets(&self.merged, patterns);
+        }
+    }
+
     /// Marks more paths as secret.
     fn hide(&self, mut paths: Vec<Pattern>) {
         let known = self.secrets();
         paths.retain(|path| !known.contains(path));
         drop(known);
         if !paths.is_empty() {
-            self.tree.mark_secrets(&self.layers, &paths);
+            self.mark(&paths);
             if self.masks.is_used() {
                 self.masks.add(self.tree.masked(&paths));
             }

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash};
 
 use crate::doc::{Kind, Payload};
-use crate::error::Result;
 use crate::path::Pattern;
 use crate::tree::{Ref, Tree, Value};
 
@@ -29,26 +28,59 @@ pub enum MergeStrategy {
 pub(crate) struct Strategies(pub(crate) Vec<(Pattern, MergeStrategy)>);
 
 impl Strategies {
-    pub(crate) fn at(&self, path: &[String]) -> &MergeStrategy {
+    fn at(&self, path: &[String]) -> &MergeStrategy {
         let fits = self.0.iter().rev().find(|(pattern, _)| pattern.is(path));
         fits.map_or(&MergeStrategy::Deep, |(_, strategy)| strategy)
     }
+
+    pub(crate) fn join_lists(&self) -> bool {
+        self.0.iter().any(|(_, strategy)| matches!(strategy, MergeStrategy::Append | MergeStrategy::ByKey(_)))
+    }
+
+    /// What becomes of two values at a path, the upper one last.
+    pub(crate) fn meeting(&self, path: &[String], below: Payload, above: Payload) -> Meeting<'_> {
+        let strategy = if self.0.is_empty() { &MergeStrategy::Deep } else { self.at(path) };
+        match (below, above, strategy) {
+            (_, Payload::Null, _) => Meeting::Delete,
+            (Payload::Object(_), Payload::Object(_), MergeStrategy::Deep) => Meeting::Tables,
+            (Payload::Array(_), Payload::Array(_), MergeStrategy::Append) => Meeting::Append,
+            (Payload::Array(_), Payload::Array(_), MergeStrategy::ByKey(key)) => Meeting::ByKey(key),
+            _ => Meeting::Replace,
+        }
+    }
 }
 
-/// Merges roots of documents in `tree`, lowest first.
-pub(crate) fn merge(tree: &mut Tree, layers: &[Ref], strategies: &Strategies) -> Result<()> {
+/// What becomes of a value and the one below it.
+pub(crate) enum Meeting<'s> {
+    Delete,
+    Tables,
+    Append,
+    ByKey(&'s str),
+    /// The upper one stands alone.
+    Replace,
+}
+
+impl Meeting<'_> {
+    /// Whether something of the lower value may stay.
+    pub(crate) fn keeps(&self) -> bool {
+        matches!(self, Meeting::Tables | Meeting::Append | Meeting::ByKey(_))
+    }
+}
+
+/// Merges roots of documents in `tree`, lowest first. Answers with what each made of those below it.
+pub(crate) fn merge(tree: &mut Tree, layers: &[Ref], strategies: &Strategies) -> Vec<Ref> {
     let mut merger = Merger { tree, strategies, path: Vec::new() };
-    let mut root = None;
+    let mut roots: Vec<Ref> = Vec::with_capacity(layers.len());
     for layer in layers {
-        root = match root {
-            None => Some(*layer),
-            Some(below) => Some(merger.over(below, *layer).unwrap_or(*layer)),
-        };
+        roots.push(match roots.last() {
+            None => *layer,
+            Some(below) => merger.over(*below, *layer).unwrap_or(*layer),
+        });
     }
-    if let Some(root) = root {
-        tree.root = root;
+    if let Some(root) = roots.last() {
+        tree.root = *root;
     }
-    Ok(())
+    roots
 }
 
 struct Merger<'t> {
@@ -59,24 +91,20 @@ struct Merger<'t> {
 }
 
 impl Merger<'_> {
-    /// What `above` makes of `below`; nothing if it deletes it.
+    /// What `above` makes of `below`; nothing if it deletes it. Whatever is not as it was in `below` has its place in
+    /// `above`: by that it can be told later which layer set it.
     fn over(&mut self, below: Ref, above: Ref) -> Option<Ref> {
-        let strategy = match self.strategies.0.is_empty() {
-            true => &MergeStrategy::Deep,
-            false => self.strategies.at(&self.path),
-        };
-        match (self.tree.payload(below), self.tree.payload(above), strategy) {
-            (_, Payload::Null, _) => None,
-            (Payload::Object(_), Payload::Object(_), MergeStrategy::Deep) => Some(self.tables(below, above)),
-            (Payload::Array(_), Payload::Array(_), MergeStrategy::Append) => {
+        let strategies = self.strategies;
+        match strategies.meeting(&self.path, self.tree.payload(below), self.tree.payload(above)) {
+            Meeting::Delete => None,
+            Meeting::Tables => Some(self.tables(below, above)),
+            Meeting::Append => {
                 let mut items = self.children(below);
                 items.extend(self.children(above));
                 Some(self.tree.add_join(above, false, &items))
             }
-            (Payload::Array(_), Payload::Array(_), MergeStrategy::ByKey(key)) => {
-                Some(self.lists(below, above, key))
-            }
-            _ => Some(self.alone(above)),
+            Meeting::ByKey(key) => Some(self.lists(below, above, key)),
+            Meeting::Replace => Some(self.alone(above)),
         }
     }
 
@@ -165,7 +193,7 @@ impl Merger<'_> {
             });
             match found {
                 Some(found) => {
-                    self.path.push("*".into());
+                    self.path.push(found.to_string());
                     if let Some(merged) = self.over(items[found], item) {
                         items[found] = merged;
                     }

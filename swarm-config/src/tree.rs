@@ -143,7 +143,7 @@ impl Tree {
     }
 
     pub(crate) fn walk<S: AsRef<str>>(&self, path: &[S]) -> Option<Value<'_>> {
-        path.iter().try_fold(self.root(), |value, part| value.child(part.as_ref()))
+        self.root().walk(path)
     }
 
     /// Makes a `T` of the whole tree.
@@ -197,6 +197,25 @@ impl Tree {
             at = self.joins[join].like;
         }
         (&self.docs[at.doc()], at.node)
+    }
+
+    /// The value of a document that gives a value its place.
+    pub(crate) fn origin(&self, mut at: Ref) -> Value<'_> {
+        while let Some(join) = at.as_join() {
+            at = self.joins[join].like;
+        }
+        self.value(at)
+    }
+
+    /// The template that a value was made from, also if something was added below it since.
+    pub(crate) fn template(&self, mut at: Ref) -> Option<Value<'_>> {
+        loop {
+            match (self.templates.get(&at), at.as_join()) {
+                (Some(template), _) => return Some(self.value(*template)),
+                (None, Some(join)) => at = self.joins[join].like,
+                (None, None) => return None,
+            }
+        }
     }
 
     #[inline]

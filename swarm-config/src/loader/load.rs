@@ -205,7 +205,7 @@ impl ConfigLoader {
             for validator in &validators {
                 loaded.defaults.extend(validator.fill_defaults(&mut loaded.tree, &self.limits)?);
             }
-            loaded.tree.mark_secrets(&loaded.layers, &loaded.secrets());
+            loaded.mark(&loaded.secrets());
             Ok(loaded.defaults.len() > known)
         };
         fill(&mut loaded)?;
@@ -271,13 +271,14 @@ impl ConfigLoader {
                 return Err(Error::new(ErrorKind::Type, message).at(&source, span).without_frame());
             }
         }
-        merge::merge(&mut tree, &layers, &strategies)?;
+        let merged = merge::merge(&mut tree, &layers, &strategies);
         let interpolated = !self.literal;
         let (named, secrets) = (secrets.len(), RwLock::new(secrets));
         let (defaults, valid, masks) = Default::default();
         Ok(Loaded {
             tree,
             layers,
+            merged,
             strategies,
             secrets,
             named,

@@ -105,6 +105,10 @@ impl<'a> Value<'a> {
         }
     }
 
+    pub(crate) fn walk<S: AsRef<str>>(self, path: &[S]) -> Option<Value<'a>> {
+        path.iter().try_fold(self, |value, part| value.child(part.as_ref()))
+    }
+
     pub(crate) fn children(self) -> impl ExactSizeIterator<Item = Value<'a>> + Clone {
         let children = match self.payload() {
             Payload::Object(children) | Payload::Array(children) => children,

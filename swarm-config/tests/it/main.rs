@@ -5,6 +5,7 @@ mod autofix;
 mod bombs;
 mod cache;
 mod canaries;
+mod explain;
 mod features;
 mod incremental;
 mod instances;
