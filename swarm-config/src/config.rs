@@ -14,7 +14,7 @@ use crate::loader::{ConfigLoader, Loaded, Prints};
 use crate::report::Report;
 use crate::section::Sections;
 use crate::tree::Tree;
-use crate::watch::{Audience, Changes, ConfigEvent, Watching};
+use crate::watch::{Audience, Changes, ConfigEvent, Subscription, Watching};
 
 /// A loaded configuration: a `T`, and the tree that it was made of.
 ///
@@ -30,7 +30,7 @@ pub(crate) struct Shared<T> {
     current: Arc<ArcSwap<State<T>>>,
     pub(crate) loader: ConfigLoader,
     turns: Turns,
-    pub(crate) audience: Audience,
+    pub(crate) audience: Audience<T>,
 }
 
 pub(crate) struct State<T> {
@@ -107,17 +107,44 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Config<T> {
         Ok(changes)
     }
 
-    /// Calls `callback` with each event from now on, on the thread that watches or that calls
-    /// [`reload`](Config::reload), in the order in which configurations were put in place. It is called with one event
-    /// after the other: of what happens meanwhile, also by a reload of its own, it is told once it has returned, by the
-    /// same thread. At most 64 events wait for it. Panics in it are contained.
+    /// Calls `callback` with each event and the configuration as it is then, for as long as the [`Subscription`] is kept,
+    /// on the thread that watches or that calls [`reload`](Config::reload), in the order in which configurations were put
+    /// in place. It is called with one event after the other: of what happens meanwhile, also by a reload of its own, it
+    /// is told once it has returned, by the same thread, and so the configuration may be newer than the event. At most 64
+    /// events wait for it. Panics in it are contained.
+    ///
+    /// Watching ends with the last [`Config`], so a callback that holds one keeps it going until its [`Subscription`] is
+    /// dropped.
+    ///
+    /// ```
+    /// # use swarm_config::{ConfigEvent, ConfigLoader, testing::FakeSource, Format};
+    /// # let source = FakeSource::new("a.toml", Format::Toml, "limit = 1");
+    /// # #[derive(serde::Deserialize)]
+    /// # struct Settings { limit: u32 }
+    /// # let config = ConfigLoader::new().fake(&source).load::<Settings>()?;
+    /// let (limits, applied) = std::sync::mpsc::channel();
+    /// let subscription = config.on_change(move |event, settings| match event {
+    ///     ConfigEvent::Changed { .. } => drop(limits.send(settings.limit)),
+    ///     ConfigEvent::Rejected { error, .. } => eprintln!("{error}"),
+    ///     _ => {}
+    /// })?;
+    /// source.set("limit = 2");
+    /// config.reload()?;
+    /// assert_eq!(applied.recv(), Ok(2));
+    /// # Ok::<(), swarm_config::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// As [`watch`](Config::watch), which it starts.
-    pub fn on_change(&self, callback: impl Fn(&ConfigEvent) + Send + Sync + 'static) -> Result<()> {
-        self.shared.audience.callback(Arc::new(callback));
-        self.watch().map(drop)
+    /// As [`watch`](Config::watch), which it starts. The callback is dropped then.
+    pub fn on_change(
+        &self,
+        callback: impl Fn(&ConfigEvent, &Snapshot<T>) + Send + Sync + 'static,
+    ) -> Result<Subscription> {
+        // First, so that it hears of what is found at once.
+        let subscription = self.shared.audience.callback(callback);
+        self.watch()?;
+        Ok(subscription)
     }
 }
 
@@ -194,8 +221,20 @@ impl<T: DeserializeOwned> Shared<T> {
         }
         // Callbacks may reload.
         drop(turn);
-        self.audience.deliver();
+        self.deliver();
         Ok(Some(changes))
+    }
+}
+
+impl<T> Shared<T> {
+    /// Tells everybody. What other threads post meanwhile may be told first.
+    pub(crate) fn tell(&self, event: ConfigEvent) {
+        self.audience.post(event);
+        self.deliver();
+    }
+
+    fn deliver(&self) {
+        self.audience.deliver(|| Snapshot(self.current.load()));
     }
 }
 

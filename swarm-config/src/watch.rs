@@ -1,5 +1,6 @@
 //! Live configuration: what notices that files changed, and who hears of it.
 
+use std::any::Any;
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,7 +13,7 @@ use std::time::Duration;
 use futures::Stream;
 use serde::de::DeserializeOwned;
 
-use crate::config::{Config, Shared};
+use crate::config::{Config, Shared, Snapshot};
 use crate::diff::Change;
 use crate::error::{Error, ErrorKind};
 use crate::loader::Prints;
@@ -122,14 +123,29 @@ impl fmt::Debug for Changes {
     }
 }
 
-type Callback = Arc<dyn Fn(&ConfigEvent) + Send + Sync>;
+/// Keeps a callback of [`Config::on_change`], which is called no more once this is dropped, and is dropped with it.
+#[must_use = "the callback is called no more once this is dropped"]
+pub struct Subscription(#[expect(dead_code, reason = "held, not read")] Arc<dyn Any + Send + Sync>);
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Subscription")
+    }
+}
+
+type Callback<T> = dyn Fn(&ConfigEvent, &Snapshot<T>) + Send + Sync;
 
 /// Those who hear of changes.
-#[derive(Default)]
-pub(crate) struct Audience {
+pub(crate) struct Audience<T> {
     streams: Mutex<Vec<Weak<Mutex<Queue>>>>,
-    callbacks: Mutex<Vec<Callback>>,
+    callbacks: Mutex<Vec<Weak<Callback<T>>>>,
     outbox: Mutex<Outbox>,
+}
+
+impl<T> Default for Audience<T> {
+    fn default() -> Self {
+        Audience { streams: Mutex::default(), callbacks: Mutex::default(), outbox: Mutex::default() }
+    }
 }
 
 /// Events on their way to callbacks.
@@ -142,21 +158,23 @@ struct Outbox {
     wakers: Vec<Waker>,
 }
 
-impl Audience {
+impl<T: 'static> Audience<T> {
+    pub(crate) fn callback(
+        &self,
+        callback: impl Fn(&ConfigEvent, &Snapshot<T>) + Send + Sync + 'static,
+    ) -> Subscription {
+        let callback = Arc::new(callback);
+        let known: Weak<Callback<T>> = Arc::downgrade(&callback) as _;
+        lock(&self.callbacks).push(known);
+        Subscription(callback)
+    }
+}
+
+impl<T> Audience<T> {
     pub(crate) fn stream(&self) -> Changes {
         let queue = Arc::new(Mutex::new(Queue::default()));
         lock(&self.streams).push(Arc::downgrade(&queue));
         Changes(queue)
-    }
-
-    pub(crate) fn callback(&self, callback: Callback) {
-        lock(&self.callbacks).push(callback);
-    }
-
-    /// Tells everybody. What other threads post meanwhile may be told first.
-    pub(crate) fn tell(&self, event: ConfigEvent) {
-        self.post(event);
-        self.deliver();
     }
 
     /// Puts an event in its place in the order. Calls nothing of anybody's, so that a lock may be held.
@@ -172,8 +190,9 @@ impl Audience {
         outbox.queue.push(event);
     }
 
-    /// Wakes streams, and calls callbacks with what was posted, unless another thread is at that.
-    pub(crate) fn deliver(&self) {
+    /// Wakes streams, and calls callbacks with what was posted and with what there is `now`, unless another thread is at
+    /// that.
+    pub(crate) fn deliver(&self, now: impl Fn() -> Snapshot<T>) {
         wake(std::mem::take(&mut lock(&self.outbox).wakers));
         if std::mem::replace(&mut lock(&self.outbox).is_busy, true) {
             return;
@@ -186,9 +205,13 @@ impl Audience {
             };
             drop(outbox);
             // Called without a lock, so that a callback may add another, or reload.
-            let callbacks = lock(&self.callbacks).clone();
+            let mut callbacks = lock(&self.callbacks);
+            callbacks.retain(|callback| callback.strong_count() > 0);
+            let callbacks = callbacks.clone();
             for callback in callbacks {
-                if catch_unwind(AssertUnwindSafe(|| callback(&event))).is_err() {
+                // Dropped in here too: what it holds is not ours.
+                let call = || callback.upgrade().map(|callback| callback(&event, &now()));
+                if catch_unwind(AssertUnwindSafe(call)).is_err() {
                     tracing::error!("a subscriber to configuration changes panicked");
                 }
             }
@@ -196,7 +219,7 @@ impl Audience {
     }
 }
 
-impl Drop for Audience {
+impl<T> Drop for Audience<T> {
     fn drop(&mut self) {
         let mut wakers = Vec::new();
         for queue in lock(&self.streams).iter().filter_map(Weak::upgrade) {
@@ -303,7 +326,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Live<T> {
         self.settle.every = POLL;
         if let Some(shared) = self.shared.upgrade() {
             tracing::warn!(%reason, "configuration files are polled");
-            shared.audience.tell(ConfigEvent::Polling { reason });
+            shared.tell(ConfigEvent::Polling { reason });
         }
     }
 
@@ -348,7 +371,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Live<T> {
                 self.told = may_pass.then_some(text);
                 if !was_told {
                     tracing::warn!(error = %error, "the configuration was not reloaded");
-                    shared.audience.tell(ConfigEvent::Rejected { error: Arc::new(error) });
+                    shared.tell(ConfigEvent::Rejected { error: Arc::new(error) });
                 }
             }
         }

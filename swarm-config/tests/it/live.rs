@@ -461,12 +461,12 @@ fn edits_of(
     let config = open(&path);
     let (sender, heard) = channel();
     let panicked = AtomicBool::new(false);
-    config
-        .on_change(move |_| {
+    let _panics = config
+        .on_change(move |_, _| {
             assert!(panicked.swap(true, Ordering::Relaxed), "a subscriber that panics, on purpose")
         })
         .unwrap();
-    config.on_change(move |event| drop(sender.send(event.clone()))).unwrap();
+    let _hears = config.on_change(move |event, _| drop(sender.send(event.clone()))).unwrap();
     let count = if std::env::var_os("SWARM_LONG").is_some() { 1000 } else { 20 };
     let mut times: Vec<Duration> = (1..=count)
         .map(|value| {
@@ -573,8 +573,8 @@ fn one_process_that_may_not_watch() {
     let config = open(&path);
     let (sender, heard) = channel();
     let again = config.clone();
-    config
-        .on_change(move |event| {
+    let _hears = config
+        .on_change(move |event, _| {
             let _ = again.watch().unwrap();
             drop(sender.send(event.clone()));
         })
@@ -611,7 +611,7 @@ fn one_process_that_may_not_watch_any_more() {
     make(0);
     let config = open(&inner.join("app.toml"));
     let (sender, heard) = channel();
-    config.on_change(move |event| drop(sender.send(event.clone()))).unwrap();
+    let _hears = config.on_change(move |event, _| drop(sender.send(event.clone()))).unwrap();
     fs::write(folder.path().join("new"), text(1)).unwrap();
     fs::rename(folder.path().join("new"), inner.join("app.toml")).unwrap();
     wait_for(&config, 1, &heard);
