@@ -15,9 +15,11 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///
 /// Opaque: match on [`kind`](Error::kind). What a schema or a rule has against a configuration is data in a
 /// [`Report`](crate::Report); loading turns a report with errors into an `Error` that [carries it](Error::report).
-/// No message holds the value of a key that was marked secret.
-pub struct Error(Box<Inner>);
+/// No message holds the value of a key that was marked secret. Cheap to clone.
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     kind: ErrorKind,
     message: String,
@@ -27,7 +29,7 @@ struct Inner {
     masked: Masks,
     retryable: bool,
     report: Option<crate::Report>,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 /// The classes of [`Error`].
@@ -48,8 +50,6 @@ pub enum ErrorKind {
     Number,
     /// One of the [`Limits`](crate::Limits) was reached.
     Limit,
-    /// Two layers cannot be merged as the strategy for a key asks.
-    Merge,
     /// A reference `${…}` is not understood, names nothing, or leads back to itself.
     Interpolation,
     /// An environment variable stands for more than one key.
@@ -72,7 +72,7 @@ pub enum ErrorKind {
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Error(Box::new(Inner {
+        Error(Arc::new(Inner {
             kind,
             message: message.into(),
             path: None,
@@ -85,6 +85,10 @@ impl Error {
         }))
     }
 
+    fn inner(&mut self) -> &mut Inner {
+        Arc::make_mut(&mut self.0)
+    }
+
     pub(crate) fn io(what: &str, path: &Path, source: std::io::Error) -> Self {
         let kind = match source.kind() {
             std::io::ErrorKind::NotFound => ErrorKind::NotFound,
@@ -95,22 +99,22 @@ impl Error {
 
     pub(crate) fn invalid(report: crate::Report) -> Self {
         let mut error = Error::new(ErrorKind::Invalid, report.to_string());
-        error.0.report = Some(report);
+        error.inner().report = Some(report);
         error
     }
 
     pub(crate) fn at(mut self, source: &Arc<Source>, span: Range<usize>) -> Self {
-        self.0.at = Some((source.clone(), span));
+        self.inner().at = Some((source.clone(), span));
         self
     }
 
     pub(crate) fn in_path(mut self, path: impl fmt::Display) -> Self {
-        self.0.path = Some(path.to_string());
+        self.inner().path = Some(path.to_string());
         self
     }
 
     pub(crate) fn without_frame(mut self) -> Self {
-        self.0.frame = false;
+        self.inner().frame = false;
         self
     }
 
@@ -125,18 +129,18 @@ impl Error {
         if let Some((source, _)) = &self.0.at {
             let own = self.0.masked.of(source).into_iter().map(|span| (source.clone(), span)).collect();
             masks.add(own);
-            self.0.masked = masks.clone();
+            self.inner().masked = masks.clone();
         }
         self
     }
 
     pub(crate) fn retryable(mut self) -> Self {
-        self.0.retryable = true;
+        self.inner().retryable = true;
         self
     }
 
     pub(crate) fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        self.0.source = Some(source.into());
+        self.inner().source = Some(source.into().into());
         self
     }
 

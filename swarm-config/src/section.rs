@@ -35,7 +35,7 @@ use crate::tree::{Hidden, Ref, Value, extract_below};
 /// let text = "name = 'swarm'\n[agents.one]\nretries = 3";
 /// let config = ConfigLoader::new().text("app.toml", Format::Toml, text).load::<Settings>()?;
 /// let settings = config.get();
-/// assert_eq!(settings.agents.get().unwrap()["one"].retries, 3);
+/// assert_eq!(settings.agents.get()?["one"].retries, 3);
 /// # Ok::<(), swarm_config::Error>(())
 /// ```
 pub struct Section<T>(Arc<Part<T>>);
@@ -43,7 +43,7 @@ pub struct Section<T>(Arc<Part<T>>);
 struct Part<T> {
     /// Where it comes from; not there if it was read from something else than a configuration.
     from: Mutex<Option<From>>,
-    made: OnceLock<Result<T, Arc<Error>>>,
+    made: OnceLock<Result<T>>,
     /// Where there are secrets in it, as far as was seen when it was made.
     secrets: Mutex<Hidden>,
 }
@@ -71,19 +71,19 @@ impl<T: DeserializeOwned> Section<T> {
     /// # Errors
     ///
     /// When a value is not of the type that is read, with its path and location.
-    pub fn get(&self) -> Result<&T, Arc<Error>> {
+    pub fn get(&self) -> Result<&T> {
         let make = || match lock(&self.0.from).clone() {
             Some(from) => {
-                let wrong = |error: Error| Arc::new(error.sharing(&from.loaded.masks));
+                let wrong = |error: Error| error.sharing(&from.loaded.masks);
                 extract_below(from.value(), &from.path).map_err(wrong).map(|(made, secrets)| {
                     from.loaded.hide_found(secrets.clone());
                     *lock(&self.0.secrets) = secrets;
                     made
                 })
             }
-            None => Err(Arc::new(Error::new(ErrorKind::Type, "a section without a configuration"))),
+            None => Err(Error::new(ErrorKind::Type, "a section without a configuration")),
         };
-        self.0.made.get_or_init(make).as_ref().map_err(Arc::clone)
+        self.0.made.get_or_init(make).as_ref().map_err(Error::clone)
     }
 }
 

@@ -39,7 +39,7 @@ pub enum ConfigEvent {
     #[non_exhaustive]
     Rejected {
         /// Why.
-        error: Arc<Error>,
+        error: Error,
     },
     /// The system does not watch, so files are looked at twice a second from now on.
     #[non_exhaustive]
@@ -371,7 +371,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Live<T> {
                 self.told = may_pass.then_some(text);
                 if !was_told {
                     tracing::warn!(error = %error, "the configuration was not reloaded");
-                    shared.tell(ConfigEvent::Rejected { error: Arc::new(error) });
+                    shared.tell(ConfigEvent::Rejected { error });
                 }
             }
         }
