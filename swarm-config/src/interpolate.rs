@@ -154,7 +154,7 @@ pub(crate) fn resolve(
             }
         }
     }
-    replace(tree, &new)?;
+    replace(tree, &new);
     // What stands for a table or a list sees the texts in place, but not another of its kind.
     let later = |path: &Vec<String>| match done.get(path) {
         Some(Resolved { made: Made::Later(target), .. }) => Some(target),
@@ -194,7 +194,7 @@ pub(crate) fn resolve(
     for (old, new) in &places {
         tree.templates.insert(*new, *old);
     }
-    replace(tree, &places)?;
+    replace(tree, &places);
     Ok(secrets())
 }
 
@@ -218,14 +218,13 @@ impl Size {
     }
 }
 
-fn replace(tree: &mut Tree, new: &HashMap<Ref, Ref>) -> Result<()> {
+fn replace(tree: &mut Tree, new: &HashMap<Ref, Ref>) {
     let root = tree.root;
     if !new.is_empty()
-        && let Some(root) = tree.rewrite(root, &mut Vec::new(), &mut |_, at, _| Ok(new.get(&at).copied()))?
+        && let Some(root) = tree.replace(root, new)
     {
         tree.root = root;
     }
-    Ok(())
 }
 
 /// Whether it is a text that refers to something, and was not put in place before.

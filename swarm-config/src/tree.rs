@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::hash::BuildHasher;
 use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -291,34 +292,25 @@ impl Tree {
         Ref::join(self.joins.len() - 1)
     }
 
-    /// Rebuilds the tree with what `change` makes of leaves and tables, copying only the way to each change.
-    pub(crate) fn rewrite<C>(
-        &mut self,
-        at: Ref,
-        path: &mut Vec<String>,
-        change: &mut C,
-    ) -> Result<Option<Ref>>
-    where
-        C: FnMut(&mut Tree, Ref, &[String]) -> Result<Option<Ref>>,
-    {
-        let (children, object) = match self.value(at).payload() {
+    /// Puts other values in place of some below `at`, copying only the way to each. Answers with what became of `at`, if it
+    /// is not what it was.
+    pub(crate) fn replace<H: BuildHasher>(&mut self, at: Ref, new: &HashMap<Ref, Ref, H>) -> Option<Ref> {
+        let value = self.value(at);
+        let (children, object) = match value.payload() {
             Payload::Object(children) => (children, true),
             Payload::Array(children) => (children, false),
-            _ => return change(self, at, path),
+            _ => return new.get(&at).copied(),
         };
-        let parent = self.value(at).at;
+        let parent = value.at;
         let mut changed: Option<Vec<Ref>> = None;
         for position in 0..children.count {
             let child = self.child(parent, children, position);
-            path.push(if object { self.key(child).to_owned() } else { position.to_string() });
-            let new = self.rewrite(child, path, change)?;
-            path.pop();
-            if let Some(new) = new {
+            if let Some(new) = self.replace(child, new) {
                 let all = || (0..children.count).map(|at| self.child(parent, children, at)).collect();
                 changed.get_or_insert_with(all)[position as usize] = new;
             }
         }
-        Ok(changed.map(|children| self.add_join(at, object, &children)))
+        changed.map(|children| self.add_join(at, object, &children))
     }
 
     /// Marks what the patterns cover, in the tree and in the layers that it was made of.
