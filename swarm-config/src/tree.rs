@@ -10,7 +10,8 @@ use crate::doc::{Children, Doc, Kind, Node, Payload};
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::Index;
 use crate::limits::Limits;
-use crate::path::{self, Pattern};
+use crate::loader::nearest;
+use crate::path::{self, Dotted, Pattern};
 use crate::report::Report;
 use crate::source::{Format, Source};
 
@@ -387,6 +388,24 @@ impl fmt::Debug for Tree {
     }
 }
 
-pub(crate) fn not_there(path: &str) -> Error {
-    Error::new(ErrorKind::NotFound, "no layer sets this key").in_path(path)
+/// Nothing is at the path. Says which key may be meant by the first part that is not there.
+pub(crate) fn not_there(tree: &Tree, path: &[String]) -> Error {
+    let mut value = tree.root();
+    let mut near = None;
+    for (depth, part) in path.iter().enumerate() {
+        if let Some(child) = value.child(part) {
+            value = child;
+            continue;
+        }
+        near = nearest(part, value.entries().map(|(key, _)| key)).map(|near| {
+            let mut meant = path.to_vec();
+            near.clone_into(&mut meant[depth]);
+            // What follows is of use where it is there too.
+            let whole = if tree.walk(&meant).is_some() { meant.len() } else { depth + 1 };
+            format!("; did you mean `{}`?", Dotted(&meant[..whole]))
+        });
+        break;
+    }
+    let message = format!("no layer sets this key{}", near.unwrap_or_default());
+    Error::new(ErrorKind::NotFound, message).in_path(Dotted(path))
 }

@@ -56,7 +56,7 @@ impl Loaded {
         let segments = path::parse(path)?;
         let explanation = self.explain_path(&segments, &mut Followed::new());
         match explanation.layers.is_empty() {
-            true => Err(not_there(path)),
+            true => Err(not_there(&self.tree, &segments)),
             false => Ok(explanation),
         }
     }

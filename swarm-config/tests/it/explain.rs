@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use swarm_config::{Config, ConfigLoader, Effect, Format, MergeStrategy};
+use swarm_config::{Config, ConfigLoader, Effect, ErrorKind, Format, MergeStrategy};
 
 fn loader(layers: &[(&str, &str)]) -> ConfigLoader {
     let text = |loader: ConfigLoader, (name, text): &(&str, &str)| loader.text(*name, Format::Json, *text);
@@ -120,6 +120,22 @@ fn a_strategy_for_a_position_holds_and_is_explained() {
             config.explain("users.0.tags.1").unwrap().to_string(),
             "users.0.tags.1 = \"d\"\n  -> prod:1:57: \"d\""
         );
+    }
+}
+
+#[test]
+fn a_key_that_is_not_there_is_told_with_the_nearest() {
+    let config = loader(&[("a", r#"{"db": {"pool_size": 1}, "": {"x.y": 2}}"#)]).load::<Value>().unwrap();
+    for (path, told) in [
+        ("db.pool_sise", "db.pool_sise: no layer sets this key; did you mean `db.pool_size`?"),
+        ("bd.pool_size", "bd.pool_size: no layer sets this key; did you mean `db.pool_size`?"),
+        ("bd.other", "bd.other: no layer sets this key; did you mean `db`?"),
+        (r#"""."x.z""#, r#"""."x.z": no layer sets this key; did you mean `""."x.y"`?"#),
+        ("other", "other: no layer sets this key"),
+        ("db.pool_size.x", "db.pool_size.x: no layer sets this key"),
+    ] {
+        let error = config.explain(path).unwrap_err();
+        assert_eq!((error.kind(), error.to_string()), (ErrorKind::NotFound, told.to_owned()));
     }
 }
 
