@@ -5,7 +5,7 @@ use serde_json::Value as Json;
 
 use crate::doc::Kind;
 use crate::error::Result;
-use crate::path::Dotted;
+use crate::path::{Dotted, pointer};
 use crate::report::{Finding, Report, Severity};
 use crate::source::Format;
 use crate::tree::{Tree, Value};
@@ -25,20 +25,25 @@ pub(crate) enum Remedy {
 /// One edit that was made.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fix {
-    path: String,
+    path: Vec<String>,
     what: String,
 }
 
 impl Fix {
-    /// The key, as it was before.
-    pub fn path(&self) -> &str {
-        &self.path
+    /// The key as it was before, as in `db.pool_size`; empty for the whole.
+    pub fn path(&self) -> String {
+        Dotted(&self.path).to_string()
+    }
+
+    /// The key as it was before, as a JSON pointer.
+    pub fn pointer(&self) -> String {
+        pointer(&self.path)
     }
 }
 
 impl fmt::Display for Fix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path, self.what)
+        write!(f, "{}: {}", Dotted(&self.path), self.what)
     }
 }
 
@@ -160,7 +165,7 @@ impl ConfigValidator {
                         Remedy::Replace(_) => "written as its type".to_owned(),
                         Remedy::Add(name, _) => format!("`{name}` added with its default"),
                     };
-                    fixes.push(Fix { path: Dotted(&path).to_string(), what });
+                    fixes.push(Fix { path, what });
                     (after, tree, report) = (edited, new, left);
                 }
             }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::frame::{Color, Frame};
+use crate::path;
 use crate::report::Masks;
 use crate::source::{Location, Source};
 
@@ -152,6 +153,11 @@ impl Error {
     /// The key it is about, as in `db.pool_size`.
     pub fn path(&self) -> Option<&str> {
         self.0.path.as_deref()
+    }
+
+    /// The key as a JSON pointer.
+    pub fn pointer(&self) -> Option<String> {
+        path::parse(self.path()?).ok().map(|path| path::pointer(&path))
     }
 
     /// The place it is about.

@@ -2,6 +2,7 @@ use std::fmt;
 
 use serde_json::Value as Json;
 
+use crate::path::{Dotted, pointer};
 use crate::source::Location;
 
 mod trace;
@@ -9,7 +10,7 @@ mod trace;
 /// Why a key has its value: every layer that has a say, and which one wins.
 #[derive(Debug, Clone)]
 pub struct Explanation {
-    path: String,
+    path: Vec<String>,
     value: Option<Json>,
     layers: Vec<Contribution>,
     references: Vec<Explanation>,
@@ -67,9 +68,14 @@ impl Contribution {
 }
 
 impl Explanation {
-    /// The key.
-    pub fn path(&self) -> &str {
-        &self.path
+    /// The key, as in `db.pool_size`; empty for the whole.
+    pub fn path(&self) -> String {
+        Dotted(&self.path).to_string()
+    }
+
+    /// The key as a JSON pointer.
+    pub fn pointer(&self) -> String {
+        pointer(&self.path)
     }
 
     /// The value that the configuration has; `None` if a layer deleted it.
@@ -90,9 +96,10 @@ impl Explanation {
 
     fn write(&self, f: &mut fmt::Formatter<'_>, indent: usize) -> fmt::Result {
         let pad = " ".repeat(indent);
+        let path = Dotted(&self.path);
         match &self.value {
-            Some(value) => write!(f, "{pad}{} = {value}", self.path)?,
-            None => write!(f, "{pad}{} is not set", self.path)?,
+            Some(value) => write!(f, "{pad}{path} = {value}")?,
+            None => write!(f, "{pad}{path} is not set")?,
         }
         for layer in &self.layers {
             let mark = if layer.wins { "->" } else { "  " };

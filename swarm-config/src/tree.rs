@@ -126,12 +126,14 @@ impl Tree {
         self.value(self.root)
     }
 
-    /// The value at a path such as `db.hosts.0`.
+    /// The value at a path such as `db.hosts.0`; the whole at the empty one. A key that holds a dot or nothing is written
+    /// in quotes, as in `hosts."example.org"`.
     pub fn get(&self, path: &str) -> Option<Value<'_>> {
         // The plain case without allocating; quotes need unescaping.
-        if !path.contains('"') {
+        if !path.is_empty() && !path.contains('"') {
             let mut parts = path.split('.');
-            return parts.try_fold(self.root(), |value, part| value.child(part));
+            let named = |part: &str| !part.is_empty();
+            return parts.try_fold(self.root(), |value, part| value.child(part).filter(|_| named(part)));
         }
         self.walk(&path::parse(path).ok()?)
     }

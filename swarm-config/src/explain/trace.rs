@@ -10,7 +10,7 @@ use crate::doc::Kind;
 use crate::error::Result;
 use crate::interpolate::{Part, is_reference, parts};
 use crate::loader::Loaded;
-use crate::path::{self, Dotted};
+use crate::path;
 use crate::tree::{Value, not_there};
 
 /// How deep references are followed, and how many of them.
@@ -123,7 +123,7 @@ impl Loaded {
             references
         });
         Explanation {
-            path: Dotted(path).to_string(),
+            path: path.to_vec(),
             value: value.map(shown),
             layers,
             references: references.unwrap_or_default(),

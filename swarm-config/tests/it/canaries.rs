@@ -109,7 +109,8 @@ impl Said {
         self.display(&now.tree().root());
         self.display(&now.warnings().render(Color::Always));
         for why in config.explain_all() {
-            let parts: Vec<&str> = why.path().split('.').collect();
+            let path = why.path();
+            let parts: Vec<&str> = path.split('.').collect();
             for length in 1..=parts.len() {
                 if let Ok(why) = config.explain(&parts[..length].join(".")) {
                     self.debug(&why);

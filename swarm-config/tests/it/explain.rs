@@ -140,6 +140,29 @@ fn a_key_that_is_not_there_is_told_with_the_nearest() {
 }
 
 #[test]
+fn a_path_reads_the_same_everywhere() {
+    let config = loader(&[("a", r#"{"a": {"": {"b": 1}, "x/y": [2]}}"#)]).load::<Value>().unwrap();
+    let now = config.get();
+    let tree = now.tree();
+    for (path, pointer, found) in [
+        ("", "", tree.to_json()),
+        ("a", "/a", tree.to_json()["a"].clone()),
+        (r#"a."".b"#, "/a//b", json!(1)),
+        ("a.x/y.0", "/a/x~1y/0", json!(2)),
+    ] {
+        assert_eq!(tree.get(path).unwrap().to_json(), found);
+        assert_eq!(tree.pointer(pointer).unwrap().to_json(), found);
+        let why = config.explain(path).unwrap();
+        assert_eq!((why.path(), why.pointer()), (path.to_owned(), pointer.to_owned()));
+    }
+    for wrong in ["a..b", ".", "a.", ".a"] {
+        assert!(tree.get(wrong).is_none() && config.explain(wrong).is_err(), "{wrong}");
+    }
+    let error = config.explain("a.x/y.1").unwrap_err();
+    assert_eq!((error.path(), error.pointer().as_deref()), (Some("a.x/y.1"), Some("/a/x~1y/1")));
+}
+
+#[test]
 fn a_secret_in_a_list_that_is_joined_is_shown_by_no_layer() {
     let config = loader(&[
         ("base", r#"{"users": [{"id": 1}]}"#),
