@@ -204,12 +204,12 @@ impl Bench {
         let both = self.loader(Format::Json, &text);
         let least = |loader: &ConfigLoader| {
             (0..self.session.pick(1, 60))
-                .map(|_| wall(|| loader.tree().unwrap()))
+                .map(|_| wall(|| loader.load_tree().unwrap()))
                 .min()
                 .unwrap()
                 .as_secs_f64()
         };
-        let asked = |loader: &ConfigLoader| memory(|| loader.tree().unwrap())[2];
+        let asked = |loader: &ConfigLoader| memory(|| loader.load_tree().unwrap())[2];
         let merge = (least(&both) - least(&base) - least(&over)).max(0.0);
         let validator = ConfigValidator::new(schema()).unwrap();
         let whole = (0..self.session.pick(1, 20))
@@ -311,7 +311,7 @@ impl Bench {
         let text = self.text(Format::Json);
         // The text given to the loader is the test's; the one that is kept for locations is counted.
         let loader = ConfigLoader::new().text("base", Format::Json, text.clone());
-        let [held, peak, _] = memory(|| loader.tree().unwrap());
+        let [held, peak, _] = memory(|| loader.load_tree().unwrap());
         #[allow(unused_mut, reason = "there may be no peers")]
         let mut others = vec![("serde_json", memory(|| serde_json::from_str::<Value>(&text).unwrap()))];
         #[cfg(feature = "peers")]

@@ -35,10 +35,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // Staging is production but for what it says itself.
     let config: Config<Settings> = ConfigLoader::new()
-        .layers(ConfigHierarchy::new(folder.path(), "staging").parent("staging", "production"))
+        .hierarchy(ConfigHierarchy::new(folder.path(), "staging").parent("staging", "production"))
         .env_from("APP", [("APP_DB_POOL_SIZE", "30")]) // .env("APP") takes the process's
         .set("db.host=db.staging.example.org")
-        .merge("plugins", MergeStrategy::Append)
+        .merge_with("plugins", MergeStrategy::Append)
         .load()?;
 
     let settings = config.get();

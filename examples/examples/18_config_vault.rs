@@ -99,8 +99,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         (server::TOKEN, "app/nothing#password", false),
         (server::TOKEN, "app/db", false),
     ] {
-        let error =
-            loader(token, &format!("password = '${{vault:{reference}}}'")).tree().err().ok_or("no error")?;
+        let error = loader(token, &format!("password = '${{vault:{reference}}}'"))
+            .load_tree()
+            .err()
+            .ok_or("no error")?;
         println!("refused: {error}");
         assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Secret, retryable));
     }
@@ -109,7 +111,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let gone = ConfigLoader::new()
         .text("app.toml", Format::Toml, text)
         .secret_provider("vault", Vault::new(&address, server::TOKEN))
-        .tree();
+        .load_tree();
     assert!(gone.is_err_and(|error| error.is_retryable()));
     Ok(())
 }

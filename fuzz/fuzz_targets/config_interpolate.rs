@@ -14,8 +14,8 @@ fuzz_target!(|text: &str| {
         .text("fuzz", Format::Yaml, text)
         .env_from("APP", [("APP_A", "${b}"), ("HOME", "h")])
         .limits(limits);
-    let Ok(literal) = loader.clone().without_interpolation().tree() else { return };
-    match loader.tree() {
+    let Ok(literal) = loader.clone().without_interpolation().load_tree() else { return };
+    match loader.load_tree() {
         Ok(tree) => {
             if !literal.to_json().to_string().contains("${") {
                 assert_eq!(tree.to_json(), literal.to_json());

@@ -32,7 +32,7 @@ fuzz_target!(|text: &str| {
     let (one, two) = (one.to_json(), two.to_json());
     let load = |texts: &[&str]| {
         let loader = ConfigLoader::new().without_interpolation();
-        texts.iter().fold(loader, |loader, text| loader.text("layer", Format::Json, *text)).tree()
+        texts.iter().fold(loader, |loader, text| loader.text("layer", Format::Json, *text)).load_tree()
     };
     match load(&[base, over]) {
         Ok(merged) => {

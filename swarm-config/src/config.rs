@@ -14,7 +14,7 @@ use crate::loader::{ConfigLoader, Loaded, Prints};
 use crate::report::Report;
 use crate::section::Sections;
 use crate::tree::Tree;
-use crate::watch::{Audience, Changes, ConfigEvent, Subscription, Watching};
+use crate::watch::{Audience, ConfigEvent, Events, Subscription, Watching};
 
 /// A loaded configuration: a `T`, and the tree that it was made of.
 ///
@@ -98,13 +98,13 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Config<T> {
     /// # Errors
     ///
     /// When the thread cannot be started.
-    pub fn watch(&self) -> Result<Changes> {
-        let changes = self.shared.audience.stream();
+    pub fn watch(&self) -> Result<Events> {
+        let events = self.shared.audience.stream();
         let mut watching = self.shared.watching.lock().unwrap_or_else(PoisonError::into_inner);
         if watching.is_none() {
             *watching = Some(Watching::start(self)?);
         }
-        Ok(changes)
+        Ok(events)
     }
 
     /// Calls `callback` with each event and the configuration as it is then, for as long as the [`Subscription`] is kept,

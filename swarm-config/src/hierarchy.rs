@@ -17,7 +17,7 @@ use crate::source::Format;
 /// use swarm_config::{ConfigHierarchy, ConfigLoader};
 ///
 /// let layers = ConfigHierarchy::new("config", "staging").parent("staging", "production");
-/// let tree = ConfigLoader::new().layers(layers).tree()?;
+/// let tree = ConfigLoader::new().hierarchy(layers).load_tree()?;
 /// # Ok::<(), swarm_config::Error>(())
 /// ```
 #[derive(Debug, Clone)]
@@ -25,6 +25,13 @@ pub struct ConfigHierarchy {
     folder: PathBuf,
     environment: String,
     parents: Vec<(String, String)>,
+}
+
+/// A folder and an environment without parents.
+impl<F: Into<PathBuf>, E: Into<String>> From<(F, E)> for ConfigHierarchy {
+    fn from((folder, environment): (F, E)) -> Self {
+        ConfigHierarchy::new(folder, environment)
+    }
 }
 
 impl ConfigHierarchy {

@@ -51,4 +51,4 @@ pub use sops::{AgeKeys, AgeRecipient, SopsFile, SopsOptions};
 pub use source::{Format, Location};
 pub use tree::{Tree, Value};
 pub use validate::{ConfigValidator, ConfigValidatorBuilder, References, Rule};
-pub use watch::{Changes, ConfigEvent, Subscription};
+pub use watch::{ConfigEvent, Events, Subscription};

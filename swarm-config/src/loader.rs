@@ -183,16 +183,10 @@ impl ConfigLoader {
         self.layer(Layer::Text { name: name.into(), format, text: text.into().into() })
     }
 
-    /// Adds the usual layers of a folder: the base, and an environment such as `production` over it.
+    /// Adds the usual layers of a folder: the base, and an environment over it, as in `("config", "production")`.
     #[must_use]
-    pub fn hierarchy(self, folder: impl Into<PathBuf>, environment: impl Into<String>) -> ConfigLoader {
-        self.layers(ConfigHierarchy::new(folder, environment))
-    }
-
-    /// Adds the layers of a hierarchy.
-    #[must_use]
-    pub fn layers(self, hierarchy: ConfigHierarchy) -> ConfigLoader {
-        self.layer(Layer::Hierarchy(hierarchy))
+    pub fn hierarchy(self, hierarchy: impl Into<ConfigHierarchy>) -> ConfigLoader {
+        self.layer(Layer::Hierarchy(hierarchy.into()))
     }
 
     /// Adds values made in code, such as the defaults of a struct or what a command line gave. `name` stands in locations.
@@ -239,7 +233,7 @@ impl ConfigLoader {
     #[cfg(feature = "figment")]
     #[cfg_attr(docsrs, doc(cfg(feature = "figment")))]
     #[must_use]
-    pub fn provider(self, provider: impl figment::Provider + Send + Sync + 'static) -> ConfigLoader {
+    pub fn figment(self, provider: impl figment::Provider + Send + Sync + 'static) -> ConfigLoader {
         self.layer(Layer::Provider(Arc::new(provider)))
     }
 
@@ -254,7 +248,7 @@ impl ConfigLoader {
     /// Gives the key at a path a strategy for merging. `*` stands for any one key. A path that nobody knows is told, as
     /// for [`secret`](ConfigLoader::secret).
     #[must_use]
-    pub fn merge(mut self, path: impl Into<String>, strategy: MergeStrategy) -> ConfigLoader {
+    pub fn merge_with(mut self, path: impl Into<String>, strategy: MergeStrategy) -> ConfigLoader {
         self.strategies.push((path.into(), strategy));
         self
     }
@@ -319,7 +313,7 @@ impl ConfigLoader {
     /// # Errors
     ///
     /// As [`load`](ConfigLoader::load), but for the type.
-    pub fn tree(&self) -> Result<Tree> {
+    pub fn load_tree(&self) -> Result<Tree> {
         self.read(Shape::default(), Vec::new(), None, &mut Prints::new()).map(|loaded| loaded.tree)
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use crate::config::Config;
-use crate::watch::{Changes, Live, REASSURE, Settle, Signal};
+use crate::watch::{Events, Live, REASSURE, Settle, Signal};
 
 mod instances;
 mod source;
@@ -42,7 +42,7 @@ pub use source::FakeSource;
 /// ```
 pub struct ManualWatch<T> {
     live: Live<T>,
-    changes: Changes,
+    events: Events,
     now: Duration,
 }
 
@@ -50,12 +50,12 @@ impl<T: DeserializeOwned + Send + Sync + 'static> ManualWatch<T> {
     /// Watches from the moment 0.
     pub fn new(config: &Config<T>) -> ManualWatch<T> {
         let live = Live::new(config, Settle::new(REASSURE, Duration::ZERO));
-        ManualWatch { live, changes: config.shared.audience.stream(), now: Duration::ZERO }
+        ManualWatch { live, events: config.shared.audience.stream(), now: Duration::ZERO }
     }
 
     /// The events so far and to come.
-    pub fn changes(&mut self) -> &mut Changes {
-        &mut self.changes
+    pub fn events(&mut self) -> &mut Events {
+        &mut self.events
     }
 
     /// Says that a file was made, renamed or removed.

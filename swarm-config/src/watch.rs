@@ -58,7 +58,7 @@ pub enum ConfigEvent {
 /// The events of a configuration from the moment that [`Config::watch`] was called.
 ///
 /// At most 64 are kept for a reader that is slow. Ends when the last [`Config`] is dropped.
-pub struct Changes(Arc<Mutex<Queue>>);
+pub struct Events(Arc<Mutex<Queue>>);
 
 const KEPT: usize = 64;
 
@@ -101,7 +101,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Stream for Changes {
+impl Stream for Events {
     type Item = ConfigEvent;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ConfigEvent>> {
@@ -117,9 +117,9 @@ impl Stream for Changes {
     }
 }
 
-impl fmt::Debug for Changes {
+impl fmt::Debug for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Changes")
+        f.write_str("Events")
     }
 }
 
@@ -171,10 +171,10 @@ impl<T: 'static> Audience<T> {
 }
 
 impl<T> Audience<T> {
-    pub(crate) fn stream(&self) -> Changes {
+    pub(crate) fn stream(&self) -> Events {
         let queue = Arc::new(Mutex::new(Queue::default()));
         lock(&self.streams).push(Arc::downgrade(&queue));
-        Changes(queue)
+        Events(queue)
     }
 
     /// Puts an event in its place in the order. Calls nothing of anybody's, so that a lock may be held.

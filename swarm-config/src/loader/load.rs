@@ -398,7 +398,7 @@ mod tests {
         let at = |file: usize| folder.path().join(format!("prod/{file}.toml"));
         std::fs::create_dir(folder.path().join("prod")).unwrap();
         std::fs::write(at(0), "a = 1").unwrap();
-        let loader = ConfigLoader::new().hierarchy(folder.path(), "prod");
+        let loader = ConfigLoader::new().hierarchy((folder.path(), "prod"));
         let config = loader.load::<serde_json::Value>().unwrap();
         for file in 1..5 {
             std::fs::rename(at(file - 1), at(file)).unwrap();

@@ -6,11 +6,11 @@ use crate::path::Pattern;
 use crate::report::{Finding, Masks, Severity};
 
 impl ConfigLoader {
-    /// A warning for each path of [`secret`](ConfigLoader::secret) and [`merge`](ConfigLoader::merge) at which no layer has
-    /// a value, and schema and type no key.
+    /// A warning for each path of [`secret`](ConfigLoader::secret) and [`merge_with`](ConfigLoader::merge_with) at which no
+    /// layer has a value, and schema and type no key.
     pub(super) fn unused(&self, loaded: &Loaded, known: &Known<'_>) -> Vec<Finding> {
         let secrets = self.secrets.iter().map(|path| ("secret", path));
-        let strategies = self.strategies.iter().map(|(path, _)| ("merge", path));
+        let strategies = self.strategies.iter().map(|(path, _)| ("merge_with", path));
         let finding = |(what, text): (&str, &String)| {
             let Pattern(pattern) = Pattern::parse(text).ok()?;
             let tree = &loaded.tree;

@@ -334,7 +334,8 @@ mod tests {
         std::fs::write(root.join("opt/v1/a.toml"), "").unwrap();
         symlink("v1", root.join("opt/current")).unwrap();
         symlink("../opt/current/a.toml", root.join("etc/a.toml")).unwrap();
-        let loader = ConfigLoader::new().file(root.join("etc/a.toml")).hierarchy(root.join("layers"), "prod");
+        let loader =
+            ConfigLoader::new().file(root.join("etc/a.toml")).hierarchy((root.join("layers"), "prod"));
         let ours = Ours::of(&loader);
         let written = EventKind::Modify(ModifyKind::Data(notify::event::DataChange::Any));
         let made = EventKind::Create(notify::event::CreateKind::Any);

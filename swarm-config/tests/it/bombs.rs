@@ -29,7 +29,7 @@ fn parse(format: Format, text: String) -> Box<dyn FnOnce() -> Result<(), Error>>
 }
 
 fn load(text: String) -> Box<dyn FnOnce() -> Result<(), Error>> {
-    Box::new(move || ConfigLoader::new().text("bomb", Format::Yaml, text).tree().map(drop))
+    Box::new(move || ConfigLoader::new().text("bomb", Format::Yaml, text).load_tree().map(drop))
 }
 
 fn compile(schema: Value) -> Box<dyn FnOnce() -> Result<(), Error>> {
@@ -39,7 +39,7 @@ fn compile(schema: Value) -> Box<dyn FnOnce() -> Result<(), Error>> {
 fn validate(schema: Value, text: String) -> Box<dyn FnOnce() -> Result<(), Error>> {
     let validator = ConfigValidator::new(schema).unwrap();
     let loader = ConfigLoader::new().text("bomb", Format::Json, text).validator(validator);
-    Box::new(move || loader.tree().map(drop))
+    Box::new(move || loader.load_tree().map(drop))
 }
 
 /// Levels of nine references each to the level before.
@@ -218,7 +218,7 @@ const BOMBS: &[Bomb] = &[
         most: 100,
         make: || {
             let value = (0..300).fold(json!(1), |value, _| json!([value]));
-            Box::new(move || ConfigLoader::new().values("deep", &json!({"a": value})).tree().map(drop))
+            Box::new(move || ConfigLoader::new().values("deep", &json!({"a": value})).load_tree().map(drop))
         },
     },
     Bomb {
@@ -231,7 +231,7 @@ const BOMBS: &[Bomb] = &[
             std::fs::File::create(&path).unwrap().set_len(100 << 20).unwrap();
             Box::new(move || {
                 let _folder = folder;
-                ConfigLoader::new().file(path).tree().map(drop)
+                ConfigLoader::new().file(path).load_tree().map(drop)
             })
         },
     },
@@ -251,7 +251,7 @@ const BOMBS: &[Bomb] = &[
             std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
             Box::new(move || {
                 let _folder = folder;
-                ConfigLoader::new().file(path).tree().map(drop)
+                ConfigLoader::new().file(path).load_tree().map(drop)
             })
         },
     },
@@ -387,7 +387,7 @@ const BOMBS: &[Bomb] = &[
             let text = each(20_000, |at| format!("  k{at}: [k{}, k0]\n", (at + 1) % 20_000));
             let loader =
                 ConfigLoader::new().text("bomb", Format::Yaml, format!("s:\n{text}")).validator(validator);
-            Box::new(move || loader.tree().map(drop))
+            Box::new(move || loader.load_tree().map(drop))
         },
     },
     Bomb {
@@ -402,9 +402,9 @@ const BOMBS: &[Bomb] = &[
             let loader = ConfigLoader::new()
                 .text("below", Format::Json, list(0))
                 .text("above", Format::Json, list(50_000))
-                .merge("l", MergeStrategy::ByKey("id".into()))
+                .merge_with("l", MergeStrategy::ByKey("id".into()))
                 .validator(validator);
-            Box::new(move || loader.tree().map(drop))
+            Box::new(move || loader.load_tree().map(drop))
         },
     },
     Bomb {
@@ -438,7 +438,7 @@ const BOMBS: &[Bomb] = &[
             let variables = (0..50).map(|at| (format!("APP_KEY_{at}"), "1"));
             let variables: Vec<_> = variables.chain([("APP_A_B".to_owned(), "1")]).collect();
             let loader = ConfigLoader::new().text("bomb", Format::Json, text).env_from("APP", variables);
-            Box::new(move || loader.tree().map(drop))
+            Box::new(move || loader.load_tree().map(drop))
         },
     },
     Bomb {
@@ -543,7 +543,7 @@ const BOMBS: &[Bomb] = &[
             let names = each(20_000, |at| format!("\"name-{at}-x\":0,"));
             let text = format!("{{\"tasks\":{{{tasks}\"z\":\"z\"}},\"names\":{{{names}\"y\":0}}}}");
             let loader = ConfigLoader::new().text("bomb", Format::Json, text).validator(validator);
-            Box::new(move || loader.tree().map(drop))
+            Box::new(move || loader.load_tree().map(drop))
         },
     },
     Bomb {
@@ -556,7 +556,7 @@ const BOMBS: &[Bomb] = &[
             let long = "x".repeat(1_000_000);
             let text = format!("{{\"tasks\":{{\"a\":\"{long}y\"}},\"names\":{{\"{long}z\":0}}}}");
             let loader = ConfigLoader::new().text("bomb", Format::Json, text).validator(validator);
-            Box::new(move || loader.tree().map(drop))
+            Box::new(move || loader.load_tree().map(drop))
         },
     },
     Bomb {
@@ -571,7 +571,7 @@ const BOMBS: &[Bomb] = &[
                 .text("bomb", Format::Json, format!("{{{text}\"z\":0}}"))
                 .env_from("APP", names.chain(long))
                 .deny_unknown_keys();
-            Box::new(move || loader.tree().map(drop))
+            Box::new(move || loader.load_tree().map(drop))
         },
     },
     Bomb {

@@ -23,7 +23,7 @@ fn a_schema_of_the_same_length_is_another_one() {
     watch.advance(Duration::from_millis(10));
     let error = config.reload().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
-    let event = futures::FutureExt::now_or_never(futures::StreamExt::next(watch.changes())).flatten();
+    let event = futures::FutureExt::now_or_never(futures::StreamExt::next(watch.events())).flatten();
     let Some(swarm_config::ConfigEvent::Rejected { error, .. }) = event else { panic!("{event:?}") };
     assert_eq!(error.kind(), ErrorKind::Invalid);
 }
@@ -34,10 +34,10 @@ fn other_limits_hold_for_a_file_that_was_read_before() {
     let path = folder.path().join("app.toml");
     fs::write(&path, "a = 'longer than five'").unwrap();
     let loader = ConfigLoader::new().file(&path);
-    loader.tree().unwrap();
+    loader.load_tree().unwrap();
     let mut limits = Limits::default();
     limits.string = 5;
-    assert_eq!(loader.limits(limits).tree().unwrap_err().kind(), ErrorKind::Limit);
+    assert_eq!(loader.limits(limits).load_tree().unwrap_err().kind(), ErrorKind::Limit);
 }
 
 #[cfg(feature = "sops")]
@@ -51,8 +51,8 @@ fn other_keys_do_not_open_what_was_opened_before() {
     let sealed = SopsFile::encrypt("app.yaml", Format::Yaml, "a: secret\n", &options).unwrap();
     fs::write(&path, sealed.text()).unwrap();
     let loader = ConfigLoader::new().file(&path).age_keys(keys);
-    loader.tree().unwrap();
-    assert_eq!(loader.age_keys(AgeKeys::generate()).tree().unwrap_err().kind(), ErrorKind::Secret);
+    loader.load_tree().unwrap();
+    assert_eq!(loader.age_keys(AgeKeys::generate()).load_tree().unwrap_err().kind(), ErrorKind::Secret);
 }
 
 #[test]

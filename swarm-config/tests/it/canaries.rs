@@ -250,7 +250,7 @@ fn layers(said: &mut Said) {
     };
     for validator in validators() {
         said.refused(layered().validator(validator.clone()).load::<Settings>());
-        said.refused(layered().validator(validator).tree());
+        said.refused(layered().validator(validator).load_tree());
     }
     let table = format!("{{\"db\": {{\"password\": [\"{one}\"]}}}}");
     said.refused(layered().text("c.json", Format::Json, table).load::<Settings>());
@@ -270,7 +270,7 @@ fn layers(said: &mut Said) {
         (Format::Ini, format!("password {one}")),
         (Format::Ini, format!("[{one}")),
     ] {
-        said.refused(ConfigLoader::new().text("x", format, text).secret("password").tree());
+        said.refused(ConfigLoader::new().text("x", format, text).secret("password").load_tree());
     }
     for text in [
         format!("password = '{one} ${{nope}}'"),
@@ -279,7 +279,7 @@ fn layers(said: &mut Said) {
         format!("password = '{one} ${{env:NOT_SET_AT_ALL}}'"),
         format!("password = '{one} ${{t}}'\n[t]\na = 1"),
     ] {
-        said.refused(ConfigLoader::new().text("x.toml", Format::Toml, text).secret("password").tree());
+        said.refused(ConfigLoader::new().text("x.toml", Format::Toml, text).secret("password").load_tree());
     }
 }
 
@@ -304,14 +304,14 @@ fn providers(said: &mut Said, folder: &Path) {
         let schema = json!({"properties": {"db": {"properties": {
             "password": {"maxLength": 1}, "more": {"enum": ["y"]},
         }}}});
-        said.refused(loader(reference).validator(ConfigValidator::new(schema).unwrap()).tree());
+        said.refused(loader(reference).validator(ConfigValidator::new(schema).unwrap()).load_tree());
         said.refused(loader(reference).load::<BTreeMap<String, BTreeMap<String, u8>>>());
     }
     for reference in ["panics", "denied", "down", "nope"] {
-        said.refused(loader(&format!("{} ${{vault:{reference}}}", canary(2))).secret("db").tree());
+        said.refused(loader(&format!("{} ${{vault:{reference}}}", canary(2))).secret("db").load_tree());
     }
     for reference in ["bytes", "nope", "../own/secret", ""] {
-        said.refused(loader(&format!("${{file:{reference}}}")).tree());
+        said.refused(loader(&format!("${{file:{reference}}}")).load_tree());
     }
 }
 
@@ -331,7 +331,7 @@ fn live(said: &mut Said, folder: &Path) {
         write(text);
         watch.touched(&path);
         watch.advance(std::time::Duration::from_millis(10));
-        let event = futures::executor::block_on(watch.changes().next());
+        let event = futures::executor::block_on(watch.events().next());
         heard.lock().unwrap().push(event.unwrap());
     }
     let heard = heard.lock().unwrap();
@@ -409,13 +409,13 @@ fn sops(said: &mut Said, folder: &Path) {
         let schema =
             json!({"properties": {"db": {"const": 1, "properties": {"password": {"maxLength": 1}}}}});
         let validator = ConfigValidator::builder().schema(schema).rule(Panics).build().unwrap();
-        said.refused(loader(file.text()).validator(validator).tree());
+        said.refused(loader(file.text()).validator(validator).load_tree());
         // One byte after another, in every place that the file has.
         for at in (0..file.text().len()).step_by(7).filter(|at| file.text().is_char_boundary(*at)) {
             let mut changed = file.text().as_bytes().to_vec();
             changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
             let Ok(changed) = String::from_utf8(changed) else { continue };
-            if let Err(error) = loader(&changed).tree() {
+            if let Err(error) = loader(&changed).load_tree() {
                 said.error(&error);
             }
         }

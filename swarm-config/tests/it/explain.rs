@@ -62,7 +62,7 @@ fn the_layer_that_takes_a_key_away_is_named() {
         ("base", r#"{"db": {"a": 1, "b": 2}, "plugins": ["x", "y"], "kind": {"a": 1}}"#),
         ("prod", r#"{"db": {"c": 3}, "plugins": ["z"], "kind": 7}"#),
     ];
-    let load = || loader(&layers).merge("db", MergeStrategy::Replace);
+    let load = || loader(&layers).merge_with("db", MergeStrategy::Replace);
     for (path, expected) in [
         ("db.a", "db.a is not set\n  -> prod:1:8: removed by {\"c\":3}\n     base:1:14: 1"),
         ("db", "db = {\"c\":3}\n  -> prod:1:8: {\"c\":3}\n     base:1:8: {\"a\":1,\"b\":2}"),
@@ -101,8 +101,8 @@ fn a_strategy_for_a_position_holds_and_is_explained() {
         [("users.0.tags", json!([["a", "d"], ["c"]])), ("users.*.tags", json!([["a", "d"], ["b", "c"]]))]
     {
         let config = loader(&layers)
-            .merge("users", MergeStrategy::ByKey("id".into()))
-            .merge(path, MergeStrategy::Append)
+            .merge_with("users", MergeStrategy::ByKey("id".into()))
+            .merge_with(path, MergeStrategy::Append)
             .load::<Value>()
             .unwrap();
         assert_eq!(json!([config.get()["users"][0]["tags"], config.get()["users"][1]["tags"]]), expected);
@@ -169,7 +169,7 @@ fn a_secret_in_a_list_that_is_joined_is_shown_by_no_layer() {
         ("prod", r#"{"users": [{"id": 2, "word": "CANARY"}]}"#),
         ("local", r#"{"users": [{"id": 2, "word": "new"}]}"#),
     ])
-    .merge("users", MergeStrategy::ByKey("id".into()))
+    .merge_with("users", MergeStrategy::ByKey("id".into()))
     .secret("users.1.word")
     .load::<Value>()
     .unwrap();
@@ -231,7 +231,7 @@ proptest! {
         layers in prop::collection::vec(layer(), 1..5), strategies in prop::collection::vec(strategy(), 0..4),
     ) {
         let load = |count: usize| -> Config<Value> {
-            let loader = strategies.iter().fold(ConfigLoader::new(), |loader, (path, how)| loader.merge(path, how.clone()));
+            let loader = strategies.iter().fold(ConfigLoader::new(), |loader, (path, how)| loader.merge_with(path, how.clone()));
             let text = |loader: ConfigLoader, (at, layer): (usize, &Value)| loader.text(at.to_string(), Format::Json, layer.to_string());
             layers[..count].iter().enumerate().fold(loader, text).load().unwrap()
         };

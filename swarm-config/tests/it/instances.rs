@@ -30,7 +30,7 @@ fn instances_are_what_they_are_said_to_be() {
     let validator = ConfigValidator::builder().schema(schema()).formats().build().unwrap();
     let load = |value: &Value| {
         let loader = ConfigLoader::new().text("a.json", Format::Json, value.to_string());
-        loader.validator(validator.clone()).tree()
+        loader.validator(validator.clone()).load_tree()
     };
     let mut instances = Instances::new(schema(), 1).unwrap();
     let mut seen = std::collections::BTreeSet::new();
@@ -72,7 +72,7 @@ fn a_fake_source_is_watched_like_a_file() {
     source.fail(ErrorKind::NotFound);
     watch.touched("app.json");
     watch.advance(Duration::from_millis(10));
-    let event = watch.changes().next().now_or_never().flatten();
+    let event = watch.events().next().now_or_never().flatten();
     assert!(
         matches!(event, Some(ConfigEvent::Rejected { error, .. }) if error.kind() == ErrorKind::NotFound)
     );

@@ -84,7 +84,7 @@ fn a_variable_that_may_stand_for_two_keys_is_refused() {
     let error = ConfigLoader::new()
         .text("a.json", Format::Json, r#"{"db": {"pool_size": 1}, "db_pool": {"size": 2}}"#)
         .env_from("APP", [("APP_DB_POOL_SIZE", "3")])
-        .tree()
+        .load_tree()
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Ambiguous);
     assert!(error.to_string().contains("`db.pool_size` and for `db_pool.size`"), "{error}");
@@ -95,7 +95,7 @@ fn a_spelling_of_two_tables_is_refused() {
     let error = ConfigLoader::new()
         .text("a.json", Format::Json, r#"{"a": {"labels-x": {}, "labels_x": {}}}"#)
         .env_from("APP", [("APP_A__LABELS_X__TEAM", "1")])
-        .tree()
+        .load_tree()
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Ambiguous);
     assert!(error.to_string().contains("`a.labels-x.team` and for `a.labels_x.team`"), "{error}");
@@ -104,10 +104,10 @@ fn a_spelling_of_two_tables_is_refused() {
 #[test]
 fn a_variable_with_an_empty_part_is_unknown() {
     for name in ["APP_LABELS__", "APP___LABELS", "APP_LABELS____TEAM"] {
-        let tree = base().env_from("APP", [(name, "1")]).tree().unwrap();
+        let tree = base().env_from("APP", [(name, "1")]).load_tree().unwrap();
         let told: Vec<_> = tree.warnings().findings().iter().map(|finding| finding.message()).collect();
         assert_eq!(told, [format!("no key is known for {name}")]);
-        assert_eq!(tree.to_json(), base().tree().unwrap().to_json());
+        assert_eq!(tree.to_json(), base().load_tree().unwrap().to_json());
     }
 }
 
@@ -127,14 +127,14 @@ fn overrides_are_typed_by_the_key() {
         .set("db.url=5")
         .set(r#"hosts=["x"]"#)
         .set("new.key=true")
-        .tree()
+        .load_tree()
         .unwrap();
     assert_eq!(
         tree.to_json(),
         json!({"db": {"pool_size": 7, "url": "5"}, "hosts": ["x"], "new": {"key": true}})
     );
     for wrong in ["db", "=3", "a..b=1"] {
-        assert_eq!(base().set(wrong).tree().unwrap_err().kind(), ErrorKind::InvalidInput, "{wrong}");
+        assert_eq!(base().set(wrong).load_tree().unwrap_err().kind(), ErrorKind::InvalidInput, "{wrong}");
     }
 }
 
@@ -142,7 +142,7 @@ fn overrides_are_typed_by_the_key() {
 #[test]
 fn a_figment_provider_is_a_layer() {
     use figment::providers::Serialized;
-    let config = base().provider(Serialized::default("db.pool_size", 9)).load::<Settings>().unwrap();
+    let config = base().figment(Serialized::default("db.pool_size", 9)).load::<Settings>().unwrap();
     assert_eq!(config.get().db.pool_size, 9);
     assert!(config.explain("db.pool_size").unwrap().layers()[0].wins());
 }
@@ -196,19 +196,19 @@ fn a_hierarchy_has_base_parents_environment_and_local_layers() {
     write("staging/README.md", "no layer");
     write("local.toml", "d = 4\n");
     let layers = ConfigHierarchy::new(folder.path(), "staging").parent("staging", "production");
-    let tree = ConfigLoader::new().layers(layers).tree().unwrap();
+    let tree = ConfigLoader::new().hierarchy(layers).load_tree().unwrap();
     assert_eq!(tree.to_json(), json!({"a": 1, "b": 2, "c": 3, "d": 4, "e": 3}));
 
-    let missing = ConfigLoader::new().hierarchy(folder.path(), "prodution").tree().unwrap_err();
+    let missing = ConfigLoader::new().hierarchy((folder.path(), "prodution")).load_tree().unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::NotFound);
     assert!(missing.to_string().contains("there is production, staging"), "{missing}");
     let ring = ConfigHierarchy::new(folder.path(), "a").parent("a", "b").parent("b", "a");
-    assert_eq!(ConfigLoader::new().layers(ring).tree().unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(ConfigLoader::new().hierarchy(ring).load_tree().unwrap_err().kind(), ErrorKind::InvalidInput);
     write("production.toml", "");
-    let twice = ConfigLoader::new().hierarchy(folder.path(), "production").tree().unwrap_err();
+    let twice = ConfigLoader::new().hierarchy((folder.path(), "production")).load_tree().unwrap_err();
     assert!(twice.to_string().contains("is there twice"), "{twice}");
     assert_eq!(
-        ConfigLoader::new().hierarchy(folder.path(), "../x").tree().unwrap_err().kind(),
+        ConfigLoader::new().hierarchy((folder.path(), "../x")).load_tree().unwrap_err().kind(),
         ErrorKind::InvalidInput
     );
 }
@@ -257,14 +257,15 @@ fn references_that_lead_nowhere_or_back_are_errors() {
         let error = ConfigLoader::new()
             .text("a.toml", Format::Toml, text)
             .env_from("X", [("A", "b")])
-            .tree()
+            .load_tree()
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Interpolation, "{text}: {error}");
         assert!(error.to_string().contains(part), "{text}: {error}");
         assert!(error.location().is_some(), "{error}");
     }
     let doubling: String = (0..40).map(|at| format!("a{at} = '${{a{0}}}${{a{0}}}'\n", at + 1)).collect();
-    let error = ConfigLoader::new().text("a.toml", Format::Toml, doubling + "a40 = 'x'").tree().unwrap_err();
+    let error =
+        ConfigLoader::new().text("a.toml", Format::Toml, doubling + "a40 = 'x'").load_tree().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Limit, "{error}");
 }
 
@@ -298,7 +299,7 @@ fn every_layer_of_what_is_appended_has_a_say() {
         .iter()
         .map(|text| layer(text))
         .fold(ConfigLoader::new(), |loader, (name, text)| loader.text(name, Format::Json, text))
-        .merge("list", swarm_config::MergeStrategy::Append)
+        .merge_with("list", swarm_config::MergeStrategy::Append)
         .load::<serde_json::Value>()
         .unwrap();
     let wins = |path: &str| -> Vec<bool> {
@@ -348,7 +349,7 @@ fn a_secret_is_shown_nowhere() {
     let broken = ConfigLoader::new()
         .text("a.toml", Format::Toml, format!("password = '{canary}"))
         .secret("password")
-        .tree()
+        .load_tree()
         .unwrap_err();
     assert!(!format!("{broken} {broken:?} {}", broken.render(Color::Never)).contains(canary), "{broken:?}");
 }
@@ -386,7 +387,7 @@ fn a_variable_is_looked_up_from_its_name() {
     let text = r#"{"db": {"pool-size": 1, "maxIdle": 2, "retries": {"first.try": 3}}, "db_pool": {"other": 4}, "": {"x": 5}}"#;
     let load = |name: &str| {
         let loader = ConfigLoader::new().text("a.json", Format::Json, text).env_from("APP", [(name, "7")]);
-        loader.tree().map(|tree| tree.to_json())
+        loader.load_tree().map(|tree| tree.to_json())
     };
     for (variable, path) in [
         ("APP_DB_POOL_SIZE", "/db/pool-size"),
@@ -444,7 +445,7 @@ fn what_is_none_in_values_is_not_given() {
         .text("a.json", Format::Json, below)
         .values("arguments", &args)
         .values("more", &json!({"gone": null}))
-        .tree()
+        .load_tree()
         .unwrap();
     assert_eq!(
         tree.to_json(),
@@ -458,14 +459,16 @@ fn what_is_none_in_values_is_not_given() {
 fn an_override_of_null_deletes_a_key_of_any_kind() {
     let text = "name = 'x'\nport = 1\n[db]\nurl = 'u'\n";
     let loader = ConfigLoader::new().text("a.toml", Format::Toml, text);
-    let tree = loader.set("name=null").set("port= null").set("db=null").set("new=nullable").tree().unwrap();
+    let tree =
+        loader.set("name=null").set("port= null").set("db=null").set("new=nullable").load_tree().unwrap();
     assert_eq!(tree.to_json(), json!({"new": "nullable"}));
 }
 
 #[test]
 fn a_reference_that_looks_like_a_variable_is_told_how_to_be_one() {
-    let load =
-        |text: &str| ConfigLoader::new().text("a.toml", Format::Toml, text).tree().unwrap_err().to_string();
+    let load = |text: &str| {
+        ConfigLoader::new().text("a.toml", Format::Toml, text).load_tree().unwrap_err().to_string()
+    };
     assert_eq!(load("a = '${HOME}'"), "a.toml:1:5: a: there is no `HOME`; a variable is `${env:HOME}`");
     assert_eq!(load("a = '${home}'"), "a.toml:1:5: a: there is no `home`");
 }
@@ -535,22 +538,23 @@ fn a_pattern_that_fits_nothing_is_told() {
         "warning: nothing is known of `db.ulr`, which `secret` names (did you mean `url`?)"
     );
     assert_eq!(
-        told(base().merge("host", MergeStrategy::Append)),
-        "warning: nothing is known of `host`, which `merge` names"
+        told(base().merge_with("host", MergeStrategy::Append)),
+        "warning: nothing is known of `host`, which `merge_with` names"
     );
     // What is there, what the type has, and what may be in a table of any keys.
     for path in ["db.url", "db.*", "db.tls", "labels.team", "hosts.0", "*.tls"] {
         assert_eq!(told(base().secret(path)), "", "{path}");
     }
-    let untyped = base().secret("db.ulr").tree().unwrap();
+    let untyped = base().secret("db.ulr").load_tree().unwrap();
     assert_eq!(untyped.warnings().findings().len(), 1);
-    assert!(base().secret("db.url").tree().unwrap().warnings().findings().is_empty());
+    assert!(base().secret("db.url").load_tree().unwrap().warnings().findings().is_empty());
 }
 
 #[test]
 fn a_table_named_sops_is_a_configuration_unless_it_looks_encrypted() {
-    let load =
-        |format, text: &str| ConfigLoader::new().text("a", format, text).tree().map(|tree| tree.to_json());
+    let load = |format, text: &str| {
+        ConfigLoader::new().text("a", format, text).load_tree().map(|tree| tree.to_json())
+    };
     for (format, text) in [
         (Format::Yaml, "sops: {folder: keys, version: 3}"),
         (Format::Json, r#"{"sops": "a text", "mac": "aa:bb"}"#),

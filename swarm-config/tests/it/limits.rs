@@ -110,7 +110,7 @@ fn numbers_in_code_that_are_not_finite_are_errors() {
     }
     let load = |value: f64| {
         let defaults = Defaults { retry: [("after", vec![1.0, value])].into() };
-        swarm_config::ConfigLoader::new().values("defaults", &defaults).tree()
+        swarm_config::ConfigLoader::new().values("defaults", &defaults).load_tree()
     };
     assert_eq!(load(2.0).unwrap().get("retry.after.1").unwrap().as_f64(), Some(2.0));
     for wrong in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
@@ -131,7 +131,7 @@ fn a_loaders_limits_hold_for_validators_that_it_is_given() {
         let mut limits = Limits::default();
         change(&mut limits);
         let loader = ConfigLoader::new().text("a.toml", Format::Toml, "a = 1\nb = 2").limits(limits);
-        loader.validator(validator.clone()).tree().unwrap_err()
+        loader.validator(validator.clone()).load_tree().unwrap_err()
     };
     assert_eq!(load(|limits| limits.subschemas = 2).kind(), ErrorKind::Limit);
     assert_eq!(load(|limits| limits.depth = 3).kind(), ErrorKind::Limit);

@@ -68,7 +68,7 @@ fn events<T>(watch: &mut ManualWatch<T>) -> Vec<ConfigEvent>
 where
     T: serde::de::DeserializeOwned + Send + Sync + 'static,
 {
-    std::iter::from_fn(|| watch.changes().next().now_or_never().flatten()).collect()
+    std::iter::from_fn(|| watch.events().next().now_or_never().flatten()).collect()
 }
 
 fn is_refused(found: &[ConfigEvent], kind: ErrorKind) -> bool {
@@ -161,12 +161,12 @@ fn who_waits_for_an_event_is_woken() {
     let woken = std::sync::Arc::new(Woken::default());
     let waker = woken.clone().into();
     let mut context = std::task::Context::from_waker(&waker);
-    assert!(file.watch.changes().poll_next_unpin(&mut context).is_pending());
+    assert!(file.watch.events().poll_next_unpin(&mut context).is_pending());
     assert!(file.config.reload().unwrap().is_empty() && !woken.0.load(Ordering::Relaxed));
     fs::write(&file.path, text(2)).unwrap();
     file.config.reload().unwrap();
     assert!(woken.0.load(Ordering::Relaxed));
-    assert!(file.watch.changes().poll_next_unpin(&mut context).is_ready());
+    assert!(file.watch.events().poll_next_unpin(&mut context).is_ready());
 }
 
 struct Startled;
@@ -181,7 +181,7 @@ impl std::task::Wake for Startled {
 fn watching_goes_on_after_a_panic_of_the_type_or_of_a_waker() {
     let mut file = Watched::<One>::new("value = 1");
     let waker = std::sync::Arc::new(Startled).into();
-    assert!(file.watch.changes().poll_next_unpin(&mut std::task::Context::from_waker(&waker)).is_pending());
+    assert!(file.watch.events().poll_next_unpin(&mut std::task::Context::from_waker(&waker)).is_pending());
     let found = file.write("value = 13", SETTLE);
     assert_eq!(file.config.get().value.0, 1);
     assert!(is_refused(&found, ErrorKind::Type), "{found:?}");
@@ -211,7 +211,7 @@ impl<F: Fn()> figment::Provider for Does<F> {
 fn watching_goes_on_after_a_panic_of_a_figment_provider() {
     let asked = AtomicU64::new(0);
     let provider = Does(move || assert_ne!(asked.fetch_add(1, Ordering::Relaxed), 1, "on purpose"));
-    let mut file = Watched::<Pair>::of(&text(1), |loader| loader.provider(provider));
+    let mut file = Watched::<Pair>::of(&text(1), |loader| loader.figment(provider));
     let found = file.write(&text(2), SETTLE);
     assert!(is_refused(&found, ErrorKind::Provider), "{found:?}");
     // Nobody knows whether it lasts, so it is asked again.
@@ -253,7 +253,7 @@ fn what_is_kept_is_what_the_file_holds_and_not_what_it_held_in_between() {
     let validator =
         swarm_config::ConfigValidator::builder().rule(Whole(path.clone(), step.clone())).build().unwrap();
     let config: Config<Pair> =
-        ConfigLoader::new().provider(half).file(&path).validator(validator).load().unwrap();
+        ConfigLoader::new().figment(half).file(&path).validator(validator).load().unwrap();
     let mut watch = ManualWatch::new(&config);
     watch.advance(Duration::from_secs(6));
     fs::write(&path, text(2)).unwrap();
@@ -303,7 +303,8 @@ fn a_pipe_is_refused_and_not_waited_for() {
     assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
     let (done, answer) = channel();
     std::thread::spawn(move || {
-        let loaded = ConfigLoader::new().optional_file(&path).tree().map(drop).map_err(|error| error.kind());
+        let loaded =
+            ConfigLoader::new().optional_file(&path).load_tree().map(drop).map_err(|error| error.kind());
         let mut watch = ManualWatch::new(&config);
         watch.advance(Duration::from_secs(6));
         let refused = events(&mut watch);

@@ -11,7 +11,7 @@ fn with(loader: ConfigLoader, layers: &[&Value]) -> Value {
     let text = |loader: ConfigLoader, (at, layer): (usize, &&Value)| {
         loader.text(format!("{at}.json"), Format::Json, layer.to_string())
     };
-    layers.iter().enumerate().fold(loader, text).tree().unwrap().to_json()
+    layers.iter().enumerate().fold(loader, text).load_tree().unwrap().to_json()
 }
 
 /// RFC 7396, appendix A. Each case stands under a key, since a configuration is a table.
@@ -55,9 +55,9 @@ fn a_strategy_holds_for_its_key() {
     let high =
         json!({"hosts": ["b"], "tags": ["y"], "db": {"c": 3}, "users": [{"id": 3}, {"id": 1, "m": true}]});
     let loader = ConfigLoader::new()
-        .merge("hosts", MergeStrategy::Append)
-        .merge("db", MergeStrategy::Replace)
-        .merge("users", MergeStrategy::ByKey("id".into()));
+        .merge_with("hosts", MergeStrategy::Append)
+        .merge_with("db", MergeStrategy::Replace)
+        .merge_with("users", MergeStrategy::ByKey("id".into()));
     assert_eq!(
         with(loader, &[&low, &high]),
         json!({"hosts": ["a", "b"], "tags": ["y"], "db": {"c": 3},

@@ -217,15 +217,15 @@ fn errors_name_scheme_and_reference() {
         ("panic", "cannot be used: the provider panicked", false),
         ("nope", "there is no such secret", false),
     ] {
-        let error = vault(&format!("a = 'secret words ${{vault:{reference}}}'")).tree().unwrap_err();
+        let error = vault(&format!("a = 'secret words ${{vault:{reference}}}'")).load_tree().unwrap_err();
         assert_eq!((error.kind(), error.path()), (ErrorKind::Secret, Some("a")), "{error}");
         assert_eq!(error.is_retryable(), retryable, "{error}");
         let name = reference.trim_end_matches(":-default");
         assert_eq!(error.to_string(), format!("a.toml:1:5: a: `vault:{name}`: {message}"));
         assert!(!error.render(Color::Never).contains("secret words"), "{}", error.render(Color::Never));
     }
-    assert_eq!(vault("a = '${vault:huge}'").tree().unwrap_err().kind(), ErrorKind::Limit);
-    let error = vault("a = '${aws-sm:x}'").tree().unwrap_err();
+    assert_eq!(vault("a = '${vault:huge}'").load_tree().unwrap_err().kind(), ErrorKind::Limit);
+    let error = vault("a = '${aws-sm:x}'").load_tree().unwrap_err();
     assert!(error.to_string().ends_with("nobody provides `aws-sm:`; there is `env:`, `vault:`"), "{error}");
 }
 
@@ -329,7 +329,7 @@ fn ciphertext_is_no_configuration_without_the_feature_that_reads_it() {
         (Format::Dotenv, "a=ENC[x]\nsops_mac=ENC[y]\n"),
         (Format::Ini, "a = ENC[x]\n[sops]\nmac = ENC[y]\n"),
     ] {
-        let error = ConfigLoader::new().text("a", format, text).tree().unwrap_err();
+        let error = ConfigLoader::new().text("a", format, text).load_tree().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Secret, "{error}");
         assert!(error.to_string().contains("the feature `sops`"), "{error}");
     }
@@ -523,7 +523,7 @@ fn frames_of_a_schema_do_not_show_what_is_misspelt_from_a_secret() {
     ] {
         let validator = ConfigValidator::new(json!({"properties": {"db": db}})).unwrap();
         let loader = one_line(r#"{"db":{"pasword":"CANARY"}}"#).validator(validator); // typos:ignore-line
-        let error = loader.tree().unwrap_err().render(Color::Never);
+        let error = loader.load_tree().unwrap_err().render(Color::Never);
         assert!(error.contains("pasword") && !error.contains(CANARY), "{error}"); // typos:ignore-line
     }
 }
@@ -561,10 +561,10 @@ fn frames_of_errors_do_not_show_the_secrets_beside_them() {
         check(&over.load::<Ported>().unwrap_err(), "db.port");
         let config = one_line(text).load::<Later>().unwrap();
         check(&config.get().db.get().unwrap_err(), "db.port");
-        let tree = one_line(text).tree().unwrap();
+        let tree = one_line(text).load_tree().unwrap();
         check(&tree.extract::<Ported>().unwrap_err(), "db.port");
     }
     for text in [r#"{"p":"CANARY","u":"${nope}"}"#, r#"{"p":"CANARY","u":"${u}"}"#] {
-        check(&one_line(text).secret("p").tree().unwrap_err(), "u: ");
+        check(&one_line(text).secret("p").load_tree().unwrap_err(), "u: ");
     }
 }

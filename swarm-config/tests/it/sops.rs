@@ -260,7 +260,7 @@ fn a_file_that_was_changed_anywhere_that_counts_is_refused() {
     let refused = |text: &str| {
         let opened = parse(Format::Yaml, text).and_then(|file| file.decrypt(&keys));
         let loader = ConfigLoader::new().text("a.yaml", Format::Yaml, text).age_keys(keys.clone());
-        opened.is_err() && loader.tree().is_err()
+        opened.is_err() && loader.load_tree().is_err()
     };
     assert!(!refused(text));
     let line = |key: &str| {
@@ -441,7 +441,7 @@ fn limits_hold_before_anything_is_decrypted() {
         assert_eq!(error.kind(), ErrorKind::Limit, "{error}");
         // Whose keys would be asked for has no say in it.
         let loader = ConfigLoader::new().text("a.yaml", Format::Yaml, file.text()).limits(limits);
-        assert_eq!(loader.tree().unwrap_err().kind(), ErrorKind::Limit);
+        assert_eq!(loader.load_tree().unwrap_err().kind(), ErrorKind::Limit);
     }
 }
 
@@ -463,7 +463,7 @@ fn a_loader_merges_encrypted_files_and_says_where_values_are() {
         SopsFile::encrypt("a.yaml", Format::Yaml, PLAIN, &SopsOptions::new(keys.recipients())).unwrap();
     std::fs::write(folder.path().join("base.toml"), "db.port = 1\ndb.user_unencrypted = 'u'\n").unwrap();
     std::fs::write(folder.path().join("production.yaml"), file.text()).unwrap();
-    let loader = ConfigLoader::new().hierarchy(folder.path(), "production").age_keys(keys);
+    let loader = ConfigLoader::new().hierarchy((folder.path(), "production")).age_keys(keys);
     let config = loader.clone().load::<Settings>().unwrap();
     let db = &config.get();
     assert_eq!(

@@ -48,7 +48,7 @@ fn changes_are_told_in_the_order_of_their_reloads() {
     config.reload().unwrap();
     let expected = ["value: 1 -> 2", "value: 2 -> 3"];
     assert_eq!(*heard.lock().unwrap(), expected);
-    let streamed = std::iter::from_fn(|| watch.changes().next().now_or_never().flatten());
+    let streamed = std::iter::from_fn(|| watch.events().next().now_or_never().flatten());
     assert_eq!(streamed.map(|event| told(&event)).collect::<Vec<_>>(), expected);
 }
 

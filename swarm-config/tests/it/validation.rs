@@ -49,7 +49,7 @@ fn both_errors_of_the_founding_example_are_told_at_once() {
     let error = ConfigLoader::new()
         .text("app.toml", Format::Toml, wrong)
         .validator(ConfigValidator::new(founding()).unwrap())
-        .tree()
+        .load_tree()
         .unwrap_err();
     insta::assert_snapshot!(error.render(Color::Never), @r#"
     error: the key `discord_webhook_url` is missing
@@ -110,7 +110,7 @@ fn defaults_are_filled_at_any_depth_through_references_and_all_of() {
         ConfigLoader::new()
             .text("a.json", Format::Json, value.to_string())
             .validator(validator.clone())
-            .tree()
+            .load_tree()
             .unwrap()
             .to_json()
     };
@@ -145,7 +145,7 @@ fn defaults_are_filled_under_keys_that_fit_a_pattern() {
             r#"{"named": {}, "x-a": {}, "big-1": {}, "big-b": {}, "c": {"retries": 1}}"#,
         )
         .validator(ConfigValidator::new(schema).unwrap())
-        .tree()
+        .load_tree()
         .unwrap();
     assert_eq!(
         filled.to_json(),
@@ -173,7 +173,7 @@ fn keys_that_depend_on_a_condition_are_known() {
     let load = |text: &str| {
         let variables = [("APP_TIMEOUT", "7"), ("APP_RETRIES", "3")];
         let loader = ConfigLoader::new().text("a.toml", Format::Toml, text).env_from("APP", variables);
-        loader.validator(validator.clone()).tree()
+        loader.validator(validator.clone()).load_tree()
     };
     let tree = load("kind = 'net'").unwrap();
     assert_eq!(tree.to_json(), json!({"kind": "net", "timeout": "7", "retries": 3}));
@@ -219,7 +219,7 @@ fn a_value_that_stands_in_two_places_has_the_defaults_of_each() {
     let tree = ConfigLoader::new()
         .text("a.toml", Format::Toml, text)
         .validator(ConfigValidator::new(schema).unwrap())
-        .tree()
+        .load_tree()
         .unwrap();
     let with = |size: u32| json!({"part": {"name": "x", "size": size}});
     assert_eq!(
@@ -262,7 +262,7 @@ fn secrets_and_sections_of_a_type_are_in_its_schema() {
     let tree = ConfigLoader::new()
         .text("a.toml", Format::Toml, "password = 'CANARY'\ntokens = ['CANARY']\npart = { port = 1 }\n")
         .validator(ConfigValidator::for_type::<Settings>().unwrap())
-        .tree()
+        .load_tree()
         .unwrap();
     assert_eq!(tree.to_json(), json!({"password": "******", "tokens": ["******"], "part": {"port": 1}}));
     let error = load("password = 7\ntokens = [1]\npart = { port = 'x' }\n").unwrap_err();
@@ -365,7 +365,7 @@ fn secrets_of_a_schema_are_not_shown() {
     let error = ConfigLoader::new()
         .text("a.toml", Format::Toml, format!("db = {{ password = '{canary}', port = '1' }}"))
         .validator(ConfigValidator::new(schema).unwrap())
-        .tree()
+        .load_tree()
         .unwrap_err();
     let shown = format!("{error}\n{error:?}\n{}", error.render(Color::Always));
     assert!(!shown.contains(canary), "{shown}");
@@ -472,7 +472,7 @@ fn a_relative_id_counts_once() {
         .build()
         .unwrap();
     let loader = ConfigLoader::new().text("a.json", Format::Json, r#"{"db": {"password": "p"}}"#);
-    let tree = loader.validator(validator).tree().unwrap();
+    let tree = loader.validator(validator).load_tree().unwrap();
     assert!(tree.get("db.password").unwrap().is_secret());
     assert_eq!(tree.get("db.port").unwrap().as_i64(), Some(5432));
 }
