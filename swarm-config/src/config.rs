@@ -43,11 +43,9 @@ pub(crate) struct State<T> {
 
 /// The configuration at one moment. Dereferences to `T`.
 ///
-/// Meant to be held briefly; [`keep`](Snapshot::keep) makes one to keep.
+/// One of [`Config::get`] is meant to be held briefly: many that are held make further reads slower.
+/// [`keep`](Snapshot::keep) makes one to keep.
 pub struct Snapshot<T>(Guard<Arc<State<T>>>);
-
-/// A [`Snapshot`] to keep or to send elsewhere.
-pub struct Kept<T>(Arc<State<T>>);
 
 /// Reads a configuration that is needed very often, at the cost of a comparison while nothing changes.
 ///
@@ -268,18 +266,19 @@ impl<T> Config<T> {
         Handle(arc_swap::Cache::new(self.shared.current.clone()))
     }
 
-    /// Why a key has its value: each layer that has a say, file, line and column, and which one wins.
+    /// Why a key has its value now: [`Snapshot::explain`] of the configuration as it is, which a reload may have put in
+    /// place since a value was read.
     ///
     /// # Errors
     ///
     /// When no layer sets the key, or `path` is no path.
     pub fn explain(&self, path: &str) -> Result<Explanation> {
-        self.get().0.loaded.explain(path)
+        self.get().explain(path)
     }
 
-    /// The explanation of every key that is not a table, in the order of the configuration.
+    /// The explanation of every key that is not a table: [`Snapshot::explain_all`] of the configuration as it is.
     pub fn explain_all(&self) -> Vec<Explanation> {
-        self.get().0.loaded.explain_all()
+        self.get().explain_all()
     }
 }
 
@@ -294,21 +293,27 @@ impl<T> Snapshot<T> {
         &self.0.report
     }
 
-    /// The same, to keep.
-    pub fn keep(&self) -> Kept<T> {
-        Kept(Arc::clone(&self.0))
+    /// Why a key has the value that it has here: each layer that has a say, file, line and column, and which one wins.
+    ///
+    /// # Errors
+    ///
+    /// When no layer sets the key, or `path` is no path.
+    pub fn explain(&self, path: &str) -> Result<Explanation> {
+        self.0.loaded.explain(path)
+    }
+
+    /// The explanation of every key that is not a table, in the order of the configuration.
+    pub fn explain_all(&self) -> Vec<Explanation> {
+        self.0.loaded.explain_all()
+    }
+
+    /// The same, to keep for as long as one likes.
+    pub fn keep(&self) -> Snapshot<T> {
+        Snapshot(Guard::from_inner(Arc::clone(&self.0)))
     }
 }
 
 impl<T> Deref for Snapshot<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.0.value
-    }
-}
-
-impl<T> Deref for Kept<T> {
     type Target = T;
 
     fn deref(&self) -> &T {

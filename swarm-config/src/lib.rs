@@ -32,7 +32,7 @@ mod validate;
 mod watch;
 
 pub use autofix::{Autofix, Fix};
-pub use config::{Config, Handle, Kept, Snapshot};
+pub use config::{Config, Handle, Snapshot};
 pub use diff::Change;
 pub use doc::Kind;
 pub use error::{Error, ErrorKind, Result};

@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use swarm_config::testing::FakeSource;
 use swarm_config::{Config, ConfigLoader, Effect, ErrorKind, Format, MergeStrategy};
 
 fn loader(layers: &[(&str, &str)]) -> ConfigLoader {
@@ -137,6 +138,21 @@ fn a_key_that_is_not_there_is_told_with_the_nearest() {
         let error = config.explain(path).unwrap_err();
         assert_eq!((error.kind(), error.to_string()), (ErrorKind::NotFound, told.to_owned()));
     }
+}
+
+#[test]
+fn a_snapshot_explains_the_values_that_it_has() {
+    let source = FakeSource::new("a.toml", Format::Toml, "a = 1");
+    let config = ConfigLoader::new().fake(&source).load::<Value>().unwrap();
+    let before = config.get().keep();
+    source.set("b = 0\na = 2");
+    config.reload().unwrap();
+    assert_eq!(config.explain("a").unwrap().to_string(), "a = 2\n  -> a.toml:2:5: 2");
+    let there = std::thread::spawn(move || {
+        assert_eq!((before["a"].clone(), before.explain_all().len()), (json!(1), 1));
+        before.explain("a").unwrap().to_string()
+    });
+    assert_eq!(there.join().unwrap(), "a = 1\n  -> a.toml:1:5: 1");
 }
 
 #[test]
