@@ -55,6 +55,25 @@ pub(crate) enum Layer {
     Provider(Arc<dyn provided::Supply>),
 }
 
+impl Layer {
+    /// What it is, and nothing of its values.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Layer::File { path, .. } => path.display().to_string(),
+            Layer::Hierarchy(hierarchy) => format!("{hierarchy:?}"),
+            Layer::Text { name, .. } | Layer::Values { name, .. } => name.clone(),
+            Layer::Environment { prefix, .. } => format!("environment variables {prefix}_*"),
+            Layer::Override(text) => {
+                format!("override of {}", text.split_once('=').map_or("nothing", |(path, _)| path))
+            }
+            #[cfg(feature = "testing")]
+            Layer::Fake(source) => source.name.to_string(),
+            #[cfg(feature = "figment")]
+            Layer::Provider(_) => "a figment provider".to_owned(),
+        }
+    }
+}
+
 /// A value on its way into a document made in code.
 struct Nest {
     key: String,

@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
@@ -65,6 +66,24 @@ pub struct ConfigLoader {
     #[cfg(feature = "sops")]
     keys: Option<crate::sops::AgeKeys>,
     parsed: Arc<Parsed>,
+}
+
+/// The names of the layers and their order, without what is in them.
+impl fmt::Debug for ConfigLoader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let layers: Vec<_> = self.layers.iter().map(Layer::name).collect();
+        let schemas = |validation: &Validation| match validation {
+            Validation::File(path) => path.display().to_string(),
+            Validation::Given(_) => "a validator".to_owned(),
+        };
+        let validators: Vec<_> = self.validators.iter().map(schemas).collect();
+        let schemes: Vec<_> = self.providers.iter().map(|(scheme, _)| scheme).collect();
+        f.debug_struct("ConfigLoader")
+            .field("layers", &layers)
+            .field("validators", &validators)
+            .field("secret_providers", &schemes)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What was made of each file last. A file whose bytes are the same is neither parsed nor compiled again.

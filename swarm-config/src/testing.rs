@@ -3,6 +3,7 @@
 
 pub mod conformance;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -44,6 +45,12 @@ pub struct ManualWatch<T> {
     live: Live<T>,
     events: Events,
     now: Duration,
+}
+
+impl<T> fmt::Debug for ManualWatch<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ManualWatch").field("now", &self.now).finish_non_exhaustive()
+    }
 }
 
 impl<T: DeserializeOwned + Send + Sync + 'static> ManualWatch<T> {

@@ -1,3 +1,4 @@
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -68,6 +69,24 @@ struct Inner {
     disabled: Vec<(Pattern, Option<String>)>,
     severities: Vec<(String, Severity)>,
     limits: Limits,
+}
+
+/// The names of its rules.
+impl fmt::Debug for ConfigValidator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        debug("ConfigValidator", self.0.schema.is_some(), &self.0.rules, f)
+    }
+}
+
+impl fmt::Debug for ConfigValidatorBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        debug("ConfigValidatorBuilder", self.schema.is_some(), &self.rules, f)
+    }
+}
+
+fn debug(name: &str, has_schema: bool, rules: &[Arc<dyn Rule>], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let rules: Vec<&str> = rules.iter().map(|rule| rule.name()).collect();
+    f.debug_struct(name).field("has_schema", &has_schema).field("rules", &rules).finish_non_exhaustive()
 }
 
 /// What was made of a schema.

@@ -29,6 +29,7 @@ use crate::validate::{ConfigValidator, Documents, Schema};
 /// assert!(instances.invalid().is_some());
 /// # Ok::<(), swarm_config::Error>(())
 /// ```
+#[derive(Debug)]
 pub struct Instances {
     schema: Json,
     validator: ConfigValidator,
@@ -255,6 +256,7 @@ impl<'s> Maker<'_, 's> {
 }
 
 /// SplitMix64 (Steele, Lea and Flood, 2014).
+#[derive(Debug)]
 struct Random(u64);
 
 impl Random {

@@ -103,6 +103,8 @@ impl Said {
     fn config<T>(&mut self, config: &Config<T>) {
         self.debug(config);
         let now = config.get();
+        self.debug(&now);
+        self.debug(&config.handle());
         self.debug(now.tree());
         self.display(&now.tree().to_json());
         self.display(&serde_json::to_string(now.tree()).unwrap());
@@ -249,6 +251,8 @@ fn layers(said: &mut Said) {
         ]
     };
     for validator in validators() {
+        said.debug(&layered().values("code", &json!({"password": canary(5)})).validator(validator.clone()));
+        said.debug(&validator);
         said.refused(layered().validator(validator.clone()).load::<Settings>());
         said.refused(layered().validator(validator).load_tree());
     }
