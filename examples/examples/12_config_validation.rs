@@ -70,7 +70,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{}", report.render(Color::Auto));
     assert_eq!(report.findings().len(), 4);
 
-    let fixed = validator.autofix(Format::Toml, BROKEN)?;
+    let fixed = validator.autofix("service.toml", Format::Toml, BROKEN)?;
     println!("mended:\n{}", fixed.diff());
     assert_eq!(fixed.fixes().len(), 3);
     assert!(fixed.text().contains("listen = 8080       # behind the proxy"));

@@ -115,11 +115,14 @@ const MOST: usize = 200;
 
 impl ConfigValidator {
     /// Mends common mistakes in a text where there is one safe way to: a misspelt key of five letters or more is renamed
-    /// to the only one that near, a number or boolean loses its quotes, an enumerated text gets its case, a missing key
-    /// its default, and a key that the schema has as `deprecated` with `x-renamed-to` its new name.
+    /// to the only one that near, a number or boolean loses its quotes, an enumerated text gets its case, and a key that
+    /// the schema has as `deprecated` with `x-renamed-to` its new name. `name` stands in locations.
     ///
     /// An edit is kept only if the text, read again, differs in that key alone and has fewer errors and none that are
-    /// new. Missing keys are not added to YAML, and nothing but keys is changed in dotenv and INI.
+    /// new. Nothing but keys is changed in dotenv and INI.
+    ///
+    /// The text may be one layer of several: keys that are missing are neither added nor told, as another layer may
+    /// have them. [`autofix_whole`](ConfigValidator::autofix_whole) is for a text that is the configuration by itself.
     ///
     /// ```
     /// use serde_json::json;
@@ -129,7 +132,7 @@ impl ConfigValidator {
     ///     "properties": { "retries": { "type": "integer" } },
     ///     "additionalProperties": false,
     /// }))?;
-    /// let fixed = validator.autofix(Format::Toml, "# then give up\nretires = \"3\"\n")?;
+    /// let fixed = validator.autofix("app.toml", Format::Toml, "# then give up\nretires = \"3\"\n")?;
     /// assert_eq!(fixed.text(), "# then give up\nretries = 3\n");
     /// # Ok::<(), swarm_config::Error>(())
     /// ```
@@ -137,8 +140,31 @@ impl ConfigValidator {
     /// # Errors
     ///
     /// When the text cannot be read, or the check could not be finished within the limits.
-    pub fn autofix(&self, format: Format, text: &str) -> Result<Autofix> {
-        let read = |text: &str| Tree::parse("text", format, text, self.limits());
+    pub fn autofix(&self, name: &str, format: Format, text: &str) -> Result<Autofix> {
+        let mut fixed = self.mended(name, format, text, |remedy| !matches!(remedy, Remedy::Add(..)))?;
+        fixed.report.findings.retain(|finding| finding.rule != "required");
+        Ok(fixed)
+    }
+
+    /// As [`autofix`](ConfigValidator::autofix), for a text that is the whole configuration: a key that is missing and
+    /// has a default is added with it, in TOML and JSON, and is told otherwise. In a layer over another such a default
+    /// would win over what the layer below has.
+    ///
+    /// # Errors
+    ///
+    /// As [`autofix`](ConfigValidator::autofix).
+    pub fn autofix_whole(&self, name: &str, format: Format, text: &str) -> Result<Autofix> {
+        self.mended(name, format, text, |_| true)
+    }
+
+    fn mended(
+        &self,
+        name: &str,
+        format: Format,
+        text: &str,
+        is_wanted: impl Fn(&Remedy) -> bool,
+    ) -> Result<Autofix> {
+        let read = |text: &str| Tree::parse(name, format, text, self.limits());
         let mut tree = read(text)?;
         let mut after = text.to_owned();
         let mut report = self.validate(&tree)?;
@@ -148,7 +174,8 @@ impl ConfigValidator {
             let remedies = report
                 .findings
                 .iter()
-                .filter_map(|finding| Some((finding.path.clone(), finding.remedy.clone()?)));
+                .filter_map(|finding| Some((finding.path.clone(), finding.remedy.clone()?)))
+                .filter(|(_, remedy)| is_wanted(remedy));
             let next = remedies.chain(self.renamed(&tree)).find(|remedy| !refused.contains(remedy));
             let Some((path, remedy)) = next else { break };
             let made = edit(&tree, format, &after, &path, &remedy).and_then(|edited| {
@@ -202,39 +229,29 @@ fn better(before: &Report, after: &Report, path: &[String], remedy: &Remedy) -> 
     fewer && after.findings.iter().all(known)
 }
 
-/// Whether two trees differ by a remedy and by nothing else.
+/// Whether two trees differ by a remedy and by nothing else. A tree of one document has no secrets to mask but what a
+/// schema marks, which is not marked here.
 fn only(before: &Tree, after: &Tree, path: &[String], remedy: &Remedy) -> bool {
-    let (Some((last, parent)), true) = (path.split_last(), !path.is_empty()) else {
-        let Remedy::Add(name, value) = remedy else { return false };
-        return added(before.root(), after.root(), name, value);
-    };
-    let mut expected = plain(before.root());
-    let Some(table) = parent.iter().try_fold(&mut expected, |at, part| child(at, part)) else { return false };
-    match remedy {
-        Remedy::Rename(name) => {
-            let Some(table) = table.as_object_mut() else { return false };
-            match table.remove(last) {
-                Some(value) if !table.contains_key(name) => table.insert(name.clone(), value),
-                _ => return false,
-            };
+    let mut expected = before.to_json();
+    let holder =
+        if matches!(remedy, Remedy::Rename(_)) { path.split_last().map(|(_, at)| at) } else { Some(path) };
+    let at = holder.and_then(|path| path.iter().try_fold(&mut expected, |at, part| child(at, part)));
+    let Some(at) = at else { return false };
+    let is_made = match (remedy, at) {
+        (Remedy::Rename(name), Json::Object(table)) => {
+            let value = path.last().and_then(|last| table.remove(last));
+            value.is_some_and(|value| table.insert(name.clone(), value).is_none())
         }
-        Remedy::Replace(value) => match child(table, last) {
-            Some(place) => *place = value.clone(),
-            None => return false,
-        },
-        Remedy::Add(name, value) => match child(table, last).and_then(Json::as_object_mut) {
-            Some(place) if !place.contains_key(name) => drop(place.insert(name.clone(), value.clone())),
-            _ => return false,
-        },
-    }
-    plain(after.root()) == expected
-}
-
-fn added(before: Value<'_>, after: Value<'_>, name: &str, value: &Json) -> bool {
-    let mut expected = plain(before);
-    let fresh =
-        expected.as_object_mut().is_some_and(|table| table.insert(name.to_owned(), value.clone()).is_none());
-    fresh && plain(after) == expected
+        (Remedy::Add(name, value), Json::Object(table)) => {
+            table.insert(name.clone(), value.clone()).is_none()
+        }
+        (Remedy::Replace(value), at) => {
+            *at = value.clone();
+            true
+        }
+        _ => false,
+    };
+    is_made && after.to_json() == expected
 }
 
 fn child<'j>(value: &'j mut Json, part: &str) -> Option<&'j mut Json> {
@@ -245,11 +262,6 @@ fn child<'j>(value: &'j mut Json, part: &str) -> Option<&'j mut Json> {
     }
 }
 
-/// A tree of one document has no secrets to mask but what a schema marks, which is not marked here.
-fn plain(value: Value<'_>) -> Json {
-    value.to_json()
-}
-
 /// The text with one edit, or nothing where there is no sure place for it.
 fn edit(tree: &Tree, format: Format, text: &str, path: &[String], remedy: &Remedy) -> Option<String> {
     let value = tree.walk(path)?;
@@ -257,10 +269,8 @@ fn edit(tree: &Tree, format: Format, text: &str, path: &[String], remedy: &Remed
         Remedy::Rename(name) => {
             let (doc, node) = tree.like(value.named);
             let span = doc.key_span(node)?;
-            let bare = !name.is_empty()
-                && name.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-'));
             let quoted = span.start > 0 && matches!(text.as_bytes()[span.start - 1], b'"' | b'\'');
-            (bare || quoted && !name.contains(['"', '\'', '\\'])).then(|| (span, name.clone()))?
+            (is_bare(name) || quoted && !name.contains(['"', '\'', '\\'])).then(|| (span, name.clone()))?
         }
         // Nothing is quoted there, so there are no quotes to take away.
         Remedy::Replace(_) if matches!(format, Format::Dotenv | Format::Ini) => return None,

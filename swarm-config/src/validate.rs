@@ -273,7 +273,10 @@ impl ConfigValidator {
         ConfigValidator::builder().schema(schema).limits(limits.clone()).build()
     }
 
-    /// Everything that schema and rules have against a tree.
+    /// Everything that schema and rules have against a tree, as it stands.
+    ///
+    /// Defaults are not filled and `${…}` is not resolved, so a text that a loader takes may be refused here: what a
+    /// service is going to load is checked by [`ConfigLoader::load_tree`](crate::ConfigLoader::load_tree), with all of its layers.
     ///
     /// # Errors
     ///

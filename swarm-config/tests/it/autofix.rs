@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use swarm_config::{ConfigValidator, Format, Limits, Tree};
+use swarm_config::{ConfigLoader, ConfigValidator, Format, Limits, Tree};
 
 fn validator() -> ConfigValidator {
     ConfigValidator::new(json!({
@@ -27,7 +27,7 @@ fn validator() -> ConfigValidator {
 #[test]
 fn toml_is_mended_in_place_with_its_comments() {
     let text = "# the service\nlisetn = \"8080\"   # listens here\ndebug = 'yes'\nlevel = \"warning\"\nold_name = 'x'\n\n[db] # the pool\npool_sise = \"5\"\n";
-    let fixed = validator().autofix(Format::Toml, text).unwrap();
+    let fixed = validator().autofix_whole("t", Format::Toml, text).unwrap();
     assert_eq!(
         fixed.text(),
         "# the service\nlisten = 8080   # listens here\ndebug = true\nlevel = \"WARNING\"\nnew_name = 'x'\nretries = 3\n\n[db] # the pool\nratio = 0.5\npool_size = 5\n"
@@ -52,9 +52,10 @@ fn toml_is_mended_in_place_with_its_comments() {
 
 #[test]
 fn json_and_yaml_are_mended_too() {
-    let fixed = validator().autofix(Format::Json, r#"{ "lisetn": "80", "db": {} }"#).unwrap();
+    let fixed = validator().autofix_whole("t", Format::Json, r#"{ "lisetn": "80", "db": {} }"#).unwrap();
     assert_eq!(fixed.text(), r#"{ "retries": 3, "listen": 80, "db": {"ratio": 0.5} }"#);
-    let fixed = validator().autofix(Format::Yaml, "debug: yes # on\nlisetn: '80'\nlevel: info\n").unwrap();
+    let fixed =
+        validator().autofix_whole("t", Format::Yaml, "debug: yes # on\nlisetn: '80'\nlevel: info\n").unwrap();
     assert_eq!(fixed.text(), "debug: true # on\nlisten: 80\nlevel: INFO\n");
     assert_eq!(fixed.report().findings().len(), 1);
 }
@@ -74,7 +75,7 @@ fn what_is_not_sure_is_left_alone() {
         // Another word, not another case.
         "retries = 1\nlevel = 'INF'\n",
     ] {
-        let fixed = validator().autofix(Format::Toml, text).unwrap();
+        let fixed = validator().autofix_whole("t", Format::Toml, text).unwrap();
         assert_eq!(fixed.text(), text);
         assert!(fixed.fixes().is_empty() && !fixed.report().is_ok(), "{text}");
     }
@@ -93,10 +94,30 @@ fn a_name_that_is_near_by_chance_is_told_and_not_renamed() {
             known.iter().map(|key| ((*key).into(), json!({}))).collect();
         let schema = json!({"properties": fields, "additionalProperties": false});
         let text = format!("{written} = 1\n");
-        let fixed = ConfigValidator::new(schema).unwrap().autofix(Format::Toml, &text).unwrap();
+        let fixed = ConfigValidator::new(schema).unwrap().autofix("t", Format::Toml, &text).unwrap();
         assert_eq!(fixed.text(), text);
         assert!(fixed.report().findings()[0].suggestion().is_some(), "{written}");
     }
+}
+
+#[test]
+fn a_layer_gets_nothing_that_wins_over_the_layers_below() {
+    let base = "listen = 80\nretries = 5\n";
+    let overlay = "lisetn = \"8080\"\n[db]\npool_size = 'many'\n";
+    let fixed = validator().autofix("production.toml", Format::Toml, overlay).unwrap();
+    assert_eq!(fixed.text(), "listen = 8080\n[db]\npool_size = 'many'\n");
+    let left = fixed.report().to_string();
+    assert!(left.starts_with("error: production.toml:3:13: db.pool_size: expected an integer"), "{left}");
+    assert_eq!(fixed.report().findings().len(), 1);
+
+    let fixed = validator().autofix("production.toml", Format::Toml, "lisetn = \"8080\"\n").unwrap();
+    assert!(fixed.report().is_ok());
+    let loader = ConfigLoader::new().text("base.toml", Format::Toml, base).validator(validator());
+    let loaded = loader.text("production.toml", Format::Toml, fixed.text()).load_tree().unwrap().to_json();
+    assert_eq!((&loaded["listen"], &loaded["retries"]), (&json!(8080), &json!(5)));
+    // By itself the same text needs a key more.
+    let whole = validator().autofix_whole("production.toml", Format::Toml, "lisetn = \"8080\"\n").unwrap();
+    assert_eq!(whole.text(), "listen = 8080\nretries = 3\n");
 }
 
 proptest! {
@@ -113,7 +134,7 @@ proptest! {
         let text: String = keys.iter().map(line).collect();
         let read = |text: &str| Tree::parse("t", Format::Toml, text, &Limits::default()).unwrap();
         let before = validator().validate(&read(&text)).unwrap().findings().len();
-        let fixed = validator().autofix(Format::Toml, &text).unwrap();
+        let fixed = validator().autofix_whole("t", Format::Toml, &text).unwrap();
         let after = validator().validate(&read(fixed.text())).unwrap();
         prop_assert_eq!(after.findings().len(), fixed.report().findings().len());
         prop_assert!(after.findings().len() <= before);
@@ -133,7 +154,7 @@ fn the_limits_of_a_validator_hold_for_what_it_fixes() {
     let mut limits = Limits::default();
     limits.depth = 2;
     let validator = ConfigValidator::builder().limits(limits).build().unwrap();
-    assert!(validator.autofix(Format::Json, r#"{"a": 1}"#).is_ok());
-    let error = validator.autofix(Format::Json, r#"{"a": {"b": {"c": 1}}}"#).unwrap_err();
+    assert!(validator.autofix("t", Format::Json, r#"{"a": 1}"#).is_ok());
+    let error = validator.autofix("t", Format::Json, r#"{"a": {"b": {"c": 1}}}"#).unwrap_err();
     assert_eq!(error.kind(), swarm_config::ErrorKind::Limit);
 }
