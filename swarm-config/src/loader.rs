@@ -280,7 +280,9 @@ impl ConfigLoader {
         self
     }
 
-    /// Validates against a JSON Schema in a file, and fills the defaults that it has.
+    /// Validates against a JSON Schema in a file, and fills the defaults that it has. The file is watched, and read again
+    /// on a reload. Where it needs a retriever or rules beside it, give [`validator`](ConfigLoader::validator) one with
+    /// [`ConfigValidatorBuilder::schema_file`](crate::ConfigValidatorBuilder::schema_file).
     #[must_use]
     pub fn schema_file(mut self, path: impl Into<PathBuf>) -> ConfigLoader {
         self.validators.push(Validation::File(path.into()));

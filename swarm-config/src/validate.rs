@@ -1,5 +1,5 @@
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jsonschema::PatternOptions;
@@ -103,7 +103,7 @@ struct Compiled {
 /// Puts a [`ConfigValidator`] together. Everything is checked by [`build`](ConfigValidatorBuilder::build).
 #[derive(Default)]
 pub struct ConfigValidatorBuilder {
-    schema: Option<Json>,
+    schema: Option<Given>,
     rules: Vec<Arc<dyn Rule>>,
     disabled: Vec<(String, Option<String>)>,
     severities: Vec<(String, Severity)>,
@@ -112,12 +112,34 @@ pub struct ConfigValidatorBuilder {
     limits: Limits,
 }
 
+/// Where a schema comes from.
+enum Given {
+    Value(Json),
+    File(PathBuf),
+}
+
 impl ConfigValidatorBuilder {
-    /// Checks against a JSON Schema.
+    /// Checks against a JSON Schema. Of several schemas the last that is given holds.
     #[must_use]
     pub fn schema(mut self, schema: Json) -> Self {
-        self.schema = Some(schema);
+        self.schema = Some(Given::Value(schema));
         self
+    }
+
+    /// Checks against a schema in a JSON, YAML or TOML file, which [`build`](Self::build) reads. Unlike that of
+    /// [`ConfigLoader::schema_file`](crate::ConfigLoader::schema_file), it is not read again on a reload.
+    #[must_use]
+    pub fn schema_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.schema = Some(Given::File(path.into()));
+        self
+    }
+
+    /// Checks against the schema of a Rust type.
+    #[cfg(feature = "schemars")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "schemars")))]
+    #[must_use]
+    pub fn schema_of<T: schemars::JsonSchema>(self) -> Self {
+        self.schema(schemars::schema_for!(T).to_value())
     }
 
     /// Checks a rule too.
@@ -145,7 +167,8 @@ impl ConfigValidatorBuilder {
         self
     }
 
-    /// Fetches documents that a `$ref` names by URI. Called while the validator is built, never later.
+    /// Fetches documents that a `$ref` names by URI. Called while the validator is built, never later. Where the schema
+    /// has no `$id`, `common.json` is asked for as `json-schema:///common.json`.
     #[must_use]
     pub fn retriever<F>(mut self, retrieve: F) -> Self
     where
@@ -173,15 +196,20 @@ impl ConfigValidatorBuilder {
     ///
     /// # Errors
     ///
-    /// When the schema is not valid or not resolvable ([`ErrorKind::Schema`]), is beyond the limits, or when a path
-    /// of [`disable`](Self::disable) is no path.
+    /// When the file of a schema cannot be read, when the schema is not valid or not resolvable
+    /// ([`ErrorKind::Schema`]), is beyond the limits, or when a path of [`disable`](Self::disable) is no path.
     pub fn build(self) -> Result<ConfigValidator> {
         let mut disabled = Vec::new();
         for (path, rule) in self.disabled {
             disabled.push((Pattern::parse(&path)?, rule));
         }
-        let compile = |text: Json| Compiled::new(&text, self.retriever, self.formats, &self.limits);
-        let schema = self.schema.map(compile).transpose()?;
+        let limits = &self.limits;
+        let schema = self.schema.map(|schema| match schema {
+            Given::Value(schema) => Ok(schema),
+            Given::File(path) => schema_in(&path, read::bytes_of(&path, limits)?, limits),
+        });
+        let compile = |text: Json| Compiled::new(&text, self.retriever, self.formats, limits);
+        let schema = schema.transpose()?.map(compile).transpose()?;
         Ok(ConfigValidator(Arc::new(Inner {
             schema,
             rules: self.rules,
@@ -190,6 +218,13 @@ impl ConfigValidatorBuilder {
             limits: self.limits,
         })))
     }
+}
+
+/// The schema that the bytes of a file hold.
+fn schema_in(path: &Path, bytes: Vec<u8>, limits: &Limits) -> Result<Json> {
+    let source = Source::from_bytes(Origin::File(path.to_owned()), bytes, limits)?;
+    let doc = read::read(source, read::format_of(path)?, limits)?;
+    Ok(Tree::of(Arc::new(doc)).to_json())
 }
 
 /// Patterns match in linear time, and take little memory.
@@ -232,7 +267,12 @@ impl Compiled {
 }
 
 impl ConfigValidator {
-    /// A validator for one schema, with the default limits.
+    /// A validator that is put together from parts.
+    pub fn builder() -> ConfigValidatorBuilder {
+        ConfigValidatorBuilder::default()
+    }
+
+    /// A validator for one schema, and nothing else: `builder().schema(schema).build()`.
     ///
     /// # Errors
     ///
@@ -241,22 +281,16 @@ impl ConfigValidator {
         ConfigValidator::builder().schema(schema).build()
     }
 
-    /// A validator that is put together from parts.
-    pub fn builder() -> ConfigValidatorBuilder {
-        ConfigValidatorBuilder::default()
-    }
-
-    /// A validator for a schema in a JSON, YAML or TOML file.
+    /// A validator for a schema in a file, and nothing else: `builder().schema_file(path).build()`.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, and as [`ConfigValidatorBuilder::build`].
-    pub fn from_file(path: impl AsRef<Path>) -> Result<ConfigValidator> {
-        let limits = Limits::default();
-        ConfigValidator::from_bytes(path.as_ref(), read::bytes_of(path.as_ref(), &limits)?, &limits)
+    /// As [`ConfigValidatorBuilder::build`].
+    pub fn from_file(path: impl Into<PathBuf>) -> Result<ConfigValidator> {
+        ConfigValidator::builder().schema_file(path).build()
     }
 
-    /// A validator for the schema of a Rust type.
+    /// A validator for the schema of a Rust type, and nothing else: `builder().schema_of::<T>().build()`.
     ///
     /// # Errors
     ///
@@ -264,12 +298,11 @@ impl ConfigValidator {
     #[cfg(feature = "schemars")]
     #[cfg_attr(docsrs, doc(cfg(feature = "schemars")))]
     pub fn for_type<T: schemars::JsonSchema>() -> Result<ConfigValidator> {
-        ConfigValidator::new(schemars::schema_for!(T).to_value())
+        ConfigValidator::builder().schema_of::<T>().build()
     }
 
     pub(crate) fn from_bytes(path: &Path, bytes: Vec<u8>, limits: &Limits) -> Result<ConfigValidator> {
-        let source = Source::from_bytes(Origin::File(path.to_owned()), bytes, limits)?;
-        let schema = Tree::of(Arc::new(read::read(source, read::format_of(path)?, limits)?)).to_json();
+        let schema = schema_in(path, bytes, limits)?;
         ConfigValidator::builder().schema(schema).limits(limits.clone()).build()
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use jsonschema::{Draft, Registry, Uri};
+use jsonschema::{Draft, ReferencingError, Registry, Uri};
 use serde_json::Value as Json;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -32,7 +32,10 @@ impl<'s> Documents<'s> {
         });
         let (registry, base) = registry.map_err(|error| {
             let unusable = || Error::new(ErrorKind::Schema, format!("the schema is not usable: {error}"));
-            retriever.refused().unwrap_or_else(unusable)
+            // What a `$schema` names may be missing without harm, and is then not what is wrong.
+            let is_missing = matches!(error, ReferencingError::Unretrievable { .. });
+            let refused = retriever.refused();
+            refused.filter(|why| is_missing || why.kind() == ErrorKind::Limit).unwrap_or_else(unusable)
         })?;
         Ok(Documents { registry, base, root, draft })
     }

@@ -576,3 +576,48 @@ fn remote(folder: &Path, uri: &str) -> Result<Value, Box<dyn std::error::Error +
     let path = uri.strip_prefix("http://localhost:1234/").ok_or_else(|| format!("nobody has {uri}"))?;
     Ok(serde_json::from_slice(&std::fs::read(folder.join(path))?)?)
 }
+
+#[test]
+fn each_way_to_a_schema_goes_with_all_that_a_builder_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("schema.yaml");
+    std::fs::write(&file, "properties: {port: {$ref: common.json}, other: {type: integer}}").unwrap();
+    let loader = ConfigLoader::new().text("a.toml", Format::Toml, "port = 'x'\nother = 'y'\njobs.a = 'b'");
+    let error = loader.clone().schema_file(&file).load_tree().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Schema);
+    assert!(error.to_string().contains("`ConfigValidatorBuilder::retriever`"), "{error}");
+
+    let validator = ConfigValidator::builder()
+        .schema_file(&file)
+        .retriever(|uri| match uri {
+            "json-schema:///common.json" => Ok(json!({"type": "integer"})),
+            other => Err(other.into()),
+        })
+        .rule(References::new("jobs.*", "jobs"))
+        .severity("type", Severity::Warning)
+        .disable("other", None);
+    let error = loader.validator(validator.build().unwrap()).load_tree().unwrap_err();
+    let found: Vec<_> = error.report().unwrap().findings().iter().map(|found| found.rule()).collect();
+    assert_eq!(found, ["type", "references"]);
+
+    let missing = ConfigValidator::builder().schema_file(folder.path().join("none.json")).build();
+    assert_eq!(missing.err().unwrap().kind(), ErrorKind::NotFound);
+}
+
+#[cfg(feature = "schemars")]
+#[test]
+fn the_schema_of_a_type_goes_with_rules() {
+    #[derive(schemars::JsonSchema)]
+    #[allow(dead_code, reason = "read by the schema alone")]
+    struct Settings {
+        port: u16,
+    }
+    let validator = ConfigValidator::builder()
+        .schema_of::<Settings>()
+        .rule(References::new("jobs.*", "jobs"))
+        .build()
+        .unwrap();
+    let report = validator.validate(&tree(&json!({"port": "x", "jobs": {"a": "b"}}))).unwrap();
+    let found: Vec<_> = report.findings().iter().map(|found| found.rule()).collect();
+    assert_eq!(found, ["references", "type"]);
+}

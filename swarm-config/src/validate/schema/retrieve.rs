@@ -29,7 +29,7 @@ pub(in crate::validate) struct Retriever {
 #[derive(Default)]
 struct Held {
     documents: HashMap<String, Json>,
-    /// Why no more are fetched.
+    /// Why one could not be fetched, in words of ours.
     refused: Option<Error>,
 }
 
@@ -38,7 +38,7 @@ impl Retriever {
         Retriever { retrieve, limits: limits.clone(), held: Arc::default() }
     }
 
-    /// Why no more are fetched.
+    /// Why one could not be fetched, in words of ours.
     pub(super) fn refused(&self) -> Option<Error> {
         self.held().refused.take()
     }
@@ -60,7 +60,11 @@ impl jsonschema::Retrieve for Retriever {
         if let Some(known) = self.held().documents.get(uri) {
             return Ok(known.clone());
         }
-        let Some(retrieve) = &self.retrieve else { return Err(format!("nothing retrieves {uri}").into()) };
+        let Some(retrieve) = &self.retrieve else {
+            let what = "give `ConfigValidatorBuilder::retriever` what does";
+            let message = format!("the schema is not usable: nothing retrieves {uri}; {what}");
+            return self.refuse(Error::new(ErrorKind::Schema, message));
+        };
         if self.held().documents.len() >= DOCUMENTS {
             let message = format!("the schema leads to more than {DOCUMENTS} documents");
             return self.refuse(Error::new(ErrorKind::Limit, message));
