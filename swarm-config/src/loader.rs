@@ -218,13 +218,18 @@ impl ConfigLoader {
         self.layer(Layer::Values { name: name.into(), values })
     }
 
-    /// Adds the environment variables of the process that begin with `prefix` and an underscore, which may be given with it.
+    /// Adds the environment variables of the process that begin with `prefix` and an underscore, which may be given with
+    /// it. The case of the prefix does not matter: `app` takes `APP_PORT` too.
     ///
     /// `APP_DB_POOL_SIZE` sets `db.pool_size` because the schema, the type that is loaded or another layer has that
     /// key; nothing is guessed from underscores. Where two keys could be meant, loading fails and names both. A
     /// variable that no key is known for is told as a warning. Two underscores go from a table to any key of it:
     /// `APP_LABELS__TEAM` sets `labels.team`. A list is given with commas, or as JSON.
     /// One that is not UTF-8 is an error.
+    ///
+    /// With the empty prefix, `DATABASE_URL` sets `database.url`. Then only variables for which a key is known are
+    /// taken, as most are for somebody else; mind that a key `path` or `home` is one that every process has a variable
+    /// for.
     #[must_use]
     pub fn env(self, prefix: impl Into<String>) -> ConfigLoader {
         self.layer(Layer::Environment { prefix: bare(prefix.into()), variables: None })

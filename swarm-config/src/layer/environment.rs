@@ -84,6 +84,17 @@ impl<'k> Known<'k> {
         }
     }
 
+    /// Whether a variable without a prefix stands for a key that is known. Most of a process are somebody else's.
+    fn has_named(&self, variable: &str) -> bool {
+        let upper = variable.to_uppercase();
+        let mut found = Vec::new();
+        self.named(&upper, &mut Vec::new(), &mut found);
+        let in_known =
+            |(table, _): (&str, &str)| self.fitting(table).iter().any(|key| spellings(key).contains(table));
+        !found.is_empty()
+            || upper.split_once("__").is_some_and(in_known) && !self.spelled(variable).is_empty()
+    }
+
     /// The name that a misspelt one, in capitals, may stand for.
     fn nearest(&self, name: &str) -> Option<String> {
         if name.len() > LONG {
@@ -159,16 +170,17 @@ pub(crate) struct Strange {
     pub(crate) place: (Arc<Source>, Range<usize>),
 }
 
-/// The variables of the process that begin with `prefix` and an underscore.
-pub(crate) fn of_process(prefix: &str) -> Result<Vec<(String, String)>> {
-    ours(prefix, std::env::vars_os())
+/// The variables of the process that begin with `prefix` and an underscore, or without a prefix those that are known.
+pub(crate) fn of_process(prefix: &str, known: &Known<'_>) -> Result<Vec<(String, String)>> {
+    ours(prefix, known, std::env::vars_os())
 }
 
 fn ours(
     prefix: &str,
+    known: &Known<'_>,
     variables: impl Iterator<Item = (OsString, OsString)>,
 ) -> Result<Vec<(String, String)>> {
-    let ours = variables.filter(|(name, _)| rest(prefix, &name.to_string_lossy()).is_some());
+    let ours = variables.filter(|(name, _)| rest(prefix, &name.to_string_lossy(), known).is_some());
     let text = |(name, value): (OsString, OsString)| match (name.into_string(), value.into_string()) {
         (Ok(name), Ok(value)) => Ok((name, value)),
         (Ok(name), Err(_)) => Err(not_text(&name, "not UTF-8")),
@@ -181,12 +193,17 @@ fn not_text(variable: &str, what: &str) -> Error {
     Error::new(ErrorKind::Encoding, format!("environment variable {variable}: {what}"))
 }
 
-/// What follows the prefix in the name of one of our variables.
-fn rest<'n>(prefix: &str, name: &'n str) -> Option<&'n str> {
-    name.strip_prefix(prefix)?.strip_prefix('_').filter(|rest| !rest.is_empty())
+/// What follows the prefix, in whatever case, in the name of one of our variables.
+fn rest<'n>(prefix: &str, name: &'n str, known: &Known<'_>) -> Option<&'n str> {
+    if prefix.is_empty() {
+        return known.has_named(name).then_some(name);
+    }
+    let (start, rest) = name.split_at_checked(prefix.len())?;
+    let rest = rest.strip_prefix('_').filter(|rest| !rest.is_empty())?;
+    start.eq_ignore_ascii_case(prefix).then_some(rest)
 }
 
-/// The layer of environment variables that begin with `prefix` and an underscore.
+/// The layer of the environment variables that are ours.
 pub(crate) fn environment(
     prefix: &str,
     variables: &[(String, String)],
@@ -197,7 +214,7 @@ pub(crate) fn environment(
     let mut values = Vec::new();
     let mut strange: Vec<Strange> = Vec::new();
     for (variable, value) in variables {
-        let Some(name) = rest(prefix, variable) else { continue };
+        let Some(name) = rest(prefix, variable, known) else { continue };
         if value.contains('\0') {
             return Err(not_text(variable, "a NUL byte is not text"));
         }
@@ -230,7 +247,7 @@ pub(crate) fn environment(
                 let nearest = (strange.len() < SUGGESTED).then(|| known.nearest(&upper)).flatten();
                 strange.push(Strange {
                     variable: variable.clone(),
-                    nearest: nearest.map(|name| format!("{prefix}_{name}")),
+                    nearest: nearest.map(|name| format!("{}_{name}", &variable[..prefix.len()])),
                     place: (source.clone(), span),
                 });
                 continue;
@@ -283,9 +300,11 @@ mod tests {
         let odd = |text: &[u8]| OsString::from_vec(text.to_vec());
         let plain = (OsString::from("APP_A"), OsString::from("1"));
         let others = [plain.clone(), (odd(b"OTHER"), odd(b"\xff")), (odd(b"APP"), odd(b"\xff"))];
-        assert_eq!(ours("APP", others.into_iter()).unwrap(), [("APP_A".to_owned(), "1".to_owned())]);
+        let known = Known::of_shapes(Vec::new());
+        assert_eq!(ours("APP", &known, others.into_iter()).unwrap(), [("APP_A".to_owned(), "1".to_owned())]);
         for (name, value) in [(b"APP_B".as_slice(), b"CANARY\xff".as_slice()), (b"APP_B\xff", b"1")] {
-            let error = ours("APP", [plain.clone(), (odd(name), odd(value))].into_iter()).unwrap_err();
+            let error =
+                ours("APP", &known, [plain.clone(), (odd(name), odd(value))].into_iter()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Encoding);
             assert!(error.to_string().contains("APP_B") && !error.to_string().contains("CANARY"), "{error}");
         }

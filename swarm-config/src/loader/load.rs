@@ -179,7 +179,7 @@ impl ConfigLoader {
                     let variables = match variables {
                         Some(variables) => &variables[..],
                         None => {
-                            own = layer::of_process(prefix)?;
+                            own = layer::of_process(prefix, &known)?;
                             &own
                         }
                     };

@@ -66,6 +66,47 @@ fn a_variable_without_a_key_is_told_with_the_nearest() {
 }
 
 #[test]
+fn the_case_of_a_prefix_does_not_matter() {
+    for (prefix, name) in
+        [("app", "APP_DB_POOL_SIZE"), ("App_", "APP_DB_POOL_SIZE"), ("APP", "app_db_pool_size")]
+    {
+        let config = base().env_from(prefix, [(name, "20")]).load::<Settings>().unwrap();
+        assert_eq!(config.get().db.pool_size, 20, "{prefix}");
+    }
+    let told =
+        base().env_from("app", [("APP_DB_POLSIZE", "20"), ("APPLE_DB_POOL_SIZE", "1")]).load_tree().unwrap();
+    let told = told.warnings().to_string();
+    assert!(told.contains("(did you mean APP_DB_POOL_SIZE?)") && !told.contains("APPLE"), "{told}");
+}
+
+#[test]
+fn the_empty_prefix_takes_variables_that_a_key_is_known_for() {
+    let others = [
+        ("PATH", "/bin"),
+        ("LABELS__", "1"),
+        ("CANARY", "1"),
+        ("X__Y", "1"),
+        ("_", "x"),
+        ("DB_POLSIZE", "3"),
+        ("é", "1"),
+    ];
+    let loader =
+        base().env_from("", others.into_iter().chain([("DB_POOL_SIZE", "20"), ("LABELS__TEAM", "core")]));
+    let config = loader.deny_unknown_keys().load::<Settings>().unwrap();
+    assert_eq!(config.get().db.pool_size, 20);
+    let explained = config.explain("labels.team").unwrap().to_string();
+    assert!(explained.contains("environment variable LABELS__TEAM"), "{explained}");
+    assert!(config.get().warnings().findings().is_empty());
+    // As the process has them.
+    let tree = ConfigLoader::new()
+        .text("a.toml", Format::Toml, "cargo_manifest_dir = 'x'")
+        .env("")
+        .load_tree()
+        .unwrap();
+    assert_eq!(tree.get("cargo_manifest_dir").unwrap().as_str(), Some(env!("CARGO_MANIFEST_DIR")));
+}
+
+#[test]
 fn a_variable_that_a_reference_asks_for_is_known() {
     let text = "password = '${env:APP_DB_PASSWORD}'\nport = '${env:APP_PORT:-8080}'";
     let loader = ConfigLoader::new()
