@@ -1,6 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::loader::nearest;
 use crate::source::Format;
 
 /// Layers from a folder: a base, the environment over it, and local changes over both.
@@ -40,7 +41,9 @@ impl ConfigHierarchy {
         ConfigHierarchy { folder: folder.into(), environment: environment.into(), parents: Vec::new() }
     }
 
-    /// Puts the layers of `parent` under those of `environment`.
+    /// Puts the layers of `parent` under those of `environment`, which must be there: with a misspelt one, the right one
+    /// would be loaded without its parent. A folder that holds only some of the environments, as one that is mounted
+    /// may, is given the parents of those.
     #[must_use]
     pub fn parent(mut self, environment: impl Into<String>, parent: impl Into<String>) -> ConfigHierarchy {
         self.parents.push((environment.into(), parent.into()));
@@ -66,6 +69,11 @@ impl ConfigHierarchy {
                 return Err(Error::new(ErrorKind::InvalidInput, message));
             }
             chain.push(parent.clone());
+        }
+        for (child, _) in &self.parents {
+            if *child != self.environment && self.layer(child)?.is_empty() {
+                return Err(self.missing(child));
+            }
         }
         let mut files = self.layer("base")?;
         for name in chain.iter().rev() {
@@ -118,8 +126,10 @@ impl ConfigHierarchy {
             .filter(|stem| stem != "base" && stem != "local" && !stem.ends_with(".local"))
             .collect();
         there.sort();
+        let near = nearest(name, there.iter().map(String::as_str));
+        let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
         let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
-        let message = format!("no environment `{name}` in {}; there is {there}", self.folder.display());
+        let message = format!("no environment `{name}` in {}; there is {there}{near}", self.folder.display());
         Error::new(ErrorKind::NotFound, message)
     }
 }

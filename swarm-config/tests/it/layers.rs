@@ -243,6 +243,19 @@ fn a_hierarchy_has_base_parents_environment_and_local_layers() {
     let missing = ConfigLoader::new().hierarchy((folder.path(), "prodution")).load_tree().unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::NotFound);
     assert!(missing.to_string().contains("there is production, staging"), "{missing}");
+    for layers in [
+        ConfigHierarchy::new(folder.path(), "staging").parent("stagng", "production"),
+        ConfigHierarchy::new(folder.path(), "production").parent("stagng", "production"),
+        ConfigHierarchy::new(folder.path(), "staging")
+            .parent("staging", "production")
+            .parent("prodution", "x"),
+    ] {
+        let error = ConfigLoader::new().hierarchy(layers).load_tree().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert!(error.to_string().contains("did you mean `"), "{error}");
+    }
+    let unused = ConfigHierarchy::new(folder.path(), "production").parent("staging", "production");
+    assert!(ConfigLoader::new().hierarchy(unused).load_tree().is_ok());
     let ring = ConfigHierarchy::new(folder.path(), "a").parent("a", "b").parent("b", "a");
     assert_eq!(ConfigLoader::new().hierarchy(ring).load_tree().unwrap_err().kind(), ErrorKind::InvalidInput);
     write("production.toml", "");
