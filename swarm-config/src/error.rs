@@ -80,7 +80,8 @@ impl Error {
             at: None,
             frame: true,
             masked: Masks::default(),
-            retryable: kind == ErrorKind::Io,
+            // Of a provider's failure nobody knows whether it lasts.
+            retryable: kind == ErrorKind::Provider,
             report: None,
             source: None,
         }))
@@ -91,11 +92,31 @@ impl Error {
     }
 
     pub(crate) fn io(what: &str, path: &Path, source: std::io::Error) -> Self {
+        use std::io::ErrorKind as System;
         let kind = match source.kind() {
-            std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+            System::NotFound => ErrorKind::NotFound,
             _ => ErrorKind::Io,
         };
-        Error::new(kind, format!("could not {what} {}", path.display())).because(source)
+        let mut error = Error::new(kind, format!("could not {what} {}", path.display()));
+        // What is left may pass: too many open files, a device or a server that does not answer.
+        error.inner().retryable = !matches!(
+            source.kind(),
+            System::NotFound
+                | System::PermissionDenied
+                | System::AlreadyExists
+                | System::NotADirectory
+                | System::IsADirectory
+                | System::DirectoryNotEmpty
+                | System::ReadOnlyFilesystem
+                | System::StorageFull
+                | System::QuotaExceeded
+                | System::FileTooLarge
+                | System::InvalidFilename
+                | System::InvalidInput
+                | System::InvalidData
+                | System::Unsupported
+        );
+        error.because(source)
     }
 
     pub(crate) fn invalid(report: crate::Report) -> Self {
@@ -189,7 +210,9 @@ impl Error {
         .render(color)
     }
 
-    /// Whether the same call may succeed later without anything being mended.
+    /// Whether the same call may succeed later without anything being mended: the system had too little of something or
+    /// did not answer, a provider failed, another reload was under way. A file that is missing, a folder, or not to be
+    /// read has to be mended.
     pub fn is_retryable(&self) -> bool {
         self.0.retryable
     }

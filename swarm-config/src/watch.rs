@@ -365,8 +365,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Live<T> {
                 self.seen = Some(before);
                 let text = error.to_string();
                 let was_told = is_known && self.told.as_ref() == Some(&text);
-                // Of a figment provider's failure nobody knows whether it lasts.
-                let may_pass = error.is_retryable() || error.kind() == ErrorKind::Provider;
+                let may_pass = error.is_retryable();
                 self.settle.again = may_pass.then_some(now + REASSURE);
                 self.told = may_pass.then_some(text);
                 if !was_told {

@@ -94,7 +94,9 @@ impl Watching {
             .name("swarm-config".into())
             .spawn(move || run(live, &heard, folders, &loader, start))
             .map_err(|error| {
-                Error::new(ErrorKind::Io, "could not start the thread that watches").because(error)
+                Error::new(ErrorKind::Io, "could not start the thread that watches")
+                    .because(error)
+                    .retryable()
             })?;
         Ok(Watching { post, thread: Some(thread) })
     }

@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use swarm_config::{ErrorKind, Format, Limits, Tree};
+use swarm_config::{ConfigLoader, ErrorKind, Format, Limits, Tree};
 
 fn parse(format: Format, text: &str) -> Result<Tree, swarm_config::Error> {
     Tree::parse("bomb", format, text, &Limits::default())
@@ -152,5 +152,21 @@ fn minus_nought_is_an_integer_in_every_format() {
     {
         let tree = Tree::parse("a", format, text, &Limits::default()).unwrap();
         assert_eq!(tree.get("a").unwrap().as_u64(), Some(0), "{text}");
+    }
+}
+
+#[test]
+fn what_has_to_be_mended_is_not_worth_another_try() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("conf.toml")).unwrap();
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    for (path, kind) in [
+        ("conf.toml", ErrorKind::Io),
+        ("file/below.toml", ErrorKind::Io),
+        ("none.toml", ErrorKind::NotFound),
+        (&*format!("{}.toml", "x".repeat(300)), ErrorKind::Io),
+    ] {
+        let error = ConfigLoader::new().file(folder.path().join(path)).load_tree().unwrap_err();
+        assert_eq!((error.kind(), error.is_retryable()), (kind, false), "{error}");
     }
 }

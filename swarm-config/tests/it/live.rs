@@ -214,6 +214,7 @@ fn watching_goes_on_after_a_panic_of_a_figment_provider() {
     let mut file = Watched::<Pair>::of(&text(1), |loader| loader.figment(provider));
     let found = file.write(&text(2), SETTLE);
     assert!(is_refused(&found, ErrorKind::Provider), "{found:?}");
+    assert!(matches!(&found[..], [ConfigEvent::Rejected { error, .. }] if error.is_retryable()));
     // Nobody knows whether it lasts, so it is asked again.
     file.watch.advance(Duration::from_secs(5));
     assert_eq!(file.config.get().first, 2);
@@ -315,7 +316,8 @@ fn a_pipe_is_refused_and_not_waited_for() {
     });
     let (loaded, refused, first) = answer.recv_timeout(Duration::from_secs(60)).unwrap();
     assert_eq!(loaded, Err(ErrorKind::Io));
-    assert!(matches!(&refused[..], [ConfigEvent::Rejected { error, .. }] if error.kind() == ErrorKind::Io));
+    let is_final = |error: &swarm_config::Error| error.kind() == ErrorKind::Io && !error.is_retryable();
+    assert!(matches!(&refused[..], [ConfigEvent::Rejected { error, .. }] if is_final(error)));
     assert_eq!(first, 2);
 }
 
