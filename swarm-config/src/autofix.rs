@@ -211,7 +211,7 @@ fn better(before: &Report, after: &Report, path: &[String], remedy: &Remedy) -> 
     let errors = |report: &Report, but: &[String]| {
         let counted =
             |finding: &&Finding| finding.severity == Severity::Error && !finding.path.starts_with(but);
-        report.unlisted + report.findings.iter().filter(counted).count()
+        report.more_errors + report.findings.iter().filter(counted).count()
     };
     let known = |finding: &Finding| {
         let old: Vec<String> = match finding.path.strip_prefix(&new[..]) {

@@ -20,7 +20,7 @@ pub struct Limits {
     pub aliases: usize,
     /// Bytes of one key or string. Default: 1 MiB.
     pub string: usize,
-    /// Findings listed in a report; the others are counted. Default: 100.
+    /// Findings listed in a report, errors before warnings; the others are counted. Default: 100.
     pub findings: usize,
     /// Subschemas that a schema may apply to one value, references followed. Default: 10,000.
     pub subschemas: usize,

@@ -1,6 +1,5 @@
 use std::collections::HashMap;
 use std::fmt;
-use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
@@ -364,16 +363,14 @@ impl ConfigLoader {
                 continue;
             }
             let Some(mut finding) = loaded.weighed(self.unknown(path, place)) else { continue };
-            if report.findings.len() >= self.limits.findings {
-                report.unlisted += usize::from(finding.severity >= Severity::Error);
-                continue;
-            }
             // Words and suggestions take time, and there may be very many.
-            let key = finding.path.last().map(String::as_str).unwrap_or_default();
-            finding.message = format!("the key `{}` is known to nobody", crate::doc::shorten(key));
-            let near = nearest(key, known.iter().copied());
-            finding.suggestion = near.map(|near| format!("did you mean `{near}`?"));
-            report.findings.push(finding);
+            if report.has_room(finding.severity, self.limits.findings) {
+                let key = finding.path.last().map(String::as_str).unwrap_or_default();
+                finding.message = format!("the key `{}` is known to nobody", crate::doc::shorten(key));
+                let near = nearest(key, known.iter().copied());
+                finding.suggestion = near.map(|near| format!("did you mean `{near}`?"));
+            }
+            report.push(finding, self.limits.findings);
         }
         report.mask(&loaded.tree, &loaded.secrets(), &loaded.masks);
         match report.is_ok() {
@@ -388,17 +385,7 @@ impl ConfigLoader {
 
     /// A finding without its words yet.
     fn unknown(&self, path: Vec<String>, place: (Arc<Source>, Range<usize>)) -> Finding {
-        Finding {
-            severity: self.severity(),
-            rule: "unknown-key".into(),
-            message: String::new(),
-            suggestion: None,
-            path,
-            place: Some(place),
-            remedy: None,
-            veiled: None,
-            masked: Masks::default(),
-        }
+        Finding::of("unknown-key", self.severity(), path, "").at(place)
     }
 }
 

@@ -77,10 +77,20 @@ pub struct Finding {
 impl Finding {
     /// What somebody's rule found at a path such as `db.pool_size`. The location is looked up.
     pub fn new(severity: Severity, path: &str, message: impl Into<String>) -> Finding {
+        let path = crate::path::parse(path).unwrap_or_else(|_| vec![path.to_owned()]);
+        Finding::of("", severity, path, message)
+    }
+
+    pub(crate) fn of(
+        rule: impl Into<String>,
+        severity: Severity,
+        path: Vec<String>,
+        message: impl Into<String>,
+    ) -> Finding {
         Finding {
             severity,
-            rule: String::new(),
-            path: crate::path::parse(path).unwrap_or_else(|_| vec![path.to_owned()]),
+            rule: rule.into(),
+            path,
             message: message.into(),
             suggestion: None,
             place: None,
@@ -88,6 +98,11 @@ impl Finding {
             veiled: None,
             masked: Masks::default(),
         }
+    }
+
+    pub(crate) fn at(mut self, place: (Arc<Source>, Range<usize>)) -> Finding {
+        self.place = Some(place);
+        self
     }
 
     /// Adds what to do about it.
@@ -190,7 +205,9 @@ impl fmt::Debug for Finding {
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     pub(crate) findings: Vec<Finding>,
-    pub(crate) unlisted: usize,
+    /// How many were left out.
+    pub(crate) more_errors: usize,
+    more_warnings: usize,
 }
 
 impl Report {
@@ -199,14 +216,49 @@ impl Report {
         &self.findings
     }
 
-    /// How many findings were left out for the [limit](crate::Limits::findings).
+    /// How many findings, warnings too, were left out for the [limit](crate::Limits::findings).
     pub fn unlisted(&self) -> usize {
-        self.unlisted
+        self.more_errors + self.more_warnings
+    }
+
+    /// Lists a finding if there are fewer than `most`, or else counts it. An error takes the place of a warning.
+    pub(crate) fn push(&mut self, finding: Finding, most: usize) {
+        let is_error = finding.severity >= Severity::Error;
+        if self.findings.len() < most {
+            self.findings.push(finding);
+        } else if let Some(at) = self.yielding(finding.severity) {
+            self.findings.remove(at);
+            self.findings.push(finding);
+            self.more_warnings += 1;
+        } else if is_error {
+            self.more_errors += 1;
+        } else {
+            self.more_warnings += 1;
+        }
+    }
+
+    /// Adds what another one has.
+    pub(crate) fn append(&mut self, other: Report, most: usize) {
+        other.findings.into_iter().for_each(|finding| self.push(finding, most));
+        self.more_errors += other.more_errors;
+        self.more_warnings += other.more_warnings;
+    }
+
+    /// Whether one of this severity is listed if it is added.
+    pub(crate) fn has_room(&self, severity: Severity, most: usize) -> bool {
+        self.findings.len() < most || self.yielding(severity).is_some()
+    }
+
+    /// The warning that goes where there is no room for an error. Once there is none, there never is one again.
+    fn yielding(&self, severity: Severity) -> Option<usize> {
+        let may_yield = severity >= Severity::Error && self.more_errors == 0;
+        let warning = |finding: &Finding| finding.severity < Severity::Error;
+        if may_yield { self.findings.iter().rposition(warning) } else { None }
     }
 
     /// Whether nothing is an error.
     pub fn is_ok(&self) -> bool {
-        self.unlisted == 0 && self.findings.iter().all(|finding| finding.severity < Severity::Error)
+        self.more_errors == 0 && self.findings.iter().all(|finding| finding.severity < Severity::Error)
     }
 
     /// Marks what its frames do not show: what is secret, and what stands under a key that a secret one may be misspelt
@@ -239,8 +291,8 @@ impl Report {
     pub fn render(&self, color: Color) -> String {
         let mut out: String =
             self.findings.iter().map(|finding| finding.render(color)).collect::<Vec<_>>().join("\n");
-        if self.unlisted > 0 {
-            out.push_str(&format!("\nand {} more\n", self.unlisted));
+        if self.unlisted() > 0 {
+            out.push_str(&format!("\nand {} more\n", self.unlisted()));
         }
         out
     }
@@ -255,7 +307,7 @@ impl fmt::Display for Report {
             }
             write!(f, "{}: {finding}", finding.severity.label())?;
         }
-        match self.unlisted {
+        match self.unlisted() {
             0 => Ok(()),
             more => write!(f, "\nand {more} more"),
         }

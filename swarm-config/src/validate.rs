@@ -388,12 +388,9 @@ impl ConfigValidator {
         let mut passed = None;
         let mut report = Report::default();
         let mut add = |finding: Finding| {
-            let Some(finding) = self.weighed(finding) else { return };
-            if report.findings.len() >= limits.findings {
-                report.unlisted += usize::from(finding.severity >= Severity::Error);
-                return;
+            if let Some(finding) = self.weighed(finding) {
+                report.push(finding, limits.findings);
             }
-            report.findings.push(finding);
         };
         let mut more = 0;
         if let Some(schema) = &self.0.schema {
@@ -432,7 +429,7 @@ impl ConfigValidator {
             finding.place.as_ref().map(|(source, span)| (layer_of(tree, source), span.start))
         };
         report.findings.sort_by_key(order);
-        report.unlisted += more;
+        report.more_errors += more;
         Ok((report, passed))
     }
 }

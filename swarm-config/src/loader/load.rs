@@ -15,7 +15,7 @@ use crate::layer::{self, Known, Layer, Strange};
 use crate::merge::{self, Strategies};
 use crate::path::Pattern;
 use crate::read;
-use crate::report::{Finding, Masks, Report};
+use crate::report::{Finding, Report};
 use crate::shape::Shape;
 use crate::source::{Format, Origin, Source};
 use crate::tree::Tree;
@@ -228,7 +228,8 @@ impl ConfigLoader {
         let mut report = Report::default();
         let strange = strange.into_iter().map(|strange| self.strange(strange));
         let told = strange.chain(self.unused(&loaded, &stated));
-        report.findings.extend(told.filter_map(|finding| loaded.weighed(finding)));
+        let told = told.filter_map(|finding| loaded.weighed(finding));
+        told.for_each(|finding| report.push(finding, self.limits.findings));
         let before = before.filter(|before| !before.valid.is_empty());
         let spots = before.map(|before| spots(&before.tree, &loaded.tree)).unwrap_or_default();
         let mut valid = Vec::new();
@@ -236,8 +237,7 @@ impl ConfigLoader {
             let known = before.and_then(|before| before.valid.iter().find(|(known, _)| validator.is(known)));
             let since = known.map(|(_, steps)| Since { spots: &spots, steps: *steps });
             let (checked, passed) = validator.check(&loaded.tree, &self.limits, since)?;
-            report.findings.extend(checked.findings);
-            report.unlisted += checked.unlisted;
+            report.append(checked, self.limits.findings);
             valid.extend(passed.map(|steps| (validator.clone(), steps)));
         }
         report.mask(&loaded.tree, &loaded.secrets(), &loaded.masks);
@@ -291,17 +291,9 @@ impl ConfigLoader {
     }
 
     fn strange(&self, strange: Strange) -> Finding {
-        Finding {
-            severity: self.severity(),
-            rule: "unknown-variable".into(),
-            path: Vec::new(),
-            message: format!("no key is known for {}", shorten(&strange.variable)),
-            suggestion: strange.nearest.map(|near| format!("did you mean {near}?")),
-            place: Some(strange.place),
-            remedy: None,
-            veiled: None,
-            masked: Masks::default(),
-        }
+        let message = format!("no key is known for {}", shorten(&strange.variable));
+        let finding = Finding::of("unknown-variable", self.severity(), Vec::new(), message).at(strange.place);
+        Finding { suggestion: strange.nearest.map(|near| format!("did you mean {near}?")), ..finding }
     }
 
     /// Documents of a layer that needs nothing of the others.

@@ -3,7 +3,7 @@
 use super::{ConfigLoader, Loaded, nearest};
 use crate::layer::Known;
 use crate::path::Pattern;
-use crate::report::{Finding, Masks, Severity};
+use crate::report::{Finding, Severity};
 
 impl ConfigLoader {
     /// A warning for each path of [`secret`](ConfigLoader::secret) and [`merge_with`](ConfigLoader::merge_with) at which no
@@ -24,17 +24,9 @@ impl ConfigLoader {
             let near = pattern
                 .split_last()
                 .and_then(|(key, parent)| nearest(key, tree.walk(parent)?.entries().map(|(key, _)| key)));
-            Some(Finding {
-                severity: Severity::Warning,
-                rule: "unused-pattern".into(),
-                path: Vec::new(),
-                message: format!("nothing is known of `{text}`, which `{what}` names"),
-                suggestion: near.map(|near| format!("did you mean `{near}`?")),
-                place: None,
-                remedy: None,
-                veiled: None,
-                masked: Masks::default(),
-            })
+            let message = format!("nothing is known of `{text}`, which `{what}` names");
+            let finding = Finding::of("unused-pattern", Severity::Warning, Vec::new(), message);
+            Some(Finding { suggestion: near.map(|near| format!("did you mean `{near}`?")), ..finding })
         };
         secrets.chain(strategies).filter_map(finding).collect()
     }

@@ -9,7 +9,7 @@ use crate::doc::{Kind, shorten};
 use crate::error::{Error, ErrorKind, Result};
 use crate::loader::nearest;
 use crate::path;
-use crate::report::{Finding, Masks, Severity};
+use crate::report::{Finding, Severity};
 use crate::shape::Shape;
 use crate::tree::{Tree, Value};
 
@@ -61,17 +61,10 @@ fn findings(
     }
     let path = path::parse_pointer(error.instance_path().as_str());
     let value = nearest_value(tree, &path);
-    let keyword = error.kind().keyword().to_owned();
-    let make = |message: String, suggestion: Option<String>| Finding {
-        severity: Severity::Error,
-        rule: keyword.clone(),
-        path: path.clone(),
-        message,
-        suggestion,
-        place: Some(value.place()),
-        remedy: None,
-        veiled: None,
-        masked: Masks::default(),
+    let keyword = error.kind().keyword();
+    let make = |message: String, suggestion: Option<String>| {
+        let finding = Finding::of(keyword, Severity::Error, path.clone(), message).at(value.place());
+        Finding { suggestion, ..finding }
     };
     // With the value, or in place of it where it turns out to be secret.
     let shown = |message: &dyn Fn(&str) -> String, suggestion: Option<String>| {

@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use swarm_config::{ConfigLoader, ErrorKind, Format, Limits, Tree};
+use swarm_config::{ConfigLoader, ConfigValidator, ErrorKind, Format, Limits, Tree};
 
 fn parse(format: Format, text: &str) -> Result<Tree, swarm_config::Error> {
     Tree::parse("bomb", format, text, &Limits::default())
@@ -169,4 +169,39 @@ fn what_has_to_be_mended_is_not_worth_another_try() {
         let error = ConfigLoader::new().file(folder.path().join(path)).load_tree().unwrap_err();
         assert_eq!((error.kind(), error.is_retryable()), (kind, false), "{error}");
     }
+}
+
+#[test]
+fn one_limit_holds_for_all_that_is_found_and_the_rest_is_counted() {
+    let schema = serde_json::json!({"properties": {"a": {"items": {"type": "string"}}}});
+    let mut limits = Limits::default();
+    limits.findings = 10;
+    let loader = |text: &str| {
+        let variables = (0..20).map(|at| (format!("APP_NO_SUCH_{at}"), "1"));
+        let mut loader = ConfigLoader::new()
+            .text("a.toml", Format::Toml, text)
+            .limits(limits.clone())
+            .env_from("APP", variables);
+        for at in 0..5 {
+            loader = loader.secret(format!("nothing.at{at}"));
+        }
+        loader
+    };
+    let tree = loader("a = []").load_tree().unwrap();
+    assert_eq!((tree.warnings().findings().len(), tree.warnings().unlisted()), (10, 15));
+    assert!(tree.warnings().is_ok());
+    // Errors are listed before warnings, of whichever validator they are.
+    let wrong = loader("a = [1, 2, 3]");
+    for (validators, listed, left) in [(1, 3, 18), (2, 6, 21), (4, 10, 27)] {
+        let validator = || ConfigValidator::new(schema.clone()).unwrap();
+        let loader = (0..validators).fold(wrong.clone(), |loader, _| loader.validator(validator()));
+        let error = loader.load_tree().unwrap_err();
+        let report = error.report().unwrap();
+        let errors = report.findings().iter().filter(|found| found.rule() == "type").count();
+        assert_eq!((report.findings().len(), errors, report.unlisted()), (10, listed, left), "{validators}");
+    }
+    let typed =
+        loader("a = []\nb = 1\nc = 1").load::<std::collections::BTreeMap<String, serde_json::Value>>();
+    // A map may have any key, so no pattern is unused.
+    assert_eq!(typed.unwrap().get().warnings().unlisted(), 10);
 }
