@@ -36,8 +36,6 @@ pub(crate) struct Shared<T> {
 pub(crate) struct State<T> {
     pub(crate) value: T,
     pub(crate) loaded: Arc<Loaded>,
-    /// Warnings.
-    pub(crate) report: Report,
     pub(crate) sections: Arc<Sections>,
 }
 
@@ -210,7 +208,7 @@ impl<T: DeserializeOwned> Shared<T> {
         }
         let new = loaded?;
         let changes = before.loaded.tree.diff(&new.loaded.tree);
-        let warnings = Arc::new(new.report.clone());
+        let warnings = Arc::new(new.loaded.tree.warnings().clone());
         // Places may have moved where values have not, so the new one is taken in either case.
         self.current.store(Arc::new(new));
         if !changes.is_empty() {
@@ -290,7 +288,7 @@ impl<T> Snapshot<T> {
 
     /// What was noticed while loading and is no error.
     pub fn warnings(&self) -> &Report {
-        &self.0.report
+        self.tree().warnings()
     }
 
     /// Why a key has the value that it has here: each layer that has a say, file, line and column, and which one wins.

@@ -14,7 +14,7 @@ use crate::layer::{self, Layer};
 use crate::limits::Limits;
 use crate::merge::{MergeStrategy, Strategies};
 use crate::path::Pattern;
-use crate::report::{Finding, Masks, Severity};
+use crate::report::{Finding, Masks, Severity, Weights, Wishes};
 use crate::secret::SecretProvider;
 use crate::section::{self, Sections};
 use crate::shape::Shape;
@@ -60,7 +60,7 @@ pub struct ConfigLoader {
     validators: Vec<Validation>,
     /// By scheme, the last that fits being asked.
     providers: Vec<(String, Arc<dyn SecretProvider>)>,
-    strict: bool,
+    wishes: Wishes,
     literal: bool,
     #[cfg(feature = "sops")]
     keys: Option<crate::sops::AgeKeys>,
@@ -110,8 +110,7 @@ pub(crate) struct Loaded {
     secrets: RwLock<Vec<Pattern>>,
     /// How many of them somebody named; the others were found.
     named: usize,
-    /// Which weigh what the loader finds itself, too.
-    validators: Vec<ConfigValidator>,
+    weights: Weights,
     /// Whether `${…}` stands for something.
     pub(crate) interpolated: bool,
     /// Where values come from that no layer sets.
@@ -123,11 +122,6 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
-    /// What the loader found, as the validators were asked to weigh it.
-    fn weighed(&self, finding: Finding) -> Option<Finding> {
-        self.validators.iter().try_fold(finding, |finding, validator| validator.weighed(finding))
-    }
-
     fn secrets(&self) -> RwLockReadGuard<'_, Vec<Pattern>> {
         self.secrets.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -308,11 +302,27 @@ impl ConfigLoader {
         self
     }
 
-    /// Makes errors of keys that the loaded type does not have, and of environment variables that no key is known for.
-    /// `$schema` at the root, by which editors find a schema, is no such key.
+    /// Makes errors of keys that the loaded type does not have, and of environment variables that no key is known for:
+    /// the [`severity`](ConfigLoader::severity) of `unknown-key` and `unknown-variable`. `$schema` at the root, by which
+    /// editors find a schema, is no such key.
     #[must_use]
-    pub fn deny_unknown_keys(mut self) -> ConfigLoader {
-        self.strict = true;
+    pub fn deny_unknown_keys(self) -> ConfigLoader {
+        self.severity("unknown-key", Severity::Error).severity("unknown-variable", Severity::Error)
+    }
+
+    /// Gives findings another severity: those of the loader itself, which are `unknown-key`, `unknown-variable` and
+    /// `unused-pattern`, and those of a keyword or rule of any validator. What is given last holds.
+    #[must_use]
+    pub fn severity(mut self, rule: impl Into<String>, severity: Severity) -> ConfigLoader {
+        self.wishes.severities.push((rule.into(), severity));
+        self
+    }
+
+    /// Leaves out findings at a path and below, of one keyword or rule, or of all. `*` stands for any one key. Of the
+    /// loader's own `unknown-variable` and `unused-pattern` are at the root, whose path is empty.
+    #[must_use]
+    pub fn disable(mut self, path: impl Into<String>, rule: Option<&str>) -> ConfigLoader {
+        self.wishes.disabled.push((path.into(), rule.map(str::to_owned)));
         self
     }
 
@@ -339,7 +349,9 @@ impl ConfigLoader {
     ///
     /// As [`load`](ConfigLoader::load), but for the type.
     pub fn load_tree(&self) -> Result<Tree> {
-        self.read(Shape::default(), Vec::new(), None, &mut Prints::new()).map(|loaded| loaded.tree)
+        let (loaded, report) = self.read(Shape::default(), Vec::new(), None, &mut Prints::new())?;
+        let _ = loaded.tree.report.set(report);
+        Ok(loaded.tree)
     }
 
     /// Loads and makes a `T`. Sections that are the same as before stay what they are. `prints` gets what was read, in
@@ -351,8 +363,8 @@ impl ConfigLoader {
     ) -> Result<State<T>> {
         let (shape, secrets) = Shape::of_type::<T>();
         let (before, sections) = before.unzip();
-        let loaded = Arc::new(self.read(shape, secrets, before, prints)?);
-        let mut report = loaded.tree.report.clone();
+        let (loaded, mut report) = self.read(shape, secrets, before, prints)?;
+        let loaded = Arc::new(loaded);
         let (made, sections) = section::on(&loaded, sections, || extract::<T>(loaded.tree.root()));
         let Extracted { value, unknown, secrets } = made?;
         loaded.hide_found(secrets);
@@ -362,7 +374,8 @@ impl ConfigLoader {
             if path == ["$schema"] {
                 continue;
             }
-            let Some(mut finding) = loaded.weighed(self.unknown(path, place)) else { continue };
+            let finding = Finding::of("unknown-key", Severity::Warning, path, "").at(place);
+            let Some(mut finding) = loaded.weights.weighed(finding) else { continue };
             // Words and suggestions take time, and there may be very many.
             if report.has_room(finding.severity, self.limits.findings) {
                 let key = finding.path.last().map(String::as_str).unwrap_or_default();
@@ -373,19 +386,11 @@ impl ConfigLoader {
             report.push(finding, self.limits.findings);
         }
         report.mask(&loaded.tree, &loaded.secrets(), &loaded.masks);
-        match report.is_ok() {
-            true => Ok(State { value, loaded, report, sections: Arc::new(sections) }),
-            false => Err(Error::invalid(report)),
+        if !report.is_ok() {
+            return Err(Error::invalid(report));
         }
-    }
-
-    fn severity(&self) -> Severity {
-        if self.strict { Severity::Error } else { Severity::Warning }
-    }
-
-    /// A finding without its words yet.
-    fn unknown(&self, path: Vec<String>, place: (Arc<Source>, Range<usize>)) -> Finding {
-        Finding::of("unknown-key", self.severity(), path, "").at(place)
+        let _ = loaded.tree.report.set(report);
+        Ok(State { value, loaded, sections: Arc::new(sections) })
     }
 }
 

@@ -10,6 +10,10 @@ use crate::path::{Dotted, Pattern, pointer};
 use crate::source::{Location, Source};
 use crate::tree::Tree;
 
+mod weights;
+
+pub(crate) use weights::{Weights, Wishes};
+
 /// How grave a [`Finding`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -211,6 +215,8 @@ pub struct Report {
 }
 
 impl Report {
+    pub(crate) const NOTHING: Report = Report { findings: Vec::new(), more_errors: 0, more_warnings: 0 };
+
     /// What was found.
     pub fn findings(&self) -> &[Finding] {
         &self.findings

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::BuildHasher;
 use std::ops::Range;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use crate::doc::{Children, Doc, Kind, Node, Payload};
 use crate::error::{Error, ErrorKind, Result};
@@ -44,7 +44,7 @@ pub struct Tree {
     /// Values that were made from a template, and the template.
     pub(crate) templates: HashMap<Ref, Ref, foldhash::fast::RandomState>,
     /// Warnings of the load that it was made in.
-    pub(crate) report: Report,
+    pub(crate) report: OnceLock<Report>,
     /// More show while a type is read, when the tree is shared already.
     secrets: RwLock<Marked>,
 }
@@ -116,7 +116,7 @@ impl Tree {
             refs: Vec::new(),
             root,
             templates: HashMap::default(),
-            report: Report::default(),
+            report: OnceLock::new(),
             secrets: RwLock::default(),
         }
     }
@@ -167,7 +167,8 @@ impl Tree {
     /// What was noticed while it was loaded and is no error; keys that a type does not know are in
     /// [`Snapshot::warnings`](crate::Snapshot::warnings) alone. Reading one text notices nothing.
     pub fn warnings(&self) -> &Report {
-        &self.report
+        static NONE: Report = Report::NOTHING;
+        self.report.get().unwrap_or(&NONE)
     }
 
     /// Bytes held by the tree and the texts that it was read from.

@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::path::Pattern;
 use crate::read;
-use crate::report::{Finding, Masks, Report, Severity};
+use crate::report::{Finding, Masks, Report, Severity, Weights, Wishes};
 use crate::shape::Shape;
 use crate::source::{Origin, Source};
 use crate::tree::Tree;
@@ -66,8 +66,7 @@ pub struct ConfigValidator(Arc<Inner>);
 struct Inner {
     schema: Option<Compiled>,
     rules: Vec<Arc<dyn Rule>>,
-    disabled: Vec<(Pattern, Option<String>)>,
-    severities: Vec<(String, Severity)>,
+    weights: Weights,
     limits: Limits,
 }
 
@@ -105,8 +104,7 @@ struct Compiled {
 pub struct ConfigValidatorBuilder {
     schema: Option<Given>,
     rules: Vec<Arc<dyn Rule>>,
-    disabled: Vec<(String, Option<String>)>,
-    severities: Vec<(String, Severity)>,
+    wishes: Wishes,
     retriever: Option<Arc<Retrieve>>,
     formats: bool,
     limits: Limits,
@@ -149,21 +147,18 @@ impl ConfigValidatorBuilder {
         self
     }
 
-    /// Leaves out findings at a path and below, of one keyword or rule, or of all. `*` stands for any one key.
-    ///
-    /// Of a loader with this validator the findings `unknown-key`, `unknown-variable` and `unused-pattern` too: the
-    /// last two are at the root, whose path is empty.
+    /// Leaves out findings at a path and below, of one keyword or rule, or of all. `*` stands for any one key. What a loader
+    /// finds itself, and what its other validators find, is for [`ConfigLoader::disable`](crate::ConfigLoader::disable).
     #[must_use]
     pub fn disable(mut self, path: impl Into<String>, rule: Option<&str>) -> Self {
-        self.disabled.push((path.into(), rule.map(str::to_owned)));
+        self.wishes.disabled.push((path.into(), rule.map(str::to_owned)));
         self
     }
 
-    /// Gives the findings of a keyword such as `format`, or of a rule, another severity; of a loader with this validator
-    /// `unknown-key`, `unknown-variable` and `unused-pattern` too.
+    /// Gives the findings of a keyword such as `format`, or of a rule, another severity.
     #[must_use]
     pub fn severity(mut self, rule: impl Into<String>, severity: Severity) -> Self {
-        self.severities.push((rule.into(), severity));
+        self.wishes.severities.push((rule.into(), severity));
         self
     }
 
@@ -199,10 +194,7 @@ impl ConfigValidatorBuilder {
     /// When the file of a schema cannot be read, when the schema is not valid or not resolvable
     /// ([`ErrorKind::Schema`]), is beyond the limits, or when a path of [`disable`](Self::disable) is no path.
     pub fn build(self) -> Result<ConfigValidator> {
-        let mut disabled = Vec::new();
-        for (path, rule) in self.disabled {
-            disabled.push((Pattern::parse(&path)?, rule));
-        }
+        let weights = self.wishes.weights()?;
         let limits = &self.limits;
         let schema = self.schema.map(|schema| match schema {
             Given::Value(schema) => Ok(schema),
@@ -210,13 +202,7 @@ impl ConfigValidatorBuilder {
         });
         let compile = |text: Json| Compiled::new(&text, self.retriever, self.formats, limits);
         let schema = schema.transpose()?.map(compile).transpose()?;
-        Ok(ConfigValidator(Arc::new(Inner {
-            schema,
-            rules: self.rules,
-            disabled,
-            severities: self.severities,
-            limits: self.limits,
-        })))
+        Ok(ConfigValidator(Arc::new(Inner { schema, rules: self.rules, weights, limits: self.limits })))
     }
 }
 
@@ -315,7 +301,7 @@ impl ConfigValidator {
     ///
     /// When the check could not be finished within the limits. What is wrong with the tree is no error.
     pub fn validate(&self, tree: &Tree) -> Result<Report> {
-        let (mut report, _) = self.check(tree, &self.0.limits, None)?;
+        let (mut report, _) = self.check(tree, &self.0.limits, &Weights::default(), None)?;
         report.mask(tree, self.secrets(), &Masks::default());
         Ok(report)
     }
@@ -327,19 +313,6 @@ impl ConfigValidator {
 
     pub(crate) fn limits(&self) -> &Limits {
         &self.0.limits
-    }
-
-    /// A finding as it was asked for: with another severity, or not at all.
-    pub(crate) fn weighed(&self, mut finding: Finding) -> Option<Finding> {
-        let off = |(pattern, rule): &(Pattern, Option<String>)| {
-            pattern.covers(&finding.path) && rule.as_ref().is_none_or(|rule| *rule == finding.rule)
-        };
-        if self.0.disabled.iter().any(off) {
-            return None;
-        }
-        let asked = self.0.severities.iter().rev().find(|(rule, _)| *rule == finding.rule);
-        finding.severity = asked.map_or(finding.severity, |(_, severity)| *severity);
-        Some(finding)
     }
 
     /// The paths that the schema marks as `writeOnly`, or as a `password` by format.
@@ -377,18 +350,20 @@ impl ConfigValidator {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// As [`validate`](ConfigValidator::validate), but for what its frames must not show, and how many steps show at most that the schema has nothing against
-    /// the tree, if it has not: that is of use for the tree after it.
+    /// As [`validate`](ConfigValidator::validate), but for what its frames must not show, and how many steps show at most
+    /// that the schema has nothing against the tree, if it has not: that is of use for the tree after it. `over` is what
+    /// a loader wants of all findings.
     pub(crate) fn check(
         &self,
         tree: &Tree,
         limits: &Limits,
+        over: &Weights,
         since: Option<Since<'_>>,
     ) -> Result<(Report, Option<u64>)> {
         let mut passed = None;
         let mut report = Report::default();
         let mut add = |finding: Finding| {
-            if let Some(finding) = self.weighed(finding) {
+            if let Some(finding) = self.0.weights.weighed(finding).and_then(|finding| over.weighed(finding)) {
                 report.push(finding, limits.findings);
             }
         };

@@ -15,7 +15,7 @@ use crate::layer::{self, Known, Layer, Strange};
 use crate::merge::{self, Strategies};
 use crate::path::Pattern;
 use crate::read;
-use crate::report::{Finding, Report};
+use crate::report::{Finding, Report, Severity};
 use crate::shape::Shape;
 use crate::source::{Format, Origin, Source};
 use crate::tree::Tree;
@@ -47,6 +47,12 @@ fn fake(source: &crate::testing::FakeSource, prints: &mut Prints) -> Result<Stri
     let text = source.read();
     prints.insert((PathBuf::from(&*source.name), print(&text.as_deref().map_err(Error::kind))));
     text
+}
+
+fn unknown(strange: Strange) -> Finding {
+    let message = format!("no key is known for {}", shorten(&strange.variable));
+    let finding = Finding::of("unknown-variable", Severity::Warning, Vec::new(), message).at(strange.place);
+    Finding { suggestion: strange.nearest.map(|near| format!("did you mean {near}?")), ..finding }
 }
 
 impl ConfigLoader {
@@ -123,7 +129,7 @@ impl ConfigLoader {
         paths: Vec<Pattern>,
         before: Option<&Loaded>,
         prints: &mut Prints,
-    ) -> Result<Loaded> {
+    ) -> Result<(Loaded, Report)> {
         let loaded = self.read_all(typed, paths, before, prints);
         match &loaded {
             Ok(_) => self.forget_but(&prints.iter().map(|(path, _)| &**path).collect()),
@@ -139,7 +145,7 @@ impl ConfigLoader {
         paths: Vec<Pattern>,
         before: Option<&Loaded>,
         prints: &mut Prints,
-    ) -> Result<Loaded> {
+    ) -> Result<(Loaded, Report)> {
         let (strategies, mut secrets) = self.patterns()?;
         secrets.extend(paths);
         let mut validators = Vec::new();
@@ -199,7 +205,7 @@ impl ConfigLoader {
             !self.literal && (asks('}') || asks(':'))
         };
         strange.retain(|strange| !asked_for(&strange.variable));
-        let mut loaded = self.merged(docs, strategies, secrets, validators.clone())?;
+        let mut loaded = self.merged(docs, strategies, secrets)?;
         let fill = |loaded: &mut Loaded| -> Result<bool> {
             let known = loaded.defaults.len();
             for validator in &validators {
@@ -226,9 +232,9 @@ impl ConfigLoader {
             }
         }
         let mut report = Report::default();
-        let strange = strange.into_iter().map(|strange| self.strange(strange));
+        let strange = strange.into_iter().map(unknown);
         let told = strange.chain(self.unused(&loaded, &stated));
-        let told = told.filter_map(|finding| loaded.weighed(finding));
+        let told = told.filter_map(|finding| loaded.weights.weighed(finding));
         told.for_each(|finding| report.push(finding, self.limits.findings));
         let before = before.filter(|before| !before.valid.is_empty());
         let spots = before.map(|before| spots(&before.tree, &loaded.tree)).unwrap_or_default();
@@ -236,7 +242,7 @@ impl ConfigLoader {
         for validator in &validators {
             let known = before.and_then(|before| before.valid.iter().find(|(known, _)| validator.is(known)));
             let since = known.map(|(_, steps)| Since { spots: &spots, steps: *steps });
-            let (checked, passed) = validator.check(&loaded.tree, &self.limits, since)?;
+            let (checked, passed) = validator.check(&loaded.tree, &self.limits, &loaded.weights, since)?;
             report.append(checked, self.limits.findings);
             valid.extend(passed.map(|steps| (validator.clone(), steps)));
         }
@@ -244,17 +250,11 @@ impl ConfigLoader {
         if !report.is_ok() {
             return Err(Error::invalid(report));
         }
-        (loaded.tree.report, loaded.valid) = (report, valid);
-        Ok(loaded)
+        loaded.valid = valid;
+        Ok((loaded, report))
     }
 
-    fn merged(
-        &self,
-        docs: Vec<Arc<Doc>>,
-        strategies: Strategies,
-        secrets: Vec<Pattern>,
-        validators: Vec<ConfigValidator>,
-    ) -> Result<Loaded> {
+    fn merged(&self, docs: Vec<Arc<Doc>>, strategies: Strategies, secrets: Vec<Pattern>) -> Result<Loaded> {
         let mut docs = docs.into_iter();
         let first = match docs.next() {
             Some(doc) => doc,
@@ -282,18 +282,12 @@ impl ConfigLoader {
             strategies,
             secrets,
             named,
-            validators,
+            weights: self.wishes.weights()?,
             interpolated,
             defaults,
             valid,
             masks,
         })
-    }
-
-    fn strange(&self, strange: Strange) -> Finding {
-        let message = format!("no key is known for {}", shorten(&strange.variable));
-        let finding = Finding::of("unknown-variable", self.severity(), Vec::new(), message).at(strange.place);
-        Finding { suggestion: strange.nearest.map(|near| format!("did you mean {near}?")), ..finding }
     }
 
     /// Documents of a layer that needs nothing of the others.

@@ -2,7 +2,9 @@ use std::fs;
 
 use serde::Deserialize;
 use serde_json::json;
-use swarm_config::{Color, ConfigHierarchy, ConfigLoader, Effect, ErrorKind, Format, Limits, Tree};
+use swarm_config::{
+    Color, ConfigHierarchy, ConfigLoader, ConfigValidator, Effect, ErrorKind, Format, Limits, Tree,
+};
 
 #[derive(Debug, Deserialize, PartialEq)]
 struct Settings {
@@ -551,10 +553,13 @@ fn a_missing_field_is_told_with_the_key_that_may_be_it() {
 }
 
 #[test]
-fn what_a_loader_finds_is_weighed_as_validators_say() {
-    let load = |validator: swarm_config::ConfigValidatorBuilder| {
-        let loader = base().text("more.toml", Format::Toml, "colour = 1\n[db]\nprot = 2");
-        let loader = loader.env_from("APP", [("APP_NO_SUCH", "1")]).validator(validator.build().unwrap());
+fn findings_are_weighed_as_the_loader_says() {
+    use swarm_config::Severity;
+    let load = |weigh: fn(ConfigLoader) -> ConfigLoader| {
+        let validator = ConfigValidator::new(json!({"properties": {"colour": {"type": "string"}}})).unwrap();
+        let loader =
+            base().text("more.toml", Format::Toml, "colour = 1\n[db]\nprot = 2").validator(validator);
+        let loader = loader.severity("type", Severity::Warning).env_from("APP", [("APP_NO_SUCH", "1")]);
         let told = |report: &swarm_config::Report| {
             let findings = report.findings().iter();
             findings
@@ -562,21 +567,36 @@ fn what_a_loader_finds_is_weighed_as_validators_say() {
                 .collect::<Vec<_>>()
                 .join(", ")
         };
-        match loader.load::<Settings>() {
-            Ok(config) => told(config.get().warnings()),
+        match weigh(loader).load::<Settings>() {
+            Ok(config) => {
+                let config = config.get();
+                assert_eq!(told(config.tree().warnings()), told(config.warnings()));
+                told(config.warnings())
+            }
             Err(error) => format!("refused: {}", told(error.report().unwrap())),
         }
     };
-    let builder = swarm_config::ConfigValidator::builder;
-    assert_eq!(load(builder()), "unknown-variable Warning, unknown-key Warning, unknown-key Warning");
     assert_eq!(
-        load(builder().disable("", Some("unknown-variable")).disable("db", None)),
+        load(|loader| loader),
+        "unknown-variable Warning, type Warning, unknown-key Warning, unknown-key Warning"
+    );
+    assert_eq!(
+        load(|loader| loader
+            .disable("", Some("unknown-variable"))
+            .disable("db", None)
+            .disable("*", Some("type"))),
         "unknown-key Warning"
     );
-    let strict = builder().disable("db", None).severity("unknown-key", swarm_config::Severity::Error);
-    assert_eq!(load(strict), "refused: unknown-variable Warning, unknown-key Error");
-    let strict = builder().severity("unknown-variable", swarm_config::Severity::Error);
-    assert_eq!(load(strict), "refused: unknown-variable Error");
+    assert_eq!(
+        load(|loader| loader
+            .disable("db", None)
+            .deny_unknown_keys()
+            .severity("unknown-variable", Severity::Warning)),
+        "refused: unknown-variable Warning, type Warning, unknown-key Error"
+    );
+    assert_eq!(load(|loader| loader.disable("", None)), "");
+    let error = base().disable("a..b", None).load::<Settings>().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
 }
 
 #[test]
