@@ -72,7 +72,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Config<T> {
     }
 
     /// Loads again and, if all is well, puts the new configuration in place. Answers with what changed, which those who
-    /// [`watch`](Config::watch) are told too.
+    /// [`watch`](Config::watch) are told too. It reads on the thread that calls, as [`load`](ConfigLoader::load) does.
     ///
     /// # Errors
     ///
@@ -286,7 +286,8 @@ impl<T> Snapshot<T> {
         &self.0.loaded.tree
     }
 
-    /// What was noticed while loading and is no error.
+    /// What was noticed while loading and is no error: misspelt keys and variables, patterns that fit nothing, and
+    /// findings of schemas and rules that are warnings.
     pub fn warnings(&self) -> &Report {
         self.tree().warnings()
     }

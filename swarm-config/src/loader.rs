@@ -216,7 +216,7 @@ impl ConfigLoader {
     ///
     /// `APP_DB_POOL_SIZE` sets `db.pool_size` because the schema, the type that is loaded or another layer has that
     /// key; nothing is guessed from underscores. Where two keys could be meant, loading fails and names both. A
-    /// variable that no key is known for is told as a warning. Two underscores go from a table to any key of it:
+    /// variable that no key is known for is a [warning](crate::Snapshot::warnings). Two underscores go from a table to any key of it:
     /// `APP_LABELS__TEAM` sets `labels.team`. A list is given with commas, or as JSON.
     /// One that is not UTF-8 is an error.
     ///
@@ -333,7 +333,11 @@ impl ConfigLoader {
         self
     }
 
-    /// Loads, validates and makes a `T`.
+    /// Loads, validates and makes a `T`. [`Snapshot::warnings`](crate::Snapshot::warnings) has what is no error; the log
+    /// is told of it too.
+    ///
+    /// Files are read and [providers of secrets](ConfigLoader::secret_provider) asked on the thread that calls: in
+    /// asynchronous code, within tokio's `spawn_blocking` or the like.
     ///
     /// # Errors
     ///
@@ -343,13 +347,14 @@ impl ConfigLoader {
         Config::open(self.clone())
     }
 
-    /// Loads and validates without a type. [`Tree::warnings`] has what is no error.
+    /// Loads and validates without a type, on the thread that calls. [`Tree::warnings`] has what is no error.
     ///
     /// # Errors
     ///
     /// As [`load`](ConfigLoader::load), but for the type.
     pub fn load_tree(&self) -> Result<Tree> {
         let (loaded, report) = self.read(Shape::default(), Vec::new(), None, &mut Prints::new())?;
+        report.log();
         let _ = loaded.tree.report.set(report);
         Ok(loaded.tree)
     }
@@ -389,6 +394,7 @@ impl ConfigLoader {
         if !report.is_ok() {
             return Err(Error::invalid(report));
         }
+        report.log();
         let _ = loaded.tree.report.set(report);
         Ok(State { value, loaded, sections: Arc::new(sections) })
     }

@@ -293,6 +293,23 @@ impl Report {
         self.findings.iter_mut().for_each(|finding| finding.masked = masks.clone());
     }
 
+    /// Tells the log of warnings: nobody may look at them. What is logged cannot be veiled later, so no value is.
+    pub(crate) fn log(&self) {
+        if self.findings.is_empty() && self.unlisted() == 0 {
+            return;
+        }
+        let line = |finding: &Finding| {
+            let at = finding.location().map(|location| format!("{location}: ")).unwrap_or_default();
+            let message = finding.veiled.as_deref().unwrap_or(&finding.message);
+            let path =
+                if finding.path.is_empty() { String::new() } else { format!("{}: ", Dotted(&finding.path)) };
+            format!("\n{at}{path}{message}")
+        };
+        let warnings = self.findings.len() + self.unlisted();
+        let lines: String = self.findings.iter().map(line).collect();
+        tracing::warn!(warnings, "the configuration was loaded with warnings{lines}");
+    }
+
     /// All findings with the lines they are about.
     pub fn render(&self, color: Color) -> String {
         let mut out: String =

@@ -164,8 +164,8 @@ impl Tree {
         self.root().to_json()
     }
 
-    /// What was noticed while it was loaded and is no error; keys that a type does not know are in
-    /// [`Snapshot::warnings`](crate::Snapshot::warnings) alone. Reading one text notices nothing.
+    /// What was noticed while it was loaded and is no error, as in [`Snapshot::warnings`](crate::Snapshot::warnings).
+    /// Reading one text notices nothing.
     pub fn warnings(&self) -> &Report {
         static NONE: Report = Report::NOTHING;
         self.report.get().unwrap_or(&NONE)

@@ -21,6 +21,27 @@ fn canary(number: usize) -> String {
     format!("{}{number}", ["canary", "bird"].join("-"))
 }
 
+#[test]
+fn warnings_are_logged_once_a_load_and_without_values() {
+    let schema = json!({"properties": {"level": {"enum": ["INFO"]}}});
+    let loader = ConfigLoader::new()
+        .text("a.toml", Format::Toml, format!("level = '{}'", canary(1)))
+        .validator(ConfigValidator::new(schema).unwrap())
+        .severity("enum", Severity::Warning)
+        .env_from("APP", [("APP_NO_SUCH", "1")]);
+    let log = Log::default();
+    tracing::subscriber::with_default(log.clone(), || {
+        loader.load_tree().unwrap();
+        loader.load::<serde_json::Value>().unwrap().reload().unwrap();
+        ConfigLoader::new().text("a.toml", Format::Toml, "a = 1").load_tree().unwrap();
+    });
+    let log = log.0.lock().unwrap();
+    assert_eq!(log.matches("loaded with warnings").count(), 3, "{log}");
+    assert_eq!(log.matches("a.toml:1:9: level: the value is not one of \"INFO\"").count(), 3, "{log}");
+    assert_eq!(log.matches("APP_NO_SUCH: no key is known").count(), 3, "{log}");
+    assert!(!log.contains(&canary(1)), "{log}");
+}
+
 /// What a child is told by: the folder that it writes files of its own to.
 const CHILD: &str = "SWARM_CANARY_FOLDER";
 
