@@ -1,8 +1,10 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::hash::BuildHasher;
 use std::io::Read as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use zeroize::Zeroize as _;
 
@@ -89,6 +91,26 @@ pub(crate) fn contained(
 impl SecretProvider for BTreeMap<String, Secret<String>> {
     fn get(&self, reference: &str) -> Result<Secret<String>, SecretError> {
         BTreeMap::get(self, reference).cloned().ok_or(SecretError::NotFound)
+    }
+}
+
+/// What was fetched ahead.
+impl<S: BuildHasher + Send + Sync + 'static> SecretProvider for HashMap<String, Secret<String>, S> {
+    fn get(&self, reference: &str) -> Result<Secret<String>, SecretError> {
+        HashMap::get(self, reference).cloned().ok_or(SecretError::NotFound)
+    }
+}
+
+/// Providers that are chosen at run time.
+impl<P: SecretProvider + ?Sized> SecretProvider for Arc<P> {
+    fn get(&self, reference: &str) -> Result<Secret<String>, SecretError> {
+        (**self).get(reference)
+    }
+}
+
+impl<P: SecretProvider + ?Sized> SecretProvider for Box<P> {
+    fn get(&self, reference: &str) -> Result<Secret<String>, SecretError> {
+        (**self).get(reference)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Secrets in memory: the type, and those who provide values for references.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -567,4 +567,20 @@ fn frames_of_errors_do_not_show_the_secrets_beside_them() {
     for text in [r#"{"p":"CANARY","u":"${nope}"}"#, r#"{"p":"CANARY","u":"${u}"}"#] {
         check(&one_line(text).secret("p").load_tree().unwrap_err(), "u: ");
     }
+}
+
+#[test]
+fn a_provider_can_be_chosen_at_run_time() {
+    let map = || HashMap::from([("a".to_owned(), Secret::new("hunter2".to_owned()))]);
+    let boxed: Box<dyn SecretProvider> = Box::new(map());
+    let shared: Arc<dyn SecretProvider> = Arc::new(map());
+    let config = ConfigLoader::new()
+        .text("a.toml", Format::Toml, "a = '${boxed:a}'\nb = '${shared:a}'\nc = '${map:b:-none}'")
+        .secret_provider("boxed", boxed)
+        .secret_provider("shared", shared)
+        .secret_provider("map", map())
+        .load::<BTreeMap<String, String>>()
+        .unwrap();
+    let values: Vec<String> = config.get().values().cloned().collect();
+    assert_eq!(values, ["hunter2", "hunter2", "none"]);
 }
