@@ -62,7 +62,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "additionalProperties": false,
         }))
         .rule(PoolFits)
-        .rule(References::new("jobs.*.agent", "agents"))
+        .rule(References::new("jobs.*.agent", "agents")?)
         .build()?;
 
     let tree = Tree::parse("service.toml", Format::Toml, BROKEN, &Limits::default())?;

@@ -1,7 +1,9 @@
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use crate::doc::{Kind, shorten};
-use crate::path;
+use crate::error::{Error, ErrorKind, Result};
+use crate::path::{self, Dotted};
 use crate::report::{Finding, Severity};
 use crate::tree::{Tree, Value};
 
@@ -39,28 +41,67 @@ pub trait Rule: Send + Sync + 'static {
     fn check(&self, config: &Tree) -> Vec<Finding>;
 }
 
+/// Rules that are chosen at run time.
+impl<R: Rule + ?Sized> Rule for Arc<R> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    fn check(&self, config: &Tree) -> Vec<Finding> {
+        (**self).check(config)
+    }
+}
+
+impl<R: Rule + ?Sized> Rule for Box<R> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    fn check(&self, config: &Tree) -> Vec<Finding> {
+        (**self).check(config)
+    }
+}
+
 /// A [`Rule`]: values at one place name keys at another.
 ///
 /// ```
 /// use swarm_config::{ConfigValidator, References};
 ///
 /// let validator = ConfigValidator::builder()
-///     .rule(References::new("workflows.*.agent", "agents"))
-///     .rule(References::new("tasks.*.depends_on", "tasks").acyclic())
+///     .rule(References::new("workflows.*.agent", "agents")?)
+///     .rule(References::new("tasks.*.depends_on", "tasks")?.acyclic().named("order-of-tasks"))
 ///     .build()?;
 /// # Ok::<(), swarm_config::Error>(())
 /// ```
 #[derive(Debug, Clone)]
 pub struct References {
-    from: String,
-    to: String,
+    from: Vec<String>,
+    to: Vec<String>,
     acyclic: bool,
+    name: String,
 }
 
 impl References {
     /// Texts at `from`, or in a list there, name keys of the table at `to`. `*` in `from` stands for any one key.
-    pub fn new(from: impl Into<String>, to: impl Into<String>) -> References {
-        References { from: from.into(), to: to.into(), acyclic: false }
+    ///
+    /// # Errors
+    ///
+    /// When one of them is no path, or `to` has a `*`.
+    pub fn new(from: &str, to: &str) -> Result<References> {
+        let (from, keys) = (path::parse(from)?, path::parse(to)?);
+        if keys.iter().any(|part| part == "*") {
+            let message = format!("the path `{to}` has a `*`: references lead to one table");
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        }
+        Ok(References { from, to: keys, acyclic: false, name: "references".into() })
+    }
+
+    /// Gives the rule a name of its own, under which its findings are disabled and weighed. Without one it is
+    /// `references`.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> References {
+        self.name = name.into();
+        self
     }
 
     /// Refuses rings: `from` lies below the entries of `to`, and no entry leads back to itself.
@@ -77,26 +118,20 @@ const MOST_NEAR: usize = 1000;
 
 impl Rule for References {
     fn name(&self) -> &str {
-        "references"
+        &self.name
     }
 
     fn check(&self, config: &Tree) -> Vec<Finding> {
-        let (Ok(from), Ok(to)) = (path::parse(&self.from), path::parse(&self.to)) else {
-            return vec![Finding::new(
-                Severity::Error,
-                "",
-                format!("`{}` or `{}` is no path", self.from, self.to),
-            )];
-        };
-        let target = config.walk(&to);
+        let References { from, to, .. } = self;
+        let target = config.walk(to);
         let keys = || target.into_iter().flat_map(|target| target.entries()).map(|(key, _)| key);
         let known: HashSet<&str> = keys().collect();
         let mut findings = Vec::new();
         let mut edges: HashMap<String, Vec<(String, Vec<String>)>> = HashMap::new();
-        each(config.root(), &from, &mut Vec::new(), &mut |path, value| {
+        each(config.root(), from, &mut Vec::new(), &mut |path, value| {
             let Some(name) = value.as_str().filter(|_| !value.is_secret()) else { return };
             if !known.contains(name) {
-                let message = format!("names `{}`, which is not in `{}`", shorten(name), self.to);
+                let message = format!("names `{}`, which is not in `{}`", shorten(name), Dotted(to));
                 let mut finding = Finding::new(Severity::Error, "", message);
                 finding.path = path.to_vec();
                 // Looking for what is near costs far more than finding out that nothing is there.
@@ -106,7 +141,7 @@ impl Rule for References {
                 }
                 findings.push(finding);
             }
-            if path.starts_with(&to)
+            if path.starts_with(to)
                 && let Some(entry) = path.get(to.len())
             {
                 edges.entry(entry.clone()).or_default().push((name.to_owned(), path.to_vec()));

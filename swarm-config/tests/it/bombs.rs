@@ -382,7 +382,7 @@ const BOMBS: &[Bomb] = &[
         kinds: INVALID,
         most: 500,
         make: || {
-            let rule = References::new("s.*", "s").acyclic();
+            let rule = References::new("s.*", "s").unwrap().acyclic();
             let validator = ConfigValidator::builder().rule(rule).build().unwrap();
             let text = each(20_000, |at| format!("  k{at}: [k{}, k0]\n", (at + 1) % 20_000));
             let loader =
@@ -537,8 +537,10 @@ const BOMBS: &[Bomb] = &[
         kinds: INVALID,
         most: 100,
         make: || {
-            let validator =
-                ConfigValidator::builder().rule(References::new("tasks.*", "names")).build().unwrap();
+            let validator = ConfigValidator::builder()
+                .rule(References::new("tasks.*", "names").unwrap())
+                .build()
+                .unwrap();
             let tasks = each(20_000, |at| format!("\"t{at}\":\"dangling-{at}\","));
             let names = each(20_000, |at| format!("\"name-{at}-x\":0,"));
             let text = format!("{{\"tasks\":{{{tasks}\"z\":\"z\"}},\"names\":{{{names}\"y\":0}}}}");
@@ -551,8 +553,10 @@ const BOMBS: &[Bomb] = &[
         kinds: &[ErrorKind::Invalid],
         most: 100,
         make: || {
-            let validator =
-                ConfigValidator::builder().rule(References::new("tasks.*", "names")).build().unwrap();
+            let validator = ConfigValidator::builder()
+                .rule(References::new("tasks.*", "names").unwrap())
+                .build()
+                .unwrap();
             let long = "x".repeat(1_000_000);
             let text = format!("{{\"tasks\":{{\"a\":\"{long}y\"}},\"names\":{{\"{long}z\":0}}}}");
             let loader = ConfigLoader::new().text("bomb", Format::Json, text).validator(validator);

@@ -145,7 +145,7 @@ proptest! {
         let all = schemas();
         let (first, second) = (&all[dice.roll(all.len())], &all[dice.roll(all.len())]);
         let validator = |schema: &Value| {
-            let rule = References::new("tools.uses", "agents");
+            let rule = References::new("tools.uses", "agents").unwrap();
             ConfigValidator::builder().schema(schema.clone()).rule(rule).build().unwrap()
         };
         let loader = ConfigLoader::new().file(&at).optional_file(&over);

@@ -1,10 +1,11 @@
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use swarm_config::{
-    Color, ConfigLoader, ConfigValidator, ErrorKind, Finding, Format, Limits, References, Rule, Severity,
-    Tree,
+    Color, ConfigLoader, ConfigValidator, ConfigValidatorBuilder, ErrorKind, Finding, Format, Limits,
+    References, Rule, Severity, Tree,
 };
 
 use crate::suites::suite;
@@ -315,8 +316,8 @@ impl Rule for Panics {
 fn a_rule_that_panics_is_a_finding_and_stops_nothing() {
     let validator = ConfigValidator::builder()
         .rule(Panics)
-        .rule(References::new("workflows.*.agent", "agents"))
-        .rule(References::new("tasks.*.after", "tasks").acyclic())
+        .rule(References::new("workflows.*.agent", "agents").unwrap())
+        .rule(References::new("tasks.*.after", "tasks").unwrap().acyclic())
         .build()
         .unwrap();
     let report = validator
@@ -593,7 +594,7 @@ fn each_way_to_a_schema_goes_with_all_that_a_builder_has() {
             "json-schema:///common.json" => Ok(json!({"type": "integer"})),
             other => Err(other.into()),
         })
-        .rule(References::new("jobs.*", "jobs"))
+        .rule(References::new("jobs.*", "jobs").unwrap())
         .severity("type", Severity::Warning)
         .disable("other", None);
     let error = loader.validator(validator.build().unwrap()).load_tree().unwrap_err();
@@ -614,10 +615,45 @@ fn the_schema_of_a_type_goes_with_rules() {
     }
     let validator = ConfigValidator::builder()
         .schema_of::<Settings>()
-        .rule(References::new("jobs.*", "jobs"))
+        .rule(References::new("jobs.*", "jobs").unwrap())
         .build()
         .unwrap();
     let report = validator.validate(&tree(&json!({"port": "x", "jobs": {"a": "b"}}))).unwrap();
     let found: Vec<_> = report.findings().iter().map(|found| found.rule()).collect();
     assert_eq!(found, ["references", "type"]);
+}
+
+#[test]
+fn references_that_lead_nowhere_are_refused_where_they_are_made() {
+    for (from, to) in [("a..b", "c"), ("a", "c."), ("a", "jobs.*"), ("a", "*")] {
+        assert_eq!(References::new(from, to).unwrap_err().kind(), ErrorKind::InvalidInput, "{from} {to}");
+    }
+    let rule = |from, name| References::new(from, "jobs").unwrap().named(name);
+    let validator = ConfigValidator::builder()
+        .rule(rule("a", "first"))
+        .rule(rule("b", "second"))
+        .disable("", Some("first"))
+        .build()
+        .unwrap();
+    let report = validator.validate(&tree(&json!({"a": "x", "b": "y", "jobs": {}}))).unwrap();
+    assert_eq!(report.to_string(), "error: a.json:1:14: b: names `y`, which is not in `jobs`");
+    assert_eq!(report.findings()[0].rule(), "second");
+}
+
+#[test]
+fn rules_can_be_chosen_at_run_time() {
+    let rules: Vec<Box<dyn Rule>> = vec![
+        Box::new(References::new("a", "jobs").unwrap()),
+        Box::new(Arc::new(References::new("b", "jobs").unwrap())),
+    ];
+    let shared: Arc<dyn Rule> = Arc::new(References::new("c", "jobs").unwrap().named("shared"));
+    let builder = rules.into_iter().fold(ConfigValidator::builder(), ConfigValidatorBuilder::rule);
+    let report = builder
+        .rule(shared)
+        .build()
+        .unwrap()
+        .validate(&tree(&json!({"a": "x", "b": "x", "c": "x"})))
+        .unwrap();
+    let rules: Vec<_> = report.findings().iter().map(Finding::rule).collect();
+    assert_eq!(rules, ["references", "references", "shared"]);
 }
