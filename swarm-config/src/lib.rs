@@ -48,7 +48,7 @@ pub use secret::{FileSecrets, Secret, SecretError, SecretProvider};
 pub use section::Section;
 #[cfg(feature = "sops")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sops")))]
-pub use sops::{AgeKeys, AgeRecipient, SopsFile, SopsOptions};
+pub use sops::{AgeKeys, AgeRecipient, SopsFile, SopsOptions, SopsRule};
 pub use source::{Format, Location};
 pub use tree::{Tree, Value};
 pub use validate::{ConfigValidator, ConfigValidatorBuilder, References, Rule};

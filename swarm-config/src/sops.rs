@@ -54,15 +54,48 @@ pub struct SopsFile {
     doc: Arc<Doc>,
     meta: Metadata,
     limits: Limits,
+    /// When changes are made, if not now.
+    time: Option<DateTime<Utc>>,
+}
+
+/// Which values of a file are encrypted: one of the rules of `sops`, about the key of a value or of a table around it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SopsRule {
+    /// All but those under a key with this ending.
+    UnencryptedSuffix(String),
+    /// Those under a key with this ending.
+    EncryptedSuffix(String),
+    /// All but those under a key that matches.
+    UnencryptedRegex(String),
+    /// Those under a key that matches.
+    EncryptedRegex(String),
+}
+
+impl SopsRule {
+    fn compiled(&self) -> Result<Rule> {
+        let (SopsRule::UnencryptedSuffix(text)
+        | SopsRule::EncryptedSuffix(text)
+        | SopsRule::UnencryptedRegex(text)
+        | SopsRule::EncryptedRegex(text)) = self;
+        // To `sops` an empty one is none.
+        if text.is_empty() {
+            return Err(Error::new(ErrorKind::InvalidInput, "a rule for what is encrypted is empty"));
+        }
+        Ok(match self {
+            SopsRule::UnencryptedSuffix(suffix) => Rule::UnencryptedSuffix(suffix.clone()),
+            SopsRule::EncryptedSuffix(suffix) => Rule::EncryptedSuffix(suffix.clone()),
+            SopsRule::UnencryptedRegex(regex) => Rule::UnencryptedRegex(meta::regex(regex)?),
+            SopsRule::EncryptedRegex(regex) => Rule::EncryptedRegex(meta::regex(regex)?),
+        })
+    }
 }
 
 /// For whom a file is encrypted, and what of it.
 #[derive(Clone, Debug)]
 pub struct SopsOptions {
     recipients: Vec<AgeRecipient>,
-    rule: Rule,
-    /// What is wrong with a rule, which `encrypt` tells.
-    wrong: Option<String>,
+    rule: SopsRule,
     mac_only_encrypted: bool,
     time: Option<DateTime<Utc>>,
     limits: Limits,
@@ -75,47 +108,17 @@ impl SopsOptions {
     pub fn new(recipients: impl IntoIterator<Item = AgeRecipient>) -> SopsOptions {
         SopsOptions {
             recipients: recipients.into_iter().collect(),
-            rule: Rule::default(),
-            wrong: None,
+            rule: SopsRule::UnencryptedSuffix(meta::UNENCRYPTED.into()),
             mac_only_encrypted: false,
             time: None,
             limits: Limits::default(),
         }
     }
 
-    /// Encrypts all but what stands under keys with this ending. The last rule that is given holds.
+    /// Says which values are encrypted. The last rule that is given holds; [`encrypt`](SopsFile::encrypt) checks it.
     #[must_use]
-    pub fn unencrypted_suffix(self, suffix: impl Into<String>) -> SopsOptions {
-        let suffix = suffix.into();
-        self.rule(&suffix.clone(), Ok(Rule::UnencryptedSuffix(suffix)))
-    }
-
-    /// Encrypts what stands under keys with this ending, and nothing else.
-    #[must_use]
-    pub fn encrypted_suffix(self, suffix: impl Into<String>) -> SopsOptions {
-        let suffix = suffix.into();
-        self.rule(&suffix.clone(), Ok(Rule::EncryptedSuffix(suffix)))
-    }
-
-    /// Encrypts all but what stands under keys that match.
-    #[must_use]
-    pub fn unencrypted_regex(self, regex: &str) -> SopsOptions {
-        self.rule(regex, meta::regex(regex).map(Rule::UnencryptedRegex))
-    }
-
-    /// Encrypts what stands under keys that match, and nothing else.
-    #[must_use]
-    pub fn encrypted_regex(self, regex: &str) -> SopsOptions {
-        self.rule(regex, meta::regex(regex).map(Rule::EncryptedRegex))
-    }
-
-    fn rule(mut self, text: &str, rule: Result<Rule>) -> SopsOptions {
-        match rule {
-            // To `sops` an empty one is none.
-            Ok(_) if text.is_empty() => self.wrong = Some("a rule for what is encrypted is empty".into()),
-            Ok(rule) => self.rule = rule,
-            Err(error) => self.wrong = Some(error.to_string()),
-        }
+    pub fn rule(mut self, rule: SopsRule) -> SopsOptions {
+        self.rule = rule;
         self
     }
 
@@ -200,7 +203,15 @@ impl SopsFile {
         let tree = Tree::of(doc.clone());
         let found = meta::find(tree.root(), format)?;
         let (doc, limits) = (doc.clone(), limits.clone());
-        Some(Metadata::read(&doc, &found).map(|meta| SopsFile { format, doc, meta, limits }))
+        Some(Metadata::read(&doc, &found).map(|meta| SopsFile { format, doc, meta, limits, time: None }))
+    }
+
+    /// Names the moment of the changes that [`edit`](SopsFile::edit) and [`rotate`](SopsFile::rotate) make of this file.
+    /// Without it, that is now.
+    #[must_use]
+    pub fn at(mut self, time: DateTime<Utc>) -> SopsFile {
+        self.time = Some(time);
+        self
     }
 
     /// The file as it is written, encrypted.
@@ -230,11 +241,18 @@ impl SopsFile {
     ///
     /// When the text does not follow its format or goes beyond the limits, is encrypted already, has what `sops`
     /// cannot keep (aliases, tags, integers beyond 64 bits with sign, a root that is no table), or there is no
-    /// recipient.
+    /// recipient, or the rule is empty or no regular expression.
     pub fn encrypt(name: &str, format: Format, text: &str, options: &SopsOptions) -> Result<SopsFile> {
-        if let Some(wrong) = &options.wrong {
-            return Err(Error::new(ErrorKind::InvalidInput, wrong.clone()));
-        }
+        SopsFile::encrypt_by(options.rule.compiled()?, name, format, text, options)
+    }
+
+    fn encrypt_by(
+        rule: Rule,
+        name: &str,
+        format: Format,
+        text: &str,
+        options: &SopsOptions,
+    ) -> Result<SopsFile> {
         if options.recipients.is_empty() {
             return Err(Error::new(ErrorKind::InvalidInput, "nobody to encrypt for: give a recipient"));
         }
@@ -244,7 +262,7 @@ impl SopsFile {
             age: options.recipients.iter().map(wrap).collect::<Result<_>>()?,
             modified: timestamp(options.time),
             mac: String::new(),
-            rule: options.rule.clone(),
+            rule,
             mac_only_encrypted: options.mac_only_encrypted,
             others: Vec::new(),
         };
@@ -267,7 +285,7 @@ impl SopsFile {
         let changed = change(plain.expose());
         let meta = Metadata {
             age: self.meta.age.clone(),
-            modified: timestamp(None),
+            modified: timestamp(self.time),
             mac: String::new(),
             rule: self.meta.rule.clone(),
             mac_only_encrypted: self.meta.mac_only_encrypted,
@@ -291,10 +309,10 @@ impl SopsFile {
         self.check_rewrite()?;
         let plain = self.decrypt(keys)?;
         let mut options = SopsOptions::new(recipients).limits(self.limits.clone());
-        options.rule = self.meta.rule.clone();
         options.mac_only_encrypted = self.meta.mac_only_encrypted;
+        options.time = self.time;
         let name = self.doc.source.location(0).source().to_owned();
-        SopsFile::encrypt(&name, self.format, plain.expose(), &options)
+        SopsFile::encrypt_by(self.meta.rule.clone(), &name, self.format, plain.expose(), &options)
     }
 
     fn check_rewrite(&self) -> Result<()> {

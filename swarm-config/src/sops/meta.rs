@@ -24,6 +24,9 @@ pub(super) struct Metadata {
     pub(super) others: Vec<String>,
 }
 
+/// Under keys with this ending nothing is encrypted, where nobody says otherwise.
+pub(super) const UNENCRYPTED: &str = "_unencrypted";
+
 /// Which values are encrypted.
 #[derive(Clone, Debug)]
 pub(super) enum Rule {
@@ -35,7 +38,7 @@ pub(super) enum Rule {
 
 impl Default for Rule {
     fn default() -> Rule {
-        Rule::UnencryptedSuffix("_unencrypted".into())
+        Rule::UnencryptedSuffix(UNENCRYPTED.into())
     }
 }
 

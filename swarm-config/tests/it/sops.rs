@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use swarm_config::{
     AgeKeys, AgeRecipient, Color, ConfigLoader, ErrorKind, Format, Limits, Secret, SopsFile, SopsOptions,
-    Tree,
+    SopsRule, Tree,
 };
 
 fn parse(format: Format, text: &str) -> swarm_config::Result<SopsFile> {
@@ -61,13 +61,13 @@ fn options(case: &Case, recipients: Vec<AgeRecipient>) -> SopsOptions {
     let mut options = SopsOptions::new(recipients);
     let mut arguments = case.rule.iter();
     while let Some(argument) = arguments.next() {
-        let mut value = || arguments.next().unwrap();
+        let mut value = || (*arguments.next().unwrap()).to_owned();
         options = match *argument {
             "--mac-only-encrypted" => options.mac_only_encrypted(),
-            "--encrypted-regex" => options.encrypted_regex(value()),
-            "--unencrypted-regex" => options.unencrypted_regex(value()),
-            "--encrypted-suffix" => options.encrypted_suffix(*value()),
-            "--unencrypted-suffix" => options.unencrypted_suffix(*value()),
+            "--encrypted-regex" => options.rule(SopsRule::EncryptedRegex(value())),
+            "--unencrypted-regex" => options.rule(SopsRule::UnencryptedRegex(value())),
+            "--encrypted-suffix" => options.rule(SopsRule::EncryptedSuffix(value())),
+            "--unencrypted-suffix" => options.rule(SopsRule::UnencryptedSuffix(value())),
             other => panic!("{other}"),
         };
     }
@@ -348,8 +348,9 @@ fn an_edit_changes_the_lines_it_is_about() {
 #[test]
 fn rotation_takes_the_file_from_those_who_are_not_named() {
     let (old, new) = (AgeKeys::generate(), AgeKeys::generate());
-    let options =
-        SopsOptions::new(old.recipients()).encrypted_regex("^(password|list)$").mac_only_encrypted();
+    let options = SopsOptions::new(old.recipients())
+        .rule(SopsRule::EncryptedRegex("^(password|list)$".into()))
+        .mac_only_encrypted();
     let file = SopsFile::encrypt("a.yaml", Format::Yaml, PLAIN, &options).unwrap();
     let rotated = file.rotate(&old, new.recipients()).unwrap();
     assert_eq!(rotated.decrypt(&new).unwrap().expose(), PLAIN);
@@ -416,11 +417,30 @@ fn what_is_not_supported_is_named() {
     let nobody = SopsFile::encrypt("a", Format::Yaml, "a: 1\n", &SopsOptions::new([])).unwrap_err();
     assert_eq!(nobody.kind(), ErrorKind::InvalidInput);
     let options = || SopsOptions::new(keys.recipients());
-    for wrong in
-        [options().encrypted_regex("("), options().unencrypted_suffix(""), options().encrypted_regex("")]
-    {
-        let error = SopsFile::encrypt("a", Format::Yaml, "a: 1\n", &wrong).unwrap_err();
+    for wrong in [
+        SopsRule::EncryptedRegex("(".into()),
+        SopsRule::UnencryptedSuffix(String::new()),
+        SopsRule::EncryptedRegex(String::new()),
+    ] {
+        let error =
+            SopsFile::encrypt("a", Format::Yaml, "a: 1\n", &options().rule(wrong.clone())).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        // The last rule that is given holds.
+        let mended = options().rule(wrong).rule(SopsRule::EncryptedSuffix("_s".into()));
+        let file = SopsFile::encrypt("a", Format::Yaml, "a: plain\na_s: hidden\n", &mended).unwrap();
+        assert!(file.text().contains("a: plain") && !file.text().contains("hidden"), "{}", file.text());
+    }
+}
+
+#[test]
+fn whoever_writes_a_file_says_when() {
+    let keys = AgeKeys::generate();
+    let at = |seconds| chrono::DateTime::from_timestamp(seconds, 0).unwrap();
+    let options = SopsOptions::new(keys.recipients()).at(at(0));
+    let file = SopsFile::encrypt("a.yaml", Format::Yaml, "a: 1\n", &options).unwrap().at(at(60));
+    assert!(file.text().contains("1970-01-01T00:00:00Z"), "{}", file.text());
+    for later in [file.edit(&keys, |_| "a: 2\n").unwrap(), file.rotate(&keys, keys.recipients()).unwrap()] {
+        assert!(later.text().contains("1970-01-01T00:01:00Z"), "{}", later.text());
     }
 }
 
