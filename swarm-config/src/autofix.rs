@@ -5,7 +5,7 @@ use serde_json::Value as Json;
 
 use crate::doc::Kind;
 use crate::error::Result;
-use crate::path::{Dotted, pointer};
+use crate::path::{self, Dotted, pointer};
 use crate::report::{Finding, Report, Severity};
 use crate::source::Format;
 use crate::tree::{Tree, Value};
@@ -235,7 +235,7 @@ fn only(before: &Tree, after: &Tree, path: &[String], remedy: &Remedy) -> bool {
     let mut expected = before.to_json();
     let holder =
         if matches!(remedy, Remedy::Rename(_)) { path.split_last().map(|(_, at)| at) } else { Some(path) };
-    let at = holder.and_then(|path| path.iter().try_fold(&mut expected, |at, part| child(at, part)));
+    let at = holder.and_then(|keys| keys.iter().try_fold(&mut expected, |at, part| path::child_of(at, part)));
     let Some(at) = at else { return false };
     let is_made = match (remedy, at) {
         (Remedy::Rename(name), Json::Object(table)) => {
@@ -252,14 +252,6 @@ fn only(before: &Tree, after: &Tree, path: &[String], remedy: &Remedy) -> bool {
         _ => false,
     };
     is_made && after.to_json() == expected
-}
-
-fn child<'j>(value: &'j mut Json, part: &str) -> Option<&'j mut Json> {
-    match value {
-        Json::Object(table) => table.get_mut(part),
-        Json::Array(items) => items.get_mut(part.parse::<usize>().ok()?),
-        _ => None,
-    }
 }
 
 /// The text with one edit, or nothing where there is no sure place for it.

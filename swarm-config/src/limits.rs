@@ -1,3 +1,8 @@
+use std::fmt;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::tree::Tree;
+
 /// What a configuration may cost before it is refused.
 ///
 /// The defaults suit configuration written by people and by generators; a file beyond them is a mistake or an
@@ -50,5 +55,20 @@ impl Limits {
 
     pub(crate) fn max_bytes(&self) -> usize {
         self.bytes.min(1 << 30)
+    }
+
+    /// Refuses a source of more bytes.
+    pub(crate) fn check_bytes(&self, source: impl fmt::Display, bytes: u64) -> Result<()> {
+        let most = self.max_bytes();
+        if bytes <= most as u64 {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Limit, format!("{source}: larger than {most} bytes")))
+    }
+
+    /// Looks at values that a tree may take.
+    pub(crate) fn steps_for(&self, tree: &Tree) -> u64 {
+        let values: usize = tree.docs.iter().map(|doc| doc.len()).sum();
+        self.steps.saturating_add((values as u64).saturating_mul(64))
     }
 }

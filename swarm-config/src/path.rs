@@ -1,5 +1,7 @@
 use std::fmt;
 
+use serde_json::Value as Json;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::loader::nearest;
 
@@ -71,6 +73,15 @@ impl<S: AsRef<str>> fmt::Display for Dotted<'_, S> {
 pub(crate) fn pointer<S: AsRef<str>>(segments: &[S]) -> String {
     let escape = |segment: &S| format!("/{}", segment.as_ref().replace('~', "~0").replace('/', "~1"));
     segments.iter().map(escape).collect()
+}
+
+/// What a table has for a key, or a list at a position.
+pub(crate) fn child_of<'j>(value: &'j mut Json, part: &str) -> Option<&'j mut Json> {
+    match value {
+        Json::Object(table) => table.get_mut(part),
+        Json::Array(items) => items.get_mut(part.parse::<usize>().ok()?),
+        _ => None,
+    }
 }
 
 /// A path in which `*` stands for any one key or position.

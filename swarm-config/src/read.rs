@@ -33,14 +33,11 @@ pub(crate) fn bytes_of(path: &Path, limits: &Limits) -> Result<Vec<u8>> {
     let file = std::fs::File::open(path).map_err(|error| Error::io("open", path, error))?;
     let data = file.metadata().map_err(|error| Error::io("look at", path, error))?;
     has_an_end(path, &data)?;
-    let most = limits.max_bytes() as u64;
-    let mut bytes = Vec::with_capacity(data.len().min(most) as usize + 1);
-    if data.len() <= most {
-        file.take(most + 1).read_to_end(&mut bytes).map_err(|error| Error::io("read", path, error))?;
-    }
-    if data.len() > most || bytes.len() as u64 > most {
-        return Err(Error::new(ErrorKind::Limit, format!("{}: larger than {most} bytes", path.display())));
-    }
+    limits.check_bytes(path.display(), data.len())?;
+    let mut bytes = Vec::with_capacity(data.len() as usize + 1);
+    let most = limits.max_bytes() as u64 + 1;
+    file.take(most).read_to_end(&mut bytes).map_err(|error| Error::io("read", path, error))?;
+    limits.check_bytes(path.display(), bytes.len() as u64)?;
     Ok(bytes)
 }
 
@@ -70,11 +67,6 @@ pub(crate) fn format_of(path: &Path) -> Result<Format> {
 
 pub(crate) fn text(name: &str, format: Format, text: &[u8], limits: &Limits) -> Result<Doc> {
     // Checked before the copy, so that a text beyond the limit costs nothing.
-    if text.len() > limits.max_bytes() {
-        return Err(Error::new(
-            ErrorKind::Limit,
-            format!("{name}: larger than {} bytes", limits.max_bytes()),
-        ));
-    }
+    limits.check_bytes(name, text.len() as u64)?;
     read(Source::from_bytes(Origin::File(name.into()), text.to_vec(), limits)?, format, limits)
 }

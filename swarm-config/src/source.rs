@@ -99,12 +99,7 @@ impl Source {
 
     /// Takes bytes as text: UTF-8, with or without a byte order mark, and without NUL.
     pub(crate) fn from_bytes(origin: Origin, bytes: Vec<u8>, limits: &Limits) -> Result<Arc<Source>> {
-        if bytes.len() > limits.max_bytes() {
-            return Err(Error::new(
-                ErrorKind::Limit,
-                format!("{}: larger than {} bytes", name(&origin), limits.max_bytes()),
-            ));
-        }
+        limits.check_bytes(name(&origin), bytes.len() as u64)?;
         match String::from_utf8(bytes) {
             Ok(text) => match memchr::memchr(0, text.as_bytes()) {
                 None if text.starts_with("\u{feff}\u{feff}") => {

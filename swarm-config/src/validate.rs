@@ -370,8 +370,7 @@ impl ConfigValidator {
         let mut more = 0;
         if let Some(schema) = &self.0.schema {
             let root = View::Value(tree.root());
-            let values: usize = tree.docs.iter().map(|doc| doc.len()).sum();
-            let steps = limits.steps.saturating_add(values as u64 * 64);
+            let steps = limits.steps_for(tree);
             let refused =
                 || Error::new(ErrorKind::Limit, format!("validation takes more than {steps} steps"));
             passed = schema.passes(tree, steps, since).ok_or_else(refused)?;

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::ser::{self, Serialize, Serializer};
 use serde_json::Value as Json;
 
-use crate::path::Dotted;
+use crate::path::{self, Dotted};
 
 /// Values as JSON, or what keeps them from being JSON.
 #[cfg(feature = "figment")]
@@ -32,11 +32,7 @@ fn looked_at(values: &(impl Serialize + ?Sized)) -> Result<(Json, Nones), String
 /// Removes a key, whose path is given from the value to the root.
 fn remove(values: &mut Json, path: &[String]) {
     let Some((key, above)) = path.split_first() else { return };
-    let table = above.iter().rev().try_fold(values, |value, key| match value {
-        Json::Object(table) => table.get_mut(key),
-        Json::Array(items) => items.get_mut(key.parse::<usize>().ok()?),
-        _ => None,
-    });
+    let table = above.iter().rev().try_fold(values, |value, key| path::child_of(value, key));
     if let Some(Json::Object(table)) = table {
         table.remove(key);
     }

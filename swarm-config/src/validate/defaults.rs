@@ -94,8 +94,7 @@ impl Defaults {
     /// Fills what is missing. Answers with the source that the new values name.
     pub(super) fn fill(&self, tree: &mut Tree, limits: &Limits) -> Result<Option<Arc<Source>>> {
         let mut tables = Vec::new();
-        let values: usize = tree.docs.iter().map(|doc| doc.len()).sum();
-        let steps = limits.steps.saturating_add(values as u64 * 64);
+        let steps = limits.steps_for(tree);
         let left = Cell::new(steps.saturating_mul(TRIES).saturating_add(1));
         let growth = self.look(0, tree.root(), &mut tables, &left);
         if left.get() == 0 {
