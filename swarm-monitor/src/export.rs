@@ -5,6 +5,9 @@ use crate::export::text::Writer;
 use crate::monitor::PerformanceMonitor;
 
 mod family;
+mod grafana;
+mod page;
+mod rules;
 mod text;
 
 /// What a scrape is answered with: [`PerformanceMonitor::expose`].

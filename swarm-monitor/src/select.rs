@@ -152,6 +152,18 @@ impl Selection {
         Ok(groups.into_iter().map(part).collect())
     }
 
+    /// Each series alone, by its tags, to be asked at once and not kept.
+    pub(crate) fn each_series(&self) -> Vec<(Vec<(String, String)>, Selection)> {
+        let alone = |series: Arc<Series>| {
+            let tags: Vec<(String, String)> =
+                series.tags.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+            (tags.clone(), Selection { tags, found: Some(vec![series]), ..self.clone() })
+        };
+        let mut each: Vec<_> = self.series().unwrap_or_default().into_iter().map(alone).collect();
+        each.sort_by(|one, other| one.0.cmp(&other.0));
+        each
+    }
+
     /// What each series of a gauge stands at, with its tags.
     ///
     /// # Errors

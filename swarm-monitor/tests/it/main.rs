@@ -7,6 +7,7 @@ mod alert_rules;
 #[cfg(feature = "http")]
 mod alertmanager;
 mod alerts;
+mod dashboards;
 mod drift;
 mod drift_vectors;
 mod export;
@@ -21,6 +22,7 @@ mod limits;
 mod memory;
 #[cfg(feature = "http")]
 mod notify;
+mod page;
 mod programs;
 mod prometheus;
 mod sinks;
