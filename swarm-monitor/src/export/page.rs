@@ -204,7 +204,8 @@ impl Page<'_> {
     fn figure(&self, one: &Shown, events: &[(DateTime<Utc>, String)]) -> String {
         let report = one.drift.as_ref().filter(|report| report.baseline.count >= report.least);
         let counts = one.info.kind.counts();
-        let points = self.points(&one.info, &one.select, true);
+        let mut points = self.points(&one.info, &one.select);
+        let many = one.info.kind == MetricKind::Histogram && Self::percentiles(&mut points, &one.select);
         let mut plot = Plot::new(self.window.span(self.monitor.inner.now(), self.reach()), &points);
         plot.base = report.map(|report| Base {
             mean: report.baseline.mean,
@@ -214,20 +215,32 @@ impl Page<'_> {
         plot.events = events;
         plot.unit = if counts { "a second" } else { &one.info.description.unit };
         plot.value = if counts { "rate" } else { "mean" };
+        plot.high = if many { "99th percentile" } else { "greatest" };
         plot.figure(&one.info.name)
     }
 
-    fn points(&self, info: &MetricInfo, select: &Selection, highs: bool) -> Vec<Point> {
-        let highs = highs && info.kind == MetricKind::Histogram;
-        let high = |from, to| select.quantile(Window::between(from, to), 0.99).ok().flatten();
+    fn points(&self, info: &MetricInfo, select: &Selection) -> Vec<Point> {
+        let histogram = info.kind == MetricKind::Histogram;
         let point = |point: Summary| Point {
             from: point.from,
             to: point.to,
             count: point.count,
             value: if info.kind.counts() { point.rate().unwrap_or(0.0) } else { point.mean },
-            high: if highs { high(point.from, point.to) } else { None },
+            high: histogram.then_some(point.max),
         };
         select.points(self.window).unwrap_or_default().into_iter().map(point).collect()
+    }
+
+    /// Puts the 99th percentile in place of the greatest value, where most buckets have as many values as that takes.
+    fn percentiles(points: &mut [Point], select: &Selection) -> bool {
+        if points.iter().filter(|point| point.count >= 100).count() * 2 <= points.len() {
+            return false;
+        }
+        for point in points {
+            let high = select.quantile(Window::between(point.from, point.to), 0.99).ok().flatten();
+            point.high = high.or(point.high);
+        }
+        true
     }
 
     fn reach(&self) -> Reach {
@@ -259,7 +272,7 @@ impl Page<'_> {
             let tags: Vec<String> = tags.iter().map(|(name, value)| format!("{name}={value}")).collect();
             let value =
                 if counts { summary.rate() } else { Some(summary.mean).filter(|_| summary.count > 0) };
-            let points = self.points(&one.info, select, false);
+            let points = self.points(&one.info, select);
             let line =
                 Plot::new(self.window.span(self.monitor.inner.now(), self.reach()), &points).sparkline();
             put(

@@ -80,6 +80,22 @@ fn a_plot_says_what_was_recorded() {
 }
 
 #[test]
+fn the_upper_line_is_a_percentile_only_of_many_values() {
+    let timed = Timed::new();
+    for _ in 0..5 {
+        for value in 1..=200 {
+            timed.monitor.record("many", f64::from(value), &[]);
+        }
+        timed.monitor.record("few", 1.0, &[]);
+        timed.monitor.record("few", 3.0, &[]);
+        timed.pass(60);
+    }
+    let html = timed.monitor.to_html("", last(600));
+    assert!(html.contains("12:00 mean 2, greatest 3, 2 recorded"), "{html}");
+    assert!(html.contains("12:00 mean 100, 99th percentile 19"), "within 1 % of 198");
+}
+
+#[test]
 fn whatever_is_recorded_is_text_on_the_page() {
     let timed = Timed::new();
     let monitor = &timed.monitor;

@@ -13,7 +13,7 @@ pub(super) struct Point {
     pub(super) count: u64,
     /// The mean, or of counts the rate a second.
     pub(super) value: f64,
-    /// The 99th percentile of a histogram.
+    /// What [`Plot::high`] says, of a histogram.
     pub(super) high: Option<f64>,
 }
 
@@ -35,6 +35,8 @@ pub(super) struct Plot<'a> {
     pub(super) events: &'a [(DateTime<Utc>, String)],
     pub(super) unit: &'a str,
     pub(super) value: &'static str,
+    /// What the upper line is.
+    pub(super) high: &'static str,
 }
 
 /// A drawing is a thousand wide and a thousand high, and stretched to its place.
@@ -52,6 +54,7 @@ impl<'a> Plot<'a> {
             events: &[],
             unit: "",
             value: "",
+            high: "",
         }
     }
 
@@ -148,7 +151,7 @@ impl<'a> Plot<'a> {
             let _ = write!(out, "<li class=\"{class}\">{text}</li>");
         };
         if highs {
-            item("k-high", "99th percentile");
+            item("k-high", self.high);
         }
         if self.base.is_some() {
             item("k-base", "baseline and its deviation");
@@ -168,14 +171,14 @@ impl<'a> Plot<'a> {
             let _ = write!(said, " {}", self.unit);
         }
         if let Some(high) = point.high {
-            let _ = write!(said, ", p99 {}", amount(high));
+            let _ = write!(said, ", {} {}", self.high, amount(high));
         }
         let _ = write!(said, ", {} recorded", point.count);
         said.replace('|', "/")
     }
 
     fn label(&self, time: DateTime<Utc>) -> String {
-        clock(time, (self.to - self.from).num_hours() > 24)
+        clock(time, (self.to - self.from).num_seconds())
     }
 
     fn x(&self, time: DateTime<Utc>) -> f64 {
@@ -202,7 +205,8 @@ impl<'a> Plot<'a> {
         let (low, high) = range(values.chain(base));
         // Near enough to zero that zero is worth showing.
         let low = if low > 0.0 && low < high / 2.0 { 0.0 } else { low };
-        let span = if high > low { high - low } else { low.abs().max(1.0) };
+        let span = if high > low { high - low } else { low.abs() };
+        let span = if span > 0.0 { span } else { 1.0 };
         let step = round_step(span / 4.0);
         let (first, last) = ((low / step).floor(), (high / step).ceil());
         let last = if last > first { last } else { first + 1.0 };

@@ -43,12 +43,12 @@ pub(super) fn amount(value: f64) -> String {
     format!("{text}{unit}")
 }
 
-/// The time of day, with the day where `days` are to be told apart.
-pub(super) fn clock(time: DateTime<Utc>, days: bool) -> String {
-    let format = match (days, time.timestamp() % 60) {
-        (true, _) => "%b %-d %H:%M",
-        (false, 0) => "%H:%M",
-        (false, _) => "%H:%M:%S",
+/// A time within `lasts` seconds that are looked at: with the day or the seconds where these matter.
+pub(super) fn clock(time: DateTime<Utc>, lasts: i64) -> String {
+    let format = match lasts {
+        ..600 => "%H:%M:%S",
+        600..=90_000 => "%H:%M",
+        _ => "%b %-d %H:%M",
     };
     time.format(format).to_string()
 }
