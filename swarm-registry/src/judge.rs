@@ -46,18 +46,20 @@ use estimate::{Estimate, Summary};
 /// - **Inconclusive**: neither; most often there are too few samples.
 ///
 /// So where a candidate is truly no different, the chance of a `Fail` is at most half of `alpha` a metric; where it is truly
-/// worse by the tolerance or more, so is that of a `Pass`. The same input gives the same verdict: nothing here is random.
+/// worse by the tolerance or more, so is that of a `Pass`. Of a `Fail` by small counts of proportions that is exact. Else it
+/// holds as means become normal: a few dozen samples that are very skewed have somewhat more, and samples that are all equal
+/// say nothing of their spread. The same input gives the same verdict: nothing here is random.
 ///
 /// # What is compared with what
 ///
 /// | baseline and candidate | test |
 /// |---|---|
 /// | samples, summaries, or one of each | Welch's t test of the means; Mann-Whitney where [`ranks`](Criterion::ranks) asks for it and both are samples |
-/// | proportions | two proportions |
-/// | single values | none: `Fail` where worse by more than the tolerance, else `Pass` |
+/// | proportions | two proportions; Fisher's exact test where fewer than 100 successes or failures of one are expected |
+/// | single values | none: `Fail` where worse by more than the tolerance, else `Pass`; `Inconclusive` under a [`sequential`](Judge::sequential) judge, for they do not tell how many samples they stand for |
 /// | a metric that is missing, of different kinds, NaN or infinite, or of fewer than the minimum of samples | `Inconclusive`, with the reason |
-/// | a baseline of zero | as any; the relative difference is `None`, and a relative tolerance is zero |
-/// | samples that are constant | what is seen is what is: the interval is one point |
+/// | a baseline of zero, or a share of 0 or 1 | as any; the relative difference is `None`, and a relative tolerance is zero: give [`tolerance_absolute`](Criterion::tolerance_absolute) |
+/// | samples that are all equal, in both versions | what is seen is what is: the interval is one point. Under a [`sequential`](Judge::sequential) judge `Inconclusive` until the planned number. Of 0 and 1 make a [`Proportion`](Measure::Proportion), whose interval knows better |
 #[derive(Debug, Clone, PartialEq)]
 pub struct Judge {
     criteria: Vec<Criterion>,
@@ -104,7 +106,9 @@ impl Criterion {
     }
 
     /// How much worse is still good enough, as a fraction of the baseline: 0.05 unless told otherwise. Of a proportion, it is a
-    /// fraction of the smaller of successes and failures, so that 99 % do not become 94 %.
+    /// fraction of the smaller of successes and failures, so that 99 % do not become 94 %. Where the baseline is zero, or never
+    /// fails, that is nothing, and no number of samples shows that a candidate is not worse at all: give
+    /// [`tolerance_absolute`](Criterion::tolerance_absolute) too.
     pub fn tolerance(mut self, fraction: f64) -> Self {
         self.relative = fraction;
         self
@@ -233,9 +237,21 @@ impl Judge {
             return out.inconclusive(format!("{least} samples of a version are fewer than {}", self.minimum));
         }
         let level = match self.planned {
+            Some(_) if single => {
+                return out
+                    .inconclusive("a single figure does not tell how many samples it stands for".into());
+            }
+            Some(planned) if least < planned && is_constant(a) && is_constant(b) => {
+                let why = "all samples of a version are equal, which tells no spread";
+                return out.inconclusive(format!("{why} before the planned {planned}"));
+            }
             Some(planned) => sequential::level(self.alpha, a.count(), b.count(), planned),
             None => self.alpha,
         };
+        // Below that the points of the distributions cannot be told.
+        if level < f64::MIN_POSITIVE {
+            return out.inconclusive(format!("{least} samples of a version are too few of those planned"));
+        }
         match (a, b) {
             (Measure::Value(a), Measure::Value(b)) => {
                 out.difference = Some(b - a);
@@ -271,6 +287,10 @@ impl Criterion {
     fn margin(&self, typical: f64) -> f64 {
         (self.relative * typical.abs()).max(self.absolute)
     }
+}
+
+fn is_constant(measure: &Measure) -> bool {
+    summary(measure).is_some_and(|summary| summary.variance == 0.0)
 }
 
 fn summary(measure: &Measure) -> Option<Summary> {

@@ -144,6 +144,10 @@ impl MetricComparison {
             )
         } else if worst <= margin {
             (Verdict::Pass, format!("at worst it is worse by {:.4}, within {margin:.4}", worst.max(0.0)))
+        } else if margin == 0.0 {
+            let why =
+                format!("it may be worse by {worst:.4}, and nothing is tolerated: give a tolerance_absolute");
+            (Verdict::Inconclusive, why)
         } else {
             let why = format!(
                 "it may be worse by {worst:.4}, and {margin:.4} is tolerated: more samples are needed"

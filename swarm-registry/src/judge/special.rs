@@ -12,6 +12,9 @@ pub(crate) fn normal_point(tail: f64) -> f64 {
     if tail > 0.5 {
         return -normal_point(1.0 - tail);
     }
+    if tail <= 0.0 {
+        return f64::INFINITY;
+    }
     // Abramowitz and Stegun 26.2.23, then Newton's method, which doubles the digits each time.
     let t = (-2.0 * tail.ln()).sqrt();
     let mut z = t

@@ -142,6 +142,86 @@ fn a_judge_that_makes_no_sense_lists_everything_that_is_wrong() {
     assert!(Judge::new([]).compare(&one(1.0), &one(1.0)).is_err());
 }
 
+/// Few samples of many planned: no verdict, whichever test it is, and however clear it looks.
+#[test]
+fn a_look_long_before_the_planned_number_tells_nothing() {
+    let samples = |low: f64, high: f64| {
+        Measure::Samples((0..10).map(|at| low + (high - low) * f64::from(at) / 9.0).collect())
+    };
+    let (baseline, candidate) = (samples(90.0, 100.0), samples(10.0, 95.0));
+    let criterion = || Criterion::higher_is_better("m");
+    for planned in [20_000, 100_000, u64::MAX] {
+        for criterion in [criterion(), criterion().ranks()] {
+            let judge = Judge::new([criterion]).sequential(planned);
+            let found = compare(&judge, baseline.clone(), candidate.clone());
+            assert_eq!(found.verdict, Verdict::Inconclusive, "{planned}: {found}");
+        }
+        let share = |successes| Measure::Proportion { successes, trials: 10 };
+        let judge = Judge::new([criterion()]).sequential(planned);
+        assert_eq!(compare(&judge, share(10), share(1)).verdict, Verdict::Inconclusive);
+    }
+    // What the fixed test finds, a look by ranks does not find at its own level.
+    let ranks = || Judge::new([criterion().ranks()]);
+    let (fixed, look) = (
+        compare(&ranks(), baseline.clone(), candidate.clone()),
+        compare(&ranks().sequential(100), baseline, candidate),
+    );
+    assert_eq!((fixed.verdict, look.verdict), (Verdict::Fail, Verdict::Inconclusive));
+    let wider = look.interval.unwrap().1 > fixed.interval.unwrap().1;
+    assert!(wider && look.level.unwrap() < 0.05, "{look:?}");
+}
+
+/// Nothing tells a sequential judge how many requests a figure stands for, or by how much equal samples could differ.
+#[test]
+fn figures_and_equal_samples_are_not_judged_at_each_look() {
+    let judge = lower().sequential(200);
+    for (a, b) in [(1.0, 9.0), (1.0, 1.0)] {
+        assert_eq!(compare(&judge, a, b).verdict, Verdict::Inconclusive, "{a} to {b}");
+        for judge in [&judge, &Judge::new([Criterion::lower_is_better("m").ranks()]).sequential(200)] {
+            let early = compare(judge, vec![a; 199], vec![b; 500]);
+            assert_eq!(early.verdict, Verdict::Inconclusive, "{early}");
+            assert!(early.reason.contains("before the planned 200"), "{early}");
+        }
+        let due = compare(&judge, vec![a; 200], vec![b; 200]);
+        assert_eq!(due.verdict, if b > a { Verdict::Fail } else { Verdict::Pass });
+    }
+}
+
+/// One failure in ten is no news where one in a hundred fails: it happens in 9.6 % of such tens.
+#[test]
+fn a_failure_among_few_requests_is_no_proof() {
+    let judge = Judge::new([Criterion::higher_is_better("m")]);
+    let share = |successes, trials| Measure::Proportion { successes, trials };
+    assert_eq!(compare(&judge, share(990, 1_000), share(9, 10)).verdict, Verdict::Inconclusive);
+    assert_eq!(compare(&judge, share(990, 1_000), share(7, 10)).verdict, Verdict::Fail);
+    // The chance of a `Fail` where both succeed by the same share, of all outcomes by their binomial chances.
+    for (failing, trials) in [(0.01, 10), (0.01, 100), (0.1, 20), (0.02, 400)] {
+        let mut chance = (1.0_f64 - failing).powi(trials);
+        let mut failed = 0.0;
+        for failures in 0..=trials as u64 {
+            let baseline = share((100_000.0 * (1.0 - failing)) as u64, 100_000);
+            let candidate = share(trials as u64 - failures, trials as u64);
+            if compare(&judge, baseline, candidate).verdict == Verdict::Fail {
+                failed += chance;
+            }
+            chance *= (trials as f64 - failures as f64) / (failures as f64 + 1.0) * failing / (1.0 - failing);
+        }
+        assert!(failed <= 0.025, "{failing} of {trials}: {failed}");
+    }
+}
+
+/// More samples would not help, and the reason does not ask for them.
+#[test]
+fn where_nothing_is_tolerated_the_reason_says_so() {
+    let share = |trials| Measure::Proportion { successes: trials, trials };
+    let judge = Judge::new([Criterion::higher_is_better("m")]);
+    let found = compare(&judge, share(5_000), share(5_000));
+    assert_eq!(found.verdict, Verdict::Inconclusive);
+    assert!(found.reason.ends_with("nothing is tolerated: give a tolerance_absolute"), "{found}");
+    let judge = Judge::new([Criterion::higher_is_better("m").tolerance_absolute(0.01)]);
+    assert_eq!(compare(&judge, share(5_000), share(5_000)).verdict, Verdict::Pass);
+}
+
 /// Constants need no random noise to be judged, and are judged the same way every time.
 #[test]
 fn constants_and_zeros_are_judged_by_what_is_seen() {
