@@ -26,7 +26,7 @@ pub enum Action {
     /// Set, move or remove the alias.
     MoveAlias,
     /// Protect the alias, or end its protection.
-    GuardAlias,
+    ProtectAlias,
     /// Deploy to the channel.
     Deploy,
     /// Promote another channel's version to the channel.
@@ -57,7 +57,7 @@ impl fmt::Display for Action {
             Action::Register => "register",
             Action::Sign => "sign",
             Action::MoveAlias => "move the alias",
-            Action::GuardAlias => "guard the alias",
+            Action::ProtectAlias => "protect the alias",
             Action::Deploy => "deploy to",
             Action::Promote => "promote to",
             Action::Rollback => "roll back",

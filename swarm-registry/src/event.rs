@@ -52,7 +52,7 @@ pub enum EventKind {
         to: Option<String>,
     },
     /// An alias was protected, or is no more.
-    AliasGuarded {
+    AliasProtected {
         /// The alias.
         alias: String,
         /// Whether it is protected now.
@@ -168,8 +168,8 @@ impl Event {
                 from: from.as_ref().map(text),
                 to: to.as_ref().map(text),
             },
-            Change::AliasGuarded { alias, protected } => {
-                EventKind::AliasGuarded { alias: alias.clone(), protected: *protected }
+            Change::AliasProtected { alias, protected } => {
+                EventKind::AliasProtected { alias: alias.clone(), protected: *protected }
             }
             Change::Deployed(deployed) => {
                 EventKind::Deployed(Arc::new(Deployment::read(deployed, record, object)?))

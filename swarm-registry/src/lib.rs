@@ -34,7 +34,7 @@ pub use judge::{Comparison, Criterion, Direction, Judge, MetricComparison, Sampl
 pub use measure::Measure;
 pub use object_store;
 pub use registry::{
-    Head, Query, Registration, RegistryBuilder, Retention, VersionRegistry, Watch, WatchOptions,
+    Alias, Head, Query, Registration, RegistryBuilder, Retention, VersionRegistry, Watch, WatchOptions,
 };
 pub use rollout::{
     MetricSource, Observed, OnDeadline, Rollout, RolloutPhase, RolloutStatus, RolloutStep, Window,

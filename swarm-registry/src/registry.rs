@@ -12,6 +12,7 @@ mod traffic;
 mod upkeep;
 mod watch;
 
+pub use alias::Alias;
 pub use query::Query;
 pub use upkeep::{Head, Retention};
 pub use watch::{Watch, WatchOptions};

@@ -87,7 +87,7 @@ impl State {
                 let (from, to) = (from.as_deref().map(str::to_owned), to.as_deref().map(str::to_owned));
                 entry.moves.push(AliasMove { from, to, at, actor: record.actor.clone(), record: record.seq });
             }
-            Change::AliasGuarded { alias, protected } => {
+            Change::AliasProtected { alias, protected } => {
                 self.aliases.entry(alias.clone()).or_default().protected = *protected;
             }
             Change::Deployed(deployed) => {

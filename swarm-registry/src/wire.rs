@@ -57,7 +57,7 @@ pub(crate) enum Change {
         from: Option<Arc<str>>,
         to: Option<Arc<str>>,
     },
-    AliasGuarded {
+    AliasProtected {
         alias: String,
         protected: bool,
     },

@@ -3,11 +3,23 @@ use std::sync::Arc;
 use crate::authorizer::Action;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name;
-use crate::state::AliasMove;
+use crate::state::{AliasMove, State};
 use crate::version::VersionInfo;
 use crate::wire::Change;
 
 use super::VersionRegistry;
+
+/// An alias and where it points to: what [`VersionRegistry::aliases`] answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Alias {
+    /// Its name.
+    pub name: String,
+    /// The id of the version.
+    pub version: String,
+    /// Whether it is protected from being moved or removed.
+    pub protected: bool,
+}
 
 /// Aliases: names such as `stable` that point to a version and can be moved.
 impl VersionRegistry {
@@ -19,11 +31,21 @@ impl VersionRegistry {
         self.refresh().await?;
         let state = self.state();
         let entry = state.aliases.get(alias).and_then(|entry| entry.to.as_deref());
-        let id = entry.ok_or_else(|| {
-            let near = name::nearest(alias, state.aliases.keys().map(String::as_str));
-            Error::new(ErrorKind::NotFound, format!("there is no alias {}{near}", name::quoted(alias)))
-        })?;
-        state.version(id).cloned()
+        state.version(entry.ok_or_else(|| no_alias(&state, alias))?).cloned()
+    }
+
+    /// The aliases that point to a version, by name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Store`]; else as [`refresh`](VersionRegistry::refresh).
+    pub async fn aliases(&self) -> Result<Vec<Alias>> {
+        self.refresh().await?;
+        let state = self.state();
+        let aliases = state.aliases.iter().filter_map(|(name, entry)| {
+            let version = entry.to.as_ref()?.to_string();
+            Some(Alias { name: name.clone(), version, protected: entry.protected })
+        });
+        Ok(aliases.collect())
     }
 
     /// Points `alias` to the version `to`, or removes it with `None`, if it points to `expected` now: compare-and-swap.
@@ -75,12 +97,12 @@ impl VersionRegistry {
     /// # Errors
     /// [`ErrorKind::NotFound`]; [`ErrorKind::Denied`]; [`ErrorKind::Store`].
     pub async fn protect_alias(&self, alias: &str, protected: bool) -> Result<()> {
-        let guarded = self.commit(Action::GuardAlias, alias, |state| match state.aliases.get(alias) {
+        let done = self.commit(Action::ProtectAlias, alias, |state| match state.aliases.get(alias) {
             Some(entry) if entry.to.is_some() => Ok((entry.protected != protected)
-                .then(|| Change::AliasGuarded { alias: alias.to_owned(), protected })),
-            _ => Err(Error::new(ErrorKind::NotFound, format!("there is no alias {}", name::quoted(alias)))),
+                .then(|| Change::AliasProtected { alias: alias.to_owned(), protected })),
+            _ => Err(no_alias(state, alias)),
         });
-        guarded.await.map(drop)
+        done.await.map(drop)
     }
 
     /// How `alias` was moved, the earliest first; without what was compacted away.
@@ -89,11 +111,13 @@ impl VersionRegistry {
     /// [`ErrorKind::NotFound`] where there never was such an alias; [`ErrorKind::Store`].
     pub async fn alias_history(&self, alias: &str) -> Result<Vec<AliasMove>> {
         self.refresh().await?;
-        match self.state().aliases.get(alias) {
-            Some(entry) => Ok(entry.moves.clone()),
-            None => {
-                Err(Error::new(ErrorKind::NotFound, format!("there is no alias {}", name::quoted(alias))))
-            }
-        }
+        let state = self.state();
+        let entry = state.aliases.get(alias).ok_or_else(|| no_alias(&state, alias))?;
+        Ok(entry.moves.clone())
     }
+}
+
+fn no_alias(state: &State, alias: &str) -> Error {
+    let near = name::nearest(alias, state.aliases.keys().map(String::as_str));
+    Error::new(ErrorKind::NotFound, format!("there is no alias {}{near}", name::quoted(alias)))
 }

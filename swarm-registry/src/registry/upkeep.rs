@@ -299,7 +299,7 @@ fn needed(state: &State, line: &Line, retention: Retention) -> bool {
             record.at >= since.timestamp_micros() || last.is_some_and(|last| last.record == record.seq)
         }
         // Small, and the last one counts.
-        Change::AliasGuarded { .. } => true,
+        Change::AliasProtected { .. } => true,
         Change::Deployed(deployed) => {
             record.at >= since.timestamp_micros() || reachable(state, &deployed.channel, deployed.number)
         }

@@ -77,7 +77,7 @@ async fn a_backup_of_format_1_is_read_as_it_was_written() {
         "VersionRegistered",
         "VersionsCollected",
         "AliasMoved",
-        "AliasGuarded",
+        "AliasProtected",
         "Deployed",
         "RolledBack",
         "Promoted",

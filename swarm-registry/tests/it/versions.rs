@@ -134,12 +134,18 @@ async fn an_alias_is_moved_by_who_knows_where_it_is() {
     assert_eq!(kind(registry.protect_alias("stable", true).await), ErrorKind::NotFound);
     registry.move_alias("stable", None, Some("v1")).await.unwrap();
     registry.protect_alias("stable", true).await.unwrap();
+    let all: Vec<_> = registry.aliases().await.unwrap();
+    let [alias] = &all[..] else { panic!("{all:?}") };
+    assert_eq!((&*alias.name, &*alias.version, alias.protected), ("stable", "v1", true));
+    let near = registry.alias_history("stabel").await.unwrap_err(); // typos:ignore-line
+    assert!(near.to_string().contains("did you mean \"stable\"?"), "{near}");
     assert_eq!(kind(registry.move_alias("stable", Some("v1"), Some("v2")).await), ErrorKind::Protected);
     assert_eq!(kind(registry.move_alias("stable", Some("v1"), None).await), ErrorKind::Protected);
     registry.protect_alias("stable", false).await.unwrap();
     registry.acting_as("Agent-1").move_alias("stable", Some("v1"), Some("v2")).await.unwrap();
     assert_eq!(registry.alias("stable").await.unwrap().id(), "v2");
     registry.move_alias("stable", Some("v2"), None).await.unwrap();
+    assert!(registry.aliases().await.unwrap().is_empty());
     assert_eq!(registry.alias("stable").await.unwrap_err().kind(), ErrorKind::NotFound);
     let history = registry.alias_history("stable").await.unwrap();
     let moves: Vec<_> = history.iter().map(|m| (m.from.as_deref(), m.to.as_deref())).collect();
@@ -190,7 +196,7 @@ async fn every_mutation_asks_the_authorizer_and_writes_nothing_without_leave() {
     let denied = [
         (Action::Register, other.register(Version::new("v3").artifact("3")).await.map(drop)),
         (Action::MoveAlias, other.move_alias("stable", Some("v1"), None).await),
-        (Action::GuardAlias, other.protect_alias("stable", true).await),
+        (Action::ProtectAlias, other.protect_alias("stable", true).await),
         (Action::Deploy, other.deploy("staging", all.clone()).await.map(drop)),
         (Action::Deploy, other.deploy_after("staging", 2, all).await.map(drop)),
         (Action::Promote, other.promote("staging", "production").await.map(drop)),
