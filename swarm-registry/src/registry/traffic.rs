@@ -1,5 +1,7 @@
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
@@ -23,8 +25,10 @@ impl VersionRegistry {
     /// [`ErrorKind::NotFound`] where a version is not registered; [`ErrorKind::InvalidInput`]; [`ErrorKind::Untrusted`]
     /// where a version lacks signatures that the policy asks for; [`ErrorKind::Denied`]; [`ErrorKind::Store`].
     pub async fn deploy(&self, channel: &str, split: Split) -> Result<Arc<Deployment>> {
-        self.change_traffic(Action::Deploy, channel, |state| deploy(state, channel, &split, Cause::Deployed))
-            .await
+        self.change_traffic(Action::Deploy, channel, |state| {
+            deploy(state, channel, &split, Cause::Deployed).map(Some)
+        })
+        .await
     }
 
     /// Serves `split` on `channel` if its deployment is still number `current`, 0 for none: compare-and-swap.
@@ -38,7 +42,7 @@ impl VersionRegistry {
                 let message = format!("the channel {channel:?} is at deployment {now}, not {current}");
                 return Err(Error::new(ErrorKind::Conflict, message).of_channel(channel));
             }
-            deploy(state, channel, &split, Cause::Deployed)
+            deploy(state, channel, &split, Cause::Deployed).map(Some)
         };
         self.change_traffic(Action::Deploy, channel, planned).await
     }
@@ -56,7 +60,7 @@ impl VersionRegistry {
                 let message = format!("the channel {from:?} serves {}, not one version", source.split());
                 return Err(Error::new(ErrorKind::InvalidState, message).of_channel(from));
             };
-            deploy(state, channel, &Split::all(version), Cause::Promoted)
+            deploy(state, channel, &Split::all(version), Cause::Promoted).map(Some)
         };
         self.change_traffic(Action::Promote, channel, planned).await
     }
@@ -71,7 +75,8 @@ impl VersionRegistry {
     /// [`ErrorKind::InvalidState`] where there is no earlier one; [`ErrorKind::NotFound`] where nothing was deployed;
     /// [`ErrorKind::Denied`]; [`ErrorKind::Store`].
     pub async fn rollback(&self, channel: &str) -> Result<Arc<Deployment>> {
-        self.change_traffic(Action::Rollback, channel, |state| rollback(state.channel(channel)?)).await
+        self.change_traffic(Action::Rollback, channel, |state| rollback(state.channel(channel)?).map(Some))
+            .await
     }
 
     /// [`rollback`](VersionRegistry::rollback), if the deployment of `channel` is still number `failed`.
@@ -86,12 +91,13 @@ impl VersionRegistry {
                 let message = format!("the channel {channel:?} is at deployment {number}, not {failed}");
                 return Err(Error::new(ErrorKind::Conflict, message).of_channel(channel));
             }
-            rollback(now)
+            rollback(now).map(Some)
         };
         self.change_traffic(Action::Rollback, channel, planned).await
     }
 
-    /// Restores the last good deployment in which `version` had all the weight. Those after it are no longer good.
+    /// Restores the last good deployment in which `version` had all the weight. Those after it are no longer good. Where it
+    /// has all the weight now, nothing changes, so that this can be repeated where its answer was lost.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidState`] where there is none: [`deploy`](VersionRegistry::deploy) it instead; else as
@@ -100,12 +106,15 @@ impl VersionRegistry {
         let planned = |state: &State| {
             state.version(version)?;
             let now = state.channel(channel)?;
+            if now.current.sole_version() == Some(version) {
+                return Ok(None);
+            }
             let good = now.current.good();
             let at = good.iter().rposition(|number| {
                 now.history.get(number).and_then(|good| good.sole_version()) == Some(version)
             });
             match at {
-                Some(at) => restore(now, &good[..=at]),
+                Some(at) => restore(now, &good[..=at]).map(Some),
                 None => {
                     let message =
                         format!("{version:?} had all of {channel:?} in no deployment to go back to");
@@ -134,7 +143,8 @@ impl VersionRegistry {
         Ok(self.state().channel(channel)?.history.values().cloned().collect())
     }
 
-    /// A router for `channel`.
+    /// A router for `channel`: it serves what this process knows. What other processes deploy it serves once this one has heard
+    /// of it; keep [`follow`](VersionRegistry::follow) going.
     ///
     /// # Errors
     /// As [`deployment`](VersionRegistry::deployment).
@@ -150,20 +160,68 @@ impl VersionRegistry {
         Ok(Router::new(cell.clone()))
     }
 
+    /// Asks the store every `interval` what other processes did, for ever, so that the routers of this process serve it.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use swarm_registry::{ObjectVersionStore, VersionRegistry};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), swarm_registry::Error> {
+    /// # let registry = VersionRegistry::with_store(ObjectVersionStore::memory()).await?;
+    /// let following = registry.clone();
+    /// tokio::spawn(async move {
+    ///     let Err(error) = following.follow(Duration::from_secs(5)).await;
+    ///     eprintln!("traffic is not followed any more: {error}");
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// While the store is away, routers go on with what they have, and the log tells. A
+    /// [`watch`](VersionRegistry::watch) does the same, for those who want to hear what happened.
+    ///
+    /// # Errors
+    /// It ends by an error alone, one that another try does not mend: [`ErrorKind::Corrupt`]; [`ErrorKind::Missing`];
+    /// [`ErrorKind::NewerFormat`].
+    pub async fn follow(&self, interval: Duration) -> Result<Infallible> {
+        loop {
+            match self.refresh().await {
+                Ok(()) => {}
+                Err(error) if error.is_retryable() => {
+                    tracing::warn!(%error, "routers go on with what they have");
+                }
+                Err(error) => return Err(error),
+            }
+            // No wait at all would be a loop that only asks.
+            self.shared.clock.sleep(interval.max(Duration::from_millis(1))).await;
+        }
+    }
+
     async fn change_traffic(
         &self,
         action: Action,
         channel: &str,
-        plan: impl Fn(&State) -> Result<Deployed>,
+        plan: impl Fn(&State) -> Result<Option<Deployed>>,
     ) -> Result<Arc<Deployment>> {
         name::check("channel", channel)?;
-        let planned = |state: &State| Ok(Some(Change::Deployed(plan(state)?)));
+        // What serves already where nothing has to change, as it was when that was decided.
+        let kept = Mutex::new(None);
+        let planned = |state: &State| {
+            let deployed = plan(state)?;
+            if deployed.is_none() {
+                let current = state.channel(channel)?.current.clone();
+                *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(current);
+            }
+            Ok(deployed.map(Change::Deployed))
+        };
         let line = self.commit(action, channel, planned).await?;
         let state = self.state();
-        let made = line.and_then(|line| match &line.record.change {
-            Change::Deployed(deployed) => state.channel(channel).ok()?.history.get(&deployed.number).cloned(),
-            _ => None,
-        });
+        let made = match line.as_ref().map(|line| &line.record.change) {
+            Some(Change::Deployed(deployed)) => {
+                state.channel(channel)?.history.get(&deployed.number).cloned()
+            }
+            _ => kept.into_inner().unwrap_or_else(PoisonError::into_inner),
+        };
         // A compaction by another process can have taken it already.
         made.map_or_else(|| Ok(state.channel(channel)?.current.clone()), Ok)
     }

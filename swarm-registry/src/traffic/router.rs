@@ -127,10 +127,10 @@ impl Router {
     /// The version of `key`: a user, a tenant, a request. No lock, no allocation. A key keeps its version as long as its
     /// slot does, in every process.
     #[inline]
-    pub fn route(&self, key: &str) -> Routed {
+    pub fn route(&self, key: &str) -> Routed<'_> {
         let routes = self.routes.load();
         let found = routes.find(key);
-        Routed { routes, found }
+        Routed { routes: Held::Loaded(routes), found }
     }
 
     /// A router for one thread or task, which touches nothing that others write to as long as nothing changes: the
@@ -139,7 +139,7 @@ impl Router {
         CachedRouter { routes: Cache::new(self.routes.clone()) }
     }
 
-    /// The deployment that it serves.
+    /// The deployment that it serves now. What a key got is of [`Routed::deployment`], which can be the one before.
     pub fn deployment(&self) -> Arc<Deployment> {
         self.routes.load().deployment.clone()
     }
@@ -152,28 +152,46 @@ impl fmt::Debug for Router {
     }
 }
 
-/// What [`Router::route`] answers: the version of a key, to be used as text.
+/// What [`Router::route`] and [`CachedRouter::route`] answer: the version of a key, to be used as text.
 ///
-/// Both parts are of one deployment, whatever is deployed meanwhile. Let go of it before the next await.
-pub struct Routed {
-    routes: Guard<Arc<Routes>>,
+/// All of it is of one deployment, whatever is deployed meanwhile. Let go of it before the next await.
+pub struct Routed<'a> {
+    routes: Held<'a>,
     found: Found,
 }
 
-impl Routed {
+enum Held<'a> {
+    Loaded(Guard<Arc<Routes>>),
+    Cached(&'a Routes),
+}
+
+impl Routed<'_> {
+    #[inline]
+    fn routes(&self) -> &Routes {
+        match &self.routes {
+            Held::Loaded(routes) => routes,
+            Held::Cached(routes) => routes,
+        }
+    }
+
     /// The id of the version.
     #[inline]
     pub fn version(&self) -> &str {
-        self.routes.version(self.found)
+        self.routes().version(self.found)
     }
 
     /// The version that shall see a copy of this request, if one shall.
     pub fn mirror(&self) -> Option<&str> {
-        self.routes.mirror(self.found)
+        self.routes().mirror(self.found)
+    }
+
+    /// The deployment that says so: what counts by version count by its [`number`](Deployment::number) too.
+    pub fn deployment(&self) -> &Arc<Deployment> {
+        &self.routes().deployment
     }
 }
 
-impl Deref for Routed {
+impl Deref for Routed<'_> {
     type Target = str;
 
     #[inline]
@@ -182,25 +200,25 @@ impl Deref for Routed {
     }
 }
 
-impl PartialEq<str> for Routed {
+impl PartialEq<str> for Routed<'_> {
     fn eq(&self, other: &str) -> bool {
         self.version() == other
     }
 }
 
-impl PartialEq<&str> for Routed {
+impl PartialEq<&str> for Routed<'_> {
     fn eq(&self, other: &&str) -> bool {
         self.version() == *other
     }
 }
 
-impl fmt::Display for Routed {
+impl fmt::Display for Routed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self)
     }
 }
 
-impl fmt::Debug for Routed {
+impl fmt::Debug for Routed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.version())
     }
@@ -213,18 +231,12 @@ pub struct CachedRouter {
 }
 
 impl CachedRouter {
-    /// The version of `key`, as [`Router::route`] answers it.
+    /// What [`Router::route`] answers.
     #[inline]
-    pub fn route(&mut self, key: &str) -> &str {
-        let routes = self.routes.load();
-        routes.version(routes.find(key))
-    }
-
-    /// The version of `key`, and the one that shall see a copy of it.
-    pub fn route_and_mirror(&mut self, key: &str) -> (&str, Option<&str>) {
-        let routes = self.routes.load();
+    pub fn route(&mut self, key: &str) -> Routed<'_> {
+        let routes: &Routes = self.routes.load();
         let found = routes.find(key);
-        (routes.version(found), routes.mirror(found))
+        Routed { routes: Held::Cached(routes), found }
     }
 }
 

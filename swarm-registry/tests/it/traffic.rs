@@ -7,8 +7,8 @@ use futures::StreamExt;
 use proptest::prelude::*;
 use swarm_registry::testing::{FakeClock, FaultyStore};
 use swarm_registry::{
-    DeploymentCause, ErrorKind, EventKind, ObjectVersionStore, Split, Version, VersionRegistry, WatchOptions,
-    slot,
+    DeploymentCause, ErrorKind, EventKind, ObjectVersionStore, Routed, Split, Version, VersionRegistry,
+    WatchOptions, slot,
 };
 
 use crate::registry_with;
@@ -77,6 +77,18 @@ async fn a_rollback_to_a_version_takes_the_last_deployment_it_had_alone() {
     assert_eq!(registry.rollback("production").await.unwrap().sole_version(), Some("v1"));
 }
 
+/// Whoever lost the answer asks again.
+#[tokio::test]
+async fn a_rollback_to_a_version_that_serves_alone_changes_nothing() {
+    let registry = registry_with(&["v1", "v2"]).await;
+    for version in ["v1", "v2", "v1", "v2"] {
+        registry.deploy("production", Split::all(version)).await.unwrap();
+    }
+    let back = registry.rollback_to("production", "v1").await.unwrap();
+    let again = registry.rollback_to("production", "v1").await.unwrap();
+    assert_eq!((again.clone(), again.good()), (back, &[1, 2][..]));
+}
+
 #[tokio::test]
 async fn verbs_that_name_a_deployment_happen_once() {
     let registry = registry_with(&["v1", "v2"]).await;
@@ -121,7 +133,8 @@ async fn pinned_keys_and_the_mirror_are_what_the_split_says() {
     for user in 0..1_000 {
         let key = format!("user-{user}");
         let routed = router.route(&key);
-        assert_eq!(cached.route_and_mirror(&key), (routed.version(), routed.mirror()));
+        let same = cached.route(&key);
+        assert_eq!((same.version(), same.mirror()), (routed.version(), routed.mirror()));
     }
     registry.deploy("production", Split::all("v3")).await.unwrap();
     assert_eq!(cached.route("tester"), "v3", "a pin is part of the split");
@@ -142,6 +155,60 @@ async fn pinned_keys_and_the_mirror_are_what_the_split_says() {
     assert_eq!(Split::all("v1").mirror("v2", 0.0).unwrap(), Split::all("v1"));
 }
 
+/// Whoever is mirrored is so by another part of the hash than that of the slot: each version gives its share.
+#[tokio::test]
+async fn a_mirror_sees_some_of_every_version() {
+    let registry = registry_with(&["v1", "v2", "v3"]).await;
+    let split = Split::of([("v1", 50.0), ("v2", 50.0)]).unwrap().mirror("v3", 10.0).unwrap();
+    registry.deploy("production", split).await.unwrap();
+    let router = registry.router("production").await.unwrap();
+    for version in ["v1", "v2"] {
+        let keys = (0..20_000).map(|user| format!("user-{user}"));
+        let of: Vec<bool> = keys
+            .filter(|key| router.route(key) == version)
+            .map(|key| router.route(&key).mirror().is_some())
+            .collect();
+        let mirrored = of.iter().filter(|mirrored| **mirrored).count();
+        // About 1,000 expected; three standard deviations are 90.
+        assert!(mirrored.abs_diff(of.len() / 10) < 90, "{version}: {mirrored} of {}", of.len());
+    }
+}
+
+/// What others deploy reaches the routers of a process that follows, also after its store was away.
+#[tokio::test]
+async fn a_process_that_follows_routes_as_the_others_do() {
+    let clock = FakeClock::hurried(DateTime::from_timestamp(1_800_000_000, 0).unwrap());
+    let store = ObjectVersionStore::memory();
+    let first = VersionRegistry::with_store(store.clone()).await.unwrap();
+    for version in ["v1", "v2", "v3"] {
+        first.register(Version::new(version).artifact(version)).await.unwrap();
+    }
+    first.deploy("production", Split::all("v1")).await.unwrap();
+    let faulty = FaultyStore::new(store);
+    let builder = VersionRegistry::builder().clock(Arc::new(clock.clone()));
+    let second = builder.with_store(faulty.clone()).await.unwrap();
+    let router = second.router("production").await.unwrap();
+    let following = tokio::spawn({
+        let second = second.clone();
+        async move { second.follow(Duration::from_secs(5)).await }
+    });
+    let until = async |version: &str| {
+        while router.route("anyone") != version {
+            tokio::task::yield_now().await;
+        }
+    };
+    first.deploy("production", Split::all("v2")).await.unwrap();
+    until("v2").await;
+    faulty.away(true);
+    first.deploy("production", Split::all("v3")).await.unwrap();
+    while second.refresh().await.is_ok() {}
+    tokio::task::yield_now().await;
+    assert_eq!(router.route("anyone"), "v2", "it goes on with what it has");
+    faulty.away(false);
+    until("v3").await;
+    assert!(!following.is_finished());
+}
+
 /// With pins and a mirror, by each way to ask, after the first question of the thread.
 #[tokio::test]
 async fn routing_allocates_nothing() {
@@ -157,9 +224,9 @@ async fn routing_allocates_nothing() {
         for key in &keys {
             let routed = router.route(key);
             second += usize::from(routed == "v2") + usize::from(routed.mirror().is_some());
-            let (version, mirror) = cached.route_and_mirror(key);
-            second += usize::from(version == "v2") + usize::from(mirror.is_some());
-            second += usize::from(cached.route(key) == "v2");
+            let routed = cached.route(key);
+            second += usize::from(routed == "v2") + usize::from(routed.mirror().is_some());
+            second += usize::from(routed.deployment().number() != 1);
         }
         second
     };
@@ -329,10 +396,13 @@ async fn nobody_sees_half_a_change() {
             scope.spawn(|| {
                 let mut cached = router.cached();
                 while !done.load(Ordering::Relaxed) {
-                    let (version, mirror) = cached.route_and_mirror("anyone");
-                    assert_eq!(mirror.unwrap(), format!("{version}-mirror"));
+                    let whole = |routed: &Routed<'_>| {
+                        assert_eq!(routed.mirror().unwrap(), format!("{routed}-mirror"));
+                        assert_eq!(routed.deployment().sole_version(), Some(routed.version()));
+                    };
+                    whole(&cached.route("anyone"));
                     let routed = router.route("anyone");
-                    assert_eq!(routed.mirror().unwrap(), format!("{routed}-mirror"));
+                    whole(&routed);
                     seen[usize::from(routed == "b")].fetch_add(1, Ordering::Relaxed);
                 }
             });
@@ -418,6 +488,11 @@ proptest! {
                     Verb::RollbackTo(version) => {
                         let id = format!("v{version}");
                         let alone = |at: &usize| model.splits[*at] == [(id.clone(), 10_000)];
+                        if model.stack.last().is_some_and(alone) {
+                            let kept = registry.rollback_to("c", &id).await.unwrap();
+                            assert_eq!(Some(kept), before);
+                            continue;
+                        }
                         let good = model.stack.len().saturating_sub(1);
                         let found = model.stack[..good].iter().rposition(alone);
                         if let Some(at) = found {

@@ -158,6 +158,9 @@ impl Model {
             Verb::Rollback { .. } | Verb::RollbackFrom { .. } => channel.back_by(1),
             Verb::RollbackTo { version, .. } => {
                 let alone = format!("{version} 100%");
+                if channel.good.last().is_some_and(|split| **split == *alone) {
+                    return Ok(channel.serving());
+                }
                 let back = channel.good.iter().rev().skip(1).position(|split| **split == *alone);
                 channel.back_by(back.ok_or("InvalidState")? + 1)
             }
