@@ -23,6 +23,9 @@ use crate::traffic::WHOLE;
 /// One percent in basis points.
 const ONE: u16 = WHOLE / 100;
 
+/// Nobody looks more often.
+const SHORTEST: Duration = Duration::from_millis(1);
+
 /// No step takes longer.
 const LONGEST: Duration = Duration::from_secs(3_660 * 24 * 3600);
 
@@ -124,7 +127,7 @@ impl Rollout {
         self
     }
 
-    /// How often an analysis looks: every minute unless told otherwise.
+    /// How often an analysis looks: every minute unless told otherwise, and at most once a millisecond.
     pub fn look_every(mut self, interval: Duration) -> Self {
         self.look_every = interval;
         self
@@ -142,15 +145,18 @@ impl Rollout {
         &self.steps
     }
 
-    pub(crate) fn judge_of_analyses(&self) -> Option<&Judge> {
+    /// The judge, where there is one.
+    pub fn judged_by(&self) -> Option<&Judge> {
         self.judge.as_ref()
     }
 
-    pub(crate) fn interval(&self) -> Duration {
+    /// How often an analysis looks.
+    pub fn looks_every(&self) -> Duration {
         self.look_every
     }
 
-    pub(crate) fn deadline_of_waits(&self) -> Option<(Duration, OnDeadline)> {
+    /// How long it waits for what may never come, and what then; `None` where it waits for as long as it takes.
+    pub fn waits(&self) -> Option<(Duration, OnDeadline)> {
         self.deadline
     }
 
@@ -202,8 +208,9 @@ impl Rollout {
         if weight == 0 {
             wrong.push("no step gives the candidate any traffic".to_owned());
         }
-        if self.look_every.is_zero() || self.look_every > LONGEST {
-            wrong.push(format!("it looks every {:?}", self.look_every));
+        if !(SHORTEST..=LONGEST).contains(&self.look_every) {
+            let why = "which is not between a millisecond and ten years";
+            wrong.push(format!("it looks every {:?}, {why}", self.look_every));
         }
         if self.deadline.is_some_and(|(after, _)| after > LONGEST) {
             wrong.push("the deadline is more than ten years away".to_owned());

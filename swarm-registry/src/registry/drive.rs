@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,10 +77,87 @@ impl VersionRegistry {
         }
     }
 
+    /// Drives every rollout on `channel`, one after the other, and waits for the next: what a service keeps going, in one
+    /// process or in several.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use async_trait::async_trait;
+    /// # use swarm_registry::{MetricSource, ObjectVersionStore, Observed, Rollout, Split, Version, VersionRegistry, Window};
+    /// # struct Prometheus;
+    /// # #[async_trait]
+    /// # impl MetricSource for Prometheus {
+    /// #     async fn observe(&self, _: &Window) -> Result<Observed, Box<dyn std::error::Error + Send + Sync>> {
+    /// #         Ok(Observed::new())
+    /// #     }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), swarm_registry::Error> {
+    /// # let registry = VersionRegistry::with_store(ObjectVersionStore::memory()).await?;
+    /// let driving = registry.clone();
+    /// let driver = tokio::spawn(async move {
+    ///     let Err(error) = driving.drive_rollouts("production", &Prometheus).await;
+    ///     eprintln!("rollouts are not driven any more: {error}");
+    /// });
+    /// # registry.register(Version::new("v1").artifact("1")).await?;
+    /// # registry.register(Version::new("v2").artifact("2")).await?;
+    /// # registry.deploy("production", Split::all("v1")).await?;
+    /// registry.start_rollout("production", "v2", &Rollout::new().weight(100.0)).await?;
+    /// # while !registry.rollout("production").await?.phase().is_over() { tokio::task::yield_now().await; }
+    /// # driver.abort();
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// While the store is away it goes on asking, and the log tells.
+    ///
+    /// # Errors
+    /// It ends by an error alone, one that another try does not mend: as [`drive_rollout`](VersionRegistry::drive_rollout),
+    /// but for [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) and [`ErrorKind::Store`](crate::ErrorKind::Store).
+    pub async fn drive_rollouts(&self, channel: &str, source: &dyn MetricSource) -> Result<Infallible> {
+        loop {
+            let known = self.refresh().await.map(|()| {
+                let state = self.state();
+                let rollout = state.rollouts.get(channel).and_then(|all| all.values().next_back());
+                (state.seq, rollout.is_some_and(|rollout| !rollout.phase.is_over()))
+            });
+            let driven = match known {
+                Ok((seq, false)) => {
+                    self.news(seq, POLL).await;
+                    continue;
+                }
+                Ok((_, true)) => self.drive_rollout(channel, source).await,
+                Err(error) => Err(error),
+            };
+            match driven {
+                Ok(_) => {}
+                // It is over and was compacted away.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) if error.is_retryable() => {
+                    tracing::warn!(%error, channel, "rollouts wait for their store");
+                    self.shared.clock.sleep(POLL).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Waits until this process knows of a record after `seq`, and for `span` at most.
+    async fn news(&self, seq: u64, span: Duration) {
+        let mut known = self.shared.known.subscribe();
+        tokio::select! {
+            // The sender lives in the registry that this holds. It does not close.
+            biased;
+            _ = known.wait_for(|known| *known > seq) => {}
+            () = self.shared.clock.sleep(span) => {}
+        }
+    }
+
     /// A driver of what is the last rollout on `channel` now.
     async fn driver<'a>(&'a self, channel: &'a str, source: &'a dyn MetricSource) -> Result<Driver<'a>> {
         let id = self.rollout(channel).await?.id;
-        Ok(Driver { registry: self, channel, id, source, term: None, looked: None, own: None, turned: None })
+        let name = super::nonce()?.into();
+        Ok(Driver { registry: self, channel, id, source, name, looked: None, own: None, turned: None })
     }
 }
 
@@ -88,8 +166,8 @@ struct Driver<'a> {
     channel: &'a str,
     id: u64,
     source: &'a dyn MetricSource,
-    /// The term of the lease that this driver took last.
-    term: Option<u64>,
+    /// What its leases are known by.
+    name: Arc<str>,
     looked: Option<DateTime<Utc>>,
     /// A step whose times are not those of this clock, and when it was first seen.
     own: Option<(usize, DateTime<Utc>)>,
@@ -126,9 +204,9 @@ impl Driver<'_> {
         }
         // One that lasts longer than any that is given was taken by a clock that was ahead: it would hold up everybody.
         let longest = self.term_length(&status).checked_mul(2).unwrap_or(TimeDelta::MAX);
-        let lease = status.lease.filter(|lease| lease.until > now && lease.until - now <= longest);
+        let lease = status.lease.as_ref().filter(|lease| lease.until > now && lease.until - now <= longest);
         match lease {
-            Some(lease) if self.term != Some(lease.term) => {
+            Some(lease) if lease.driver != self.name => {
                 self.wait(now, lease.until, seq).await;
                 return Ok(None);
             }
@@ -144,7 +222,7 @@ impl Driver<'_> {
                 self.looked = Some(now);
                 let (verdict, reason) = self.look(&status, now).await;
                 tracing::debug!(channel = self.channel, rollout = self.id, ?verdict, reason, "looked");
-                if let Some(step) = status.judged(verdict, reason, registry.shared.clock.now()) {
+                if let Some(step) = status.judged(verdict, reason, now, registry.shared.clock.now()) {
                     self.take(&status, step).await?;
                 }
             }
@@ -185,27 +263,21 @@ impl Driver<'_> {
 
     /// Until then, or until something happened.
     async fn wait(&self, now: DateTime<Utc>, until: DateTime<Utc>, seq: u64) {
-        let shared = &self.registry.shared;
         let span = (until - now).to_std().unwrap_or_default().min(POLL);
-        let mut known = shared.known.subscribe();
-        tokio::select! {
-            // The sender lives in the registry that this holds. It does not close.
-            biased;
-            _ = known.wait_for(|known| *known > seq) => {}
-            () = shared.clock.sleep(span) => {}
-        }
+        self.registry.news(seq, span).await;
     }
 
     fn term_length(&self, status: &RolloutStatus) -> TimeDelta {
-        let length = status.plan.interval().saturating_mul(3).max(LEASE);
+        let length = status.plan.looks_every().saturating_mul(3).max(LEASE);
         TimeDelta::from_std(length).unwrap_or(TimeDelta::MAX)
     }
 
     /// Takes the lease for another term, or for longer. If another was first, that is seen at the next turn.
-    async fn lease(&mut self, seen: &RolloutStatus, now: DateTime<Utc>) -> Result<()> {
-        let had = seen.lease.map_or(0, |lease| lease.term);
-        let ours = self.term.filter(|term| *term == had && had > 0);
-        let term = ours.unwrap_or(had + 1);
+    async fn lease(&self, seen: &RolloutStatus, now: DateTime<Utc>) -> Result<()> {
+        let term = match &seen.lease {
+            Some(lease) if lease.driver == self.name => lease.term,
+            other => other.as_ref().map_or(0, |lease| lease.term) + 1,
+        };
         let until = now.checked_add_signed(self.term_length(seen)).unwrap_or(DateTime::<Utc>::MAX_UTC);
         let planned = |state: &State| {
             let unchanged = self.find(state).is_some_and(|status| status.lease == seen.lease);
@@ -214,21 +286,20 @@ impl Driver<'_> {
                     channel: self.channel.into(),
                     rollout: self.id,
                     term,
+                    driver: self.name.clone(),
                     until: until.timestamp_micros(),
                 })
             }))
         };
-        if self.registry.commit(Action::DriveRollout, self.channel, planned).await?.is_some() {
-            self.term = Some(term);
-        }
-        Ok(())
+        self.registry.commit(Action::DriveRollout, self.channel, planned).await.map(drop)
     }
 
     /// Records `step`, unless something happened to the rollout since `seen`, or another driver took it over.
     async fn take(&self, seen: &RolloutStatus, step: Step) -> Result<()> {
         let planned = |state: &State| {
             let ours = |status: &&Arc<RolloutStatus>| {
-                status.record == seen.record && status.lease.map(|lease| lease.term) == self.term
+                let has_lease = status.lease.as_ref().is_some_and(|lease| lease.driver == self.name);
+                status.record == seen.record && has_lease
             };
             let status = self.find(state).filter(ours);
             status.map(|status| step_change(state, status, step.clone())).transpose()
@@ -264,10 +335,8 @@ impl Driver<'_> {
         }
         let none = BTreeMap::new();
         let of = |version: &str| metrics.get(version).unwrap_or(&none);
-        let compared = status
-            .plan
-            .judge_of_analyses()
-            .map(|judge| judge.compare(of(&status.baseline), of(&status.candidate)));
+        let compared =
+            status.plan.judged_by().map(|judge| judge.compare(of(&status.baseline), of(&status.candidate)));
         let (verdict, reason) = match compared {
             Some(Ok(comparison)) => {
                 let reasons = comparison.metrics().iter().map(ToString::to_string).collect::<Vec<_>>();

@@ -94,17 +94,17 @@ impl RolloutStatus {
                 Todo::Take(self.next(StoredRolloutChange::Held, now, Traffic::Stays))
             }
             RolloutStep::Hold(_) => Todo::Wait(self.due),
-            RolloutStep::Approval(_) => match self.deadline() {
+            RolloutStep::Approval(_) => match self.expiry() {
                 Some((expires, then)) if now >= expires => Todo::Take(self.expired(then, now)),
                 Some((expires, _)) => Todo::Wait(expires),
                 None => Todo::Rest,
             },
             RolloutStep::Analysis(_) => {
                 // The last look of the window is at its end, however long before that the one before it was.
-                let regular = after(looked.unwrap_or(self.began).max(self.began), self.plan.interval());
+                let regular = after(looked.unwrap_or(self.began).max(self.began), self.plan.looks_every());
                 let closing = if looked.is_none_or(|looked| looked < self.due) { self.due } else { regular };
                 let next = regular.min(closing);
-                match self.deadline() {
+                match self.expiry() {
                     // What is measured counts first, so that a pass at the deadline is one.
                     Some((expires, then)) if now >= expires && looked.is_some_and(|at| at >= expires) => {
                         Todo::Take(self.expired(then, now))
@@ -118,9 +118,16 @@ impl RolloutStatus {
         }
     }
 
-    /// What follows from a look at `now`, if anything.
-    pub(crate) fn judged(&self, verdict: Verdict, reason: String, now: DateTime<Utc>) -> Option<Step> {
-        let over = now >= self.due;
+    /// What follows at `now` from a look at what was measured until `seen`, if anything.
+    pub(crate) fn judged(
+        &self,
+        verdict: Verdict,
+        reason: String,
+        seen: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Option<Step> {
+        // A look that began before the end did not see it, however long it took.
+        let over = seen >= self.due;
         let step = match verdict {
             Verdict::Fail => self.end(StoredRolloutChange::Failed, StoredPhase::Failed, now),
             Verdict::Pass if over => self.next(StoredRolloutChange::Passed, now, Traffic::Stays),
@@ -158,7 +165,7 @@ impl RolloutStatus {
         let all = TimeDelta::from_std(length(self.current_step())).unwrap_or(TimeDelta::MAX);
         let left = if paused_at > now { all } else { all.min(self.due - paused_at) };
         let mut due = now.checked_add_signed(left).unwrap_or(self.due);
-        if self.plan.deadline_of_waits().is_some_and(|(wait, _)| after(due, wait) <= now) {
+        if self.plan.waits().is_some_and(|(wait, _)| after(due, wait) <= now) {
             due = now;
         }
         let progress = self.progress();
@@ -189,8 +196,9 @@ impl RolloutStatus {
         }
     }
 
-    fn deadline(&self) -> Option<(DateTime<Utc>, OnDeadline)> {
-        let (wait, then) = self.plan.deadline_of_waits()?;
+    /// When the wait for a step that may never end is over, and what then.
+    pub(crate) fn expiry(&self) -> Option<(DateTime<Utc>, OnDeadline)> {
+        let (wait, then) = self.plan.waits()?;
         Some((after(self.due, wait), then))
     }
 

@@ -12,6 +12,26 @@ use crate::measure::Measure;
 /// for each version that the channel serves, for all of them at the same time. An error, a panic, or no answer within
 /// 30 s makes the look inconclusive, and it asks again at the next. Asking must change nothing: several processes may
 /// ask, any call may be cancelled, and after a crash the same window is asked for again.
+///
+/// ```
+/// use async_trait::async_trait; // the trait is one of async_trait's
+/// use swarm_registry::{Measure, MetricSource, Observed, Window};
+///
+/// struct Requests; // a client of a database, for example
+///
+/// #[async_trait]
+/// impl MetricSource for Requests {
+///     async fn observe(&self, window: &Window) -> Result<Observed, Box<dyn std::error::Error + Send + Sync>> {
+///         let (successes, trials) = self.count(&window.version, window.since, window.until)?;
+///         Ok(Observed::new().metric("success", Measure::Proportion { successes, trials }))
+///     }
+/// }
+/// # impl Requests {
+/// #     fn count<T>(&self, _: &str, _: T, _: T) -> Result<(u64, u64), std::io::Error> { Ok((990, 1_000)) }
+/// # }
+/// ```
+///
+/// A plan without analyses needs none: `()` is a source that measures nothing.
 #[async_trait]
 pub trait MetricSource: Send + Sync + 'static {
     /// What was measured in `window`: of all of it, not of what is new since the last look.
@@ -19,6 +39,13 @@ pub trait MetricSource: Send + Sync + 'static {
     /// # Errors
     /// Whatever went wrong; it becomes part of the reason why a rollout is held.
     async fn observe(&self, window: &Window) -> Result<Observed, Box<dyn StdError + Send + Sync>>;
+}
+
+#[async_trait]
+impl MetricSource for () {
+    async fn observe(&self, _: &Window) -> Result<Observed, Box<dyn StdError + Send + Sync>> {
+        Ok(Observed::new())
+    }
 }
 
 /// What a [`MetricSource`] is asked for.

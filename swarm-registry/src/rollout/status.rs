@@ -34,9 +34,10 @@ pub struct RolloutStatus {
 /// By how much two clocks may differ that are called the same.
 pub(crate) const SKEW: TimeDelta = TimeDelta::minutes(1);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Lease {
     pub(crate) term: u64,
+    pub(crate) driver: Arc<str>,
     pub(crate) until: DateTime<Utc>,
 }
 
@@ -158,6 +159,19 @@ impl RolloutStatus {
         self.record
     }
 
+    /// Until when a driver has the rollout for itself, by that driver's clock. It says so anew as long as it goes on, so that a
+    /// time that is past means that nobody drives; as does `None`, for a rollout that is over too.
+    pub fn driven_until(&self) -> Option<DateTime<Utc>> {
+        self.lease.as_ref().map(|lease| lease.until).filter(|_| !self.phase.is_over())
+    }
+
+    /// When the [deadline](Rollout::deadline) of the step under way passes; `None` where it has none, is paused or over.
+    pub fn expires_at(&self) -> Option<DateTime<Utc>> {
+        let waits = matches!(self.current_step()?, RolloutStep::Analysis(_) | RolloutStep::Approval(_));
+        let running = matches!(self.phase, RolloutPhase::Running | RolloutPhase::Inconclusive);
+        self.expiry().filter(|_| waits && running).map(|(at, _)| at)
+    }
+
     /// A rollout that follows a deployment of the time `after`.
     pub(crate) fn start(
         stored: &StartedRollout,
@@ -201,7 +215,8 @@ impl RolloutStatus {
     }
 
     pub(crate) fn leased(&mut self, stored: &LeasedRollout, object: &str) -> Result<()> {
-        self.lease = Some(Lease { term: stored.term, until: wire::time(object, stored.until)? });
+        let until = wire::time(object, stored.until)?;
+        self.lease = Some(Lease { term: stored.term, driver: stored.driver.clone(), until });
         Ok(())
     }
 

@@ -37,6 +37,8 @@ pub(crate) struct LeasedRollout {
     pub(crate) channel: Arc<str>,
     pub(crate) rollout: u64,
     pub(crate) term: u64,
+    /// What tells this driver from every other: random, so that it knows its lease again though the answer was lost.
+    pub(crate) driver: Arc<str>,
     pub(crate) until: i64,
 }
 

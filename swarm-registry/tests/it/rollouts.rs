@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use swarm_registry::testing::{FakeClock, FaultyStore};
+use swarm_registry::testing::{FakeClock, Fault, FaultyStore};
 use swarm_registry::{
     Criterion, DeploymentCause, ErrorKind, Event, EventKind, Judge, Measure, MetricSource,
     ObjectVersionStore, Observed, OnDeadline, Retention, Rollout, RolloutChange, RolloutPhase, RolloutStep,
@@ -212,6 +212,31 @@ async fn what_cannot_be_told_is_held_and_never_promoted() {
     }
 }
 
+#[tokio::test]
+async fn a_deadline_that_has_passed_begins_anew_when_the_rollout_is_resumed() {
+    let clock = FakeClock::hurried(start());
+    let (_, registry) = prepared(&clock).await;
+    let plan = Rollout::new().weight(20.0).approval("x").weight(100.0).deadline(hours(2), OnDeadline::Pause);
+    let begun = registry.start_rollout("production", "v2", &plan).await.unwrap();
+    assert_eq!(begun.expires_at(), None, "it does not wait");
+    let driving = registry.clone();
+    let driver = tokio::spawn(async move { driving.drive_rollout("production", &silent()).await });
+    for _ in 0..2 {
+        let waiting =
+            until(&registry, |status| status.step() == 1 && status.phase() == RolloutPhase::Running).await;
+        assert!(waiting.expires_at().unwrap() >= waiting.step_due() + TimeDelta::hours(2));
+        until(&registry, |status| status.phase() == RolloutPhase::Paused).await;
+        let resumed_at = clock_minutes(&clock);
+        let resumed = registry.resume_rollout(&begun).await.unwrap();
+        assert_eq!(resumed.phase(), RolloutPhase::Running);
+        until(&registry, |status| status.phase() == RolloutPhase::Paused).await;
+        let waited = clock_minutes(&clock) - resumed_at;
+        assert!((120..130).contains(&waited), "{waited} minutes");
+        registry.resume_rollout(&begun).await.unwrap();
+    }
+    driver.abort();
+}
+
 /// Waits until the rollout on production is as `wanted`.
 pub(crate) async fn until(
     registry: &VersionRegistry,
@@ -267,6 +292,33 @@ async fn a_source_that_fails_panics_or_counts_wrongly_promotes_nothing() {
     });
     let ended = registry.drive_rollout("production", &crashing).await.unwrap();
     assert_eq!(ended.phase(), RolloutPhase::Failed);
+}
+
+/// A look that takes long ends no analysis whose end it did not see.
+#[tokio::test]
+async fn an_analysis_ends_by_a_look_at_all_of_its_time() {
+    let clock = FakeClock::hurried(start());
+    let (_, registry) = prepared(&clock).await;
+    let plan = founding().look_every(hours(20));
+    registry.start_rollout("production", "v2", &plan).await.unwrap();
+    let last = Arc::new(AtomicU64::new(0));
+    let (seen, slow) = (last.clone(), clock.clone());
+    let source = Source(move |window: &Window| {
+        seen.store((window.until - start()).num_hours() as u64, Ordering::Relaxed);
+        if window.version == "v2" {
+            slow.advance(Duration::from_secs(5 * 60));
+        }
+        // It is past the end by the time the first look is over.
+        if window.version == "v2" && window.until < start() + TimeDelta::hours(21) {
+            for _ in 0..60 {
+                slow.advance(Duration::from_secs(5 * 60));
+            }
+        }
+        Ok(successes(window, 0.99))
+    });
+    let ended = registry.drive_rollout("production", &source).await.unwrap();
+    assert_eq!(ended.phase(), RolloutPhase::Completed);
+    assert!(last.load(Ordering::Relaxed) >= 24, "{last:?}");
 }
 
 struct Hanging;
@@ -389,6 +441,7 @@ async fn a_deployment_by_hand_ends_the_rollout() {
         let ended = driver.await.unwrap().unwrap();
         assert_eq!(ended.phase(), RolloutPhase::Superseded);
         assert_eq!(registry.deployment("production").await.unwrap().number(), made.number());
+        assert_eq!(ended.record(), made.record(), "it is what changed the rollout last");
         if by_hand {
             assert_eq!(made.split(), Split::all("v1"), "back to before the rollout");
         }
@@ -456,6 +509,10 @@ async fn what_is_wrong_with_a_plan_is_told_all_at_once() {
         ),
         (Rollout::new().weight(5.0).analysis(hours(1)), "there is an analysis and no judge"),
         (Rollout::new().weight(5.0).hold(Duration::MAX), "takes more than ten years"),
+        (
+            Rollout::new().weight(5.0).look_every(Duration::from_nanos(500)),
+            "it looks every 500ns, which is not",
+        ),
     ] {
         let error = registry.start_rollout("production", "v2", &plan).await.unwrap_err();
         assert!(error.to_string().contains(part), "{error}");
@@ -537,6 +594,55 @@ async fn one_driver_has_the_lease_and_a_late_one_is_refused() {
     assert_eq!(weights, 3, "each weight was deployed once");
 }
 
+/// A driver that is held up in its look, while another has the lease and nothing else has happened, is refused too.
+#[tokio::test]
+async fn a_look_of_a_driver_whose_lease_is_lost_counts_for_nothing() {
+    let (frozen, clock) = (FakeClock::new(start()), FakeClock::new(start() + TimeDelta::seconds(200)));
+    let (store, slow) = prepared(&frozen).await;
+    let plan = Rollout::new().weight(20.0).analysis(hours(1)).weight(100.0).judge(judge());
+    slow.start_rollout("production", "v2", &plan).await.unwrap();
+    let leave = Arc::new(tokio::sync::Notify::new());
+    let late = Late(leave.clone(), AtomicU64::new(0));
+    let first = tokio::spawn(async move { slow.drive_rollout("production", &late).await });
+    frozen.asleep(1).await;
+    frozen.advance(Duration::from_secs(60));
+    // It asks for both versions at once, each with a time limit, and hangs.
+    frozen.asleep(2).await;
+
+    let other = opened(&store, &clock).await;
+    let driving = other.clone();
+    let second = tokio::spawn(async move { driving.drive_rollout("production", &fine()).await });
+    clock.asleep(1).await;
+    let before = other.rollout("production").await.unwrap();
+    assert_eq!((before.step(), before.driven_until()), (1, Some(start() + TimeDelta::seconds(380))));
+    leave.notify_waiters();
+    while !second.is_finished() {
+        clock.advance(Duration::from_secs(15));
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(second.await.unwrap().unwrap().phase(), RolloutPhase::Completed);
+    frozen.advance(Duration::from_secs(15));
+    assert_eq!(first.await.unwrap().unwrap().phase(), RolloutPhase::Completed);
+}
+
+/// A lease whose taking was acknowledged to nobody is known again by who took it.
+#[tokio::test]
+async fn a_driver_does_not_wait_for_its_own_lease() {
+    let clock = FakeClock::hurried(start());
+    let (inner, registry) = prepared(&clock).await;
+    registry.start_rollout("production", "v2", &Rollout::new().weight(100.0)).await.unwrap();
+    let store = FaultyStore::new(inner).fail(0, Fault::DieAfter);
+    let builder = VersionRegistry::builder().clock(Arc::new(clock.clone()));
+    let driving = builder.with_store(store.clone()).await.unwrap();
+    let driver = tokio::spawn(async move { driving.drive_rollout("production", &silent()).await });
+    while store.writes() == 0 {
+        tokio::task::yield_now().await;
+    }
+    store.away(false);
+    assert_eq!(driver.await.unwrap().unwrap().phase(), RolloutPhase::Completed);
+    assert!(seconds(&clock) < 30, "{} s", seconds(&clock));
+}
+
 /// Any number of processes may drive; together they do what one does.
 #[tokio::test]
 async fn many_drivers_do_what_one_does() {
@@ -566,6 +672,31 @@ async fn many_drivers_do_what_one_does() {
         "one driver's looks at two versions, not four's: {looks}"
     );
     registry.verify().await.unwrap();
+}
+
+/// What a service keeps going: it waits for rollouts, and drives each.
+#[tokio::test]
+async fn a_driver_of_all_rollouts_waits_for_the_next() {
+    let clock = FakeClock::hurried(start());
+    let (inner, registry) = prepared(&clock).await;
+    let store = FaultyStore::new(inner);
+    let builder = VersionRegistry::builder().clock(Arc::new(clock.clone()));
+    let driving = builder.with_store(store.clone()).await.unwrap();
+    let driver = tokio::spawn(async move { driving.drive_rollouts("production", &fine()).await });
+    for (candidate, away) in [("v2", false), ("v3", true), ("v1", false)] {
+        store.away(away);
+        let before = clock_minutes(&clock);
+        registry.start_rollout("production", candidate, &founding()).await.unwrap();
+        // Longer than one drive waits for its store.
+        while away && clock_minutes(&clock) < before + 10 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!away || !registry.rollout("production").await.unwrap().phase().is_over());
+        store.away(false);
+        let ended = until(&registry, |status| status.phase().is_over()).await;
+        assert_eq!((ended.candidate(), ended.phase()), (candidate, RolloutPhase::Completed));
+    }
+    assert!(!driver.is_finished());
 }
 
 #[tokio::test]
