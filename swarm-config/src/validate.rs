@@ -362,12 +362,6 @@ impl ConfigValidator {
     ) -> Result<(Report, Option<u64>)> {
         let mut passed = None;
         let mut report = Report::default();
-        let mut add = |finding: Finding| {
-            if let Some(finding) = self.0.weights.weighed(finding).and_then(|finding| over.weighed(finding)) {
-                report.push(finding, limits.findings);
-            }
-        };
-        let mut more = 0;
         if let Some(schema) = &self.0.schema {
             let root = View::Value(tree.root());
             let steps = limits.steps_for(tree);
@@ -375,35 +369,47 @@ impl ConfigValidator {
                 || Error::new(ErrorKind::Limit, format!("validation takes more than {steps} steps"));
             passed = schema.passes(tree, steps, since).ok_or_else(refused)?;
             if passed.is_none() {
-                // Errors are made one by one, and an end is put to them: a file can be wrong in a million places.
+                let weigh = |rule: &str, path: &[String]| {
+                    let severity = self.0.weights.severity(rule, path, Severity::Error)?;
+                    over.severity(rule, path, severity)
+                };
+                // Errors are made one by one, and an end is put to them: a file can be wrong in a million places. Those that
+                // are not wanted, or are warnings, do not count: after them there may be one that refuses the load.
                 let most = limits.findings.saturating_mul(4).saturating_add(16);
                 let found = view::within(steps, || {
-                    let mut found = Found::new(tree, &schema.shape, most);
-                    schema.validator.iter_errors(root).take(most).try_for_each(|error| found.add(&error))?;
-                    Ok(found)
+                    let mut found = Found::new(tree, &schema.shape, &weigh, limits.findings);
+                    let mut any = false;
+                    for error in schema.validator.iter_errors(root) {
+                        any = true;
+                        if found.errors >= most {
+                            found.report.more_errors += 1;
+                            break;
+                        }
+                        found.add(&error)?;
+                    }
+                    Ok((found.report, any))
                 });
-                let found = found.ok_or_else(refused)?.0?;
-                if found.findings.is_empty() {
+                let (found, any) = found.ok_or_else(refused)?.0?;
+                if !any {
                     return Err(Error::new(
                         ErrorKind::Schema,
                         "the schema refuses the configuration without a reason",
                     ));
                 }
-                found.findings.into_iter().for_each(&mut add);
-                more = found.more;
+                report = found;
             }
         }
         for rule in &self.0.rules {
             for mut finding in rule::contained(&**rule, tree) {
                 finding.place = finding.place.or_else(|| Some(nearest_value(tree, &finding.path).place()));
-                add(finding);
+                let weighed = self.0.weights.weighed(finding).and_then(|finding| over.weighed(finding));
+                weighed.into_iter().for_each(|finding| report.push(finding, limits.findings));
             }
         }
         let order = |finding: &Finding| {
             finding.place.as_ref().map(|(source, span)| (layer_of(tree, source), span.start))
         };
         report.findings.sort_by_key(order);
-        report.more_errors += more;
         Ok((report, passed))
     }
 }

@@ -29,14 +29,19 @@ impl Wishes {
 impl Weights {
     /// A finding with the severity that was asked for last, or not at all.
     pub(crate) fn weighed(&self, mut finding: Finding) -> Option<Finding> {
-        let off = |(pattern, rule): &(Pattern, Option<String>)| {
-            pattern.covers(&finding.path) && rule.as_ref().is_none_or(|rule| *rule == finding.rule)
+        finding.severity = self.severity(&finding.rule, &finding.path, finding.severity)?;
+        Some(finding)
+    }
+
+    /// What becomes of the severity of a finding; nothing where it is not wanted.
+    pub(crate) fn severity(&self, rule: &str, path: &[String], severity: Severity) -> Option<Severity> {
+        let off = |(pattern, only): &(Pattern, Option<String>)| {
+            pattern.covers(path) && only.as_ref().is_none_or(|only| only == rule)
         };
         if self.disabled.iter().any(off) {
             return None;
         }
-        let asked = self.severities.iter().rev().find(|(rule, _)| *rule == finding.rule);
-        finding.severity = asked.map_or(finding.severity, |(_, severity)| *severity);
-        Some(finding)
+        let asked = self.severities.iter().rev().find(|(asked, _)| asked == rule);
+        Some(asked.map_or(severity, |(_, severity)| *severity))
     }
 }

@@ -9,7 +9,7 @@ use crate::doc::{Kind, shorten};
 use crate::error::{Error, ErrorKind, Result};
 use crate::loader::nearest;
 use crate::path;
-use crate::report::{Finding, Severity};
+use crate::report::{Finding, Report, Severity};
 use crate::shape::Shape;
 use crate::tree::{Tree, Value};
 
@@ -25,45 +25,100 @@ pub(super) fn nearest_value<'t>(tree: &'t Tree, path: &[String]) -> Value<'t> {
     value
 }
 
-/// What the errors of a schema say, up to a number of findings.
+/// What the errors of a schema say, weighed.
 pub(super) struct Found<'t> {
     tree: &'t Tree,
     shape: &'t Shape,
+    weigh: Weigh<'t>,
+    /// How many are listed.
     most: usize,
-    pub(super) findings: Vec<Finding>,
-    /// How many were left out.
-    pub(super) more: usize,
+    pub(super) report: Report,
+    /// How many refuse the configuration, listed or not.
+    pub(super) errors: usize,
 }
+
+/// The severity of what a keyword has against a path, if it is wanted.
+type Weigh<'t> = &'t dyn Fn(&str, &[String]) -> Option<Severity>;
 
 impl<'t> Found<'t> {
-    pub(super) fn new(tree: &'t Tree, shape: &'t Shape, most: usize) -> Found<'t> {
-        Found { tree, shape, most, findings: Vec::new(), more: 0 }
+    pub(super) fn new(tree: &'t Tree, shape: &'t Shape, weigh: Weigh<'t>, most: usize) -> Found<'t> {
+        Found { tree, shape, weigh, most, report: Report::default(), errors: 0 }
     }
 
+    /// Adds what one error says, which is several findings where it names several keys.
     pub(super) fn add(&mut self, error: &ValidationError<'_>) -> Result<()> {
-        let room = self.most - self.findings.len();
-        let (new, more) = findings(self.tree, self.shape, error, room)?;
-        self.findings.extend(new);
-        self.more += more;
+        let mut path = path::parse_pointer(error.instance_path().as_str());
+        let (ValidationErrorKind::AdditionalProperties { unexpected }
+        | ValidationErrorKind::UnevaluatedProperties { unexpected }) = error.kind()
+        else {
+            let (tree, shape) = (self.tree, self.shape);
+            unfinished(error, &path)?;
+            self.push(error, &path, || finding(tree, shape, error, &path));
+            return Ok(());
+        };
+        let value = nearest_value(self.tree, &path);
+        let fields = self.shape.walk(&path).into_iter().flat_map(|shape| shape.fields.keys());
+        let known: Vec<&str> = fields.map(String::as_str).collect();
+        for key in unexpected {
+            path.push(key.clone());
+            self.push(error, &path, || not_allowed(value, &known, error, &path, key));
+            path.pop();
+        }
         Ok(())
+    }
+
+    /// Words and suggestions take time, and there may be very many: those that are not listed get none.
+    fn push(&mut self, error: &ValidationError<'_>, path: &[String], make: impl FnOnce() -> Finding) {
+        let keyword = error.kind().keyword();
+        let Some(severity) = (self.weigh)(keyword, path) else { return };
+        self.errors += usize::from(severity >= Severity::Error);
+        let finding = match self.report.has_room(severity, self.most) {
+            true => Finding { severity, ..make() },
+            false => Finding::of("", severity, Vec::new(), ""),
+        };
+        self.report.push(finding, self.most);
     }
 }
 
-/// What one error says, which is several findings where it names several keys, and how many there was no room for.
-fn findings(
-    tree: &Tree,
-    shape: &Shape,
-    error: &ValidationError<'_>,
-    room: usize,
-) -> Result<(Vec<Finding>, usize)> {
-    if room == 0 {
-        return Ok((Vec::new(), 1));
+/// What shows that the check came to no end.
+fn unfinished(error: &ValidationError<'_>, path: &[String]) -> Result<()> {
+    match error.kind() {
+        ValidationErrorKind::BacktrackLimitExceeded { .. }
+        | ValidationErrorKind::RegexEngineFailure { .. } => {
+            Err(Error::new(ErrorKind::Limit, "a pattern of the schema takes too long to match")
+                .in_path(path::Dotted(path)))
+        }
+        ValidationErrorKind::Referencing(_) => {
+            Err(Error::new(ErrorKind::Schema, "a reference of the schema cannot be resolved"))
+        }
+        _ => Ok(()),
     }
-    let path = path::parse_pointer(error.instance_path().as_str());
-    let value = nearest_value(tree, &path);
+}
+
+/// A key that a table may not have.
+fn not_allowed(
+    table: Value<'_>,
+    known: &[&str],
+    error: &ValidationError<'_>,
+    path: &[String],
+    key: &str,
+) -> Finding {
+    let close = nearest(key, known.iter().copied());
+    let message = format!("the key `{}` is not allowed here", shorten(key));
+    let mut finding = Finding::of(error.kind().keyword(), Severity::Error, path.to_vec(), message);
+    finding.place = Some(table.get(key).map_or(table.place(), Value::key_place));
+    finding.suggestion = close.map(|near| format!("did you mean `{near}`?"));
+    finding.remedy =
+        close.filter(|near| is_typo(key, near, known)).map(|near| Remedy::Rename(near.to_owned()));
+    finding
+}
+
+/// What one error says of the value at a path.
+fn finding(tree: &Tree, shape: &Shape, error: &ValidationError<'_>, path: &[String]) -> Finding {
+    let value = nearest_value(tree, path);
     let keyword = error.kind().keyword();
     let make = |message: String, suggestion: Option<String>| {
-        let finding = Finding::of(keyword, Severity::Error, path.clone(), message).at(value.place());
+        let finding = Finding::of(keyword, Severity::Error, path.to_vec(), message).at(value.place());
         Finding { suggestion, ..finding }
     };
     // With the value, or in place of it where it turns out to be secret.
@@ -71,47 +126,17 @@ fn findings(
         let veiled = (!value.is_secret()).then(|| message(UNSHOWN));
         Finding { veiled, ..make(message(&shown_value(value)), suggestion) }
     };
-    let one = |finding: Finding| Ok((vec![finding], 0));
     match error.kind() {
-        ValidationErrorKind::BacktrackLimitExceeded { .. }
-        | ValidationErrorKind::RegexEngineFailure { .. } => {
-            Err(Error::new(ErrorKind::Limit, "a pattern of the schema takes too long to match")
-                .in_path(path::Dotted(&path)))
-        }
-        ValidationErrorKind::Referencing(_) => {
-            Err(Error::new(ErrorKind::Schema, "a reference of the schema cannot be resolved"))
-        }
-        ValidationErrorKind::AdditionalProperties { unexpected }
-        | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
-            let known: Vec<&str> = shape
-                .walk(&path)
-                .into_iter()
-                .flat_map(|shape| shape.fields.keys())
-                .map(String::as_str)
-                .collect();
-            let each = unexpected.iter().take(room).map(|key| {
-                let close = nearest(key, known.iter().copied());
-                let near = close.map(|near| format!("did you mean `{near}`?"));
-                let mut finding = make(format!("the key `{}` is not allowed here", shorten(key)), near);
-                finding.path.push(key.clone());
-                finding.remedy = close
-                    .filter(|near| is_typo(key, near, &known))
-                    .map(|near| Remedy::Rename(near.to_owned()));
-                finding.place = value.get(key).map(Value::key_place).or(finding.place);
-                finding
-            });
-            Ok((each.collect(), unexpected.len().saturating_sub(room)))
-        }
         ValidationErrorKind::Required { property } => {
             let key = property.as_str().unwrap_or_default();
-            let here = shape.walk(&path);
+            let here = shape.walk(path);
             let is_known = |key: &str| here.is_some_and(|shape| shape.fields.contains_key(key));
             let strange = value.entries().map(|(key, _)| key).filter(|key| !is_known(key));
             let near = nearest(key, strange).map(|near| format!("is `{near}` meant to be it?"));
             let mut finding = make(format!("the key `{key}` is missing"), near);
             let default = here.and_then(|shape| shape.fields.get(key)?.default.clone());
             finding.remedy = default.map(|default| Remedy::Add(key.to_owned(), default));
-            Ok((vec![finding], 0))
+            finding
         }
         ValidationErrorKind::Type { kind } => {
             let expected = match kind {
@@ -124,7 +149,7 @@ fn findings(
             let (suggestion, new) = retyped(value, &expected).unzip();
             let mut finding = make(message, suggestion);
             finding.remedy = new.map(Remedy::Replace);
-            Ok((vec![finding], 0))
+            finding
         }
         ValidationErrorKind::Enum { options } => {
             let options = options.as_array().cloned().unwrap_or_default();
@@ -143,23 +168,23 @@ fn findings(
                 .filter(|option| text.is_some_and(|text| option.to_lowercase() == text.to_lowercase()));
             finding.remedy =
                 same.next().filter(|_| same.next().is_none()).map(|text| Remedy::Replace(text.into()));
-            Ok((vec![finding], 0))
+            finding
         }
         ValidationErrorKind::Pattern { pattern } => {
-            one(shown(&|value| format!("{value} does not match the pattern {}", shorten(pattern)), None))
+            shown(&|value| format!("{value} does not match the pattern {}", shorten(pattern)), None)
         }
         ValidationErrorKind::Format { format } => {
-            one(shown(&|value| format!("{value} is not a valid {format}"), None))
+            shown(&|value| format!("{value} is not a valid {format}"), None)
         }
-        ValidationErrorKind::FalseSchema => one(make("nothing is allowed here".into(), None)),
+        ValidationErrorKind::FalseSchema => make("nothing is allowed here".into(), None),
         ValidationErrorKind::PropertyNames { error } => {
             let key = error.instance().as_str().unwrap_or_default().to_owned();
             let mut finding =
                 make(format!("the key `{}` is not a name that is allowed here", shorten(&key)), None);
             finding.place = value.get(&key).map(Value::key_place).or(finding.place);
-            Ok((vec![finding], 0))
+            finding
         }
-        _ => one(shown(&|value| error.masked_with(value).to_string(), None)),
+        _ => shown(&|value| error.masked_with(value).to_string(), None),
     }
 }
 

@@ -657,3 +657,47 @@ fn rules_can_be_chosen_at_run_time() {
     let rules: Vec<_> = report.findings().iter().map(Finding::rule).collect();
     assert_eq!(rules, ["references", "references", "shared"]);
 }
+
+#[test]
+fn what_is_not_wanted_hides_no_error_that_comes_after_it() {
+    let schema = json!({
+        "properties": {
+            "legacy": {"items": {"type": "integer"}},
+            "port": {"minimum": 1},
+        },
+        "additionalProperties": {"properties": {"a": {}}, "additionalProperties": false},
+    });
+    let build = || ConfigValidator::builder().schema(schema.clone());
+    let wrong = json!({"legacy": vec!["x"; 500], "port": 0});
+    for validator in [build().disable("legacy", None), build().severity("type", Severity::Warning)] {
+        let report = validator.build().unwrap().validate(&tree(&wrong)).unwrap();
+        assert!(!report.is_ok(), "{report}");
+        assert!(report.findings().iter().any(|finding| finding.path() == "port"), "{report}");
+    }
+    let loader = ConfigLoader::new().text("a.json", Format::Json, wrong.to_string());
+    let loader = loader.validator(build().build().unwrap());
+    let error = loader.clone().disable("legacy", None).load::<Value>().unwrap_err();
+    assert_eq!(error.report().unwrap().findings().len(), 1, "{error}");
+    assert!(loader.disable("legacy", None).disable("port", None).load::<Value>().is_ok());
+
+    // Of one error that names many keys too.
+    let keys: serde_json::Map<String, Value> = (0..500).map(|at| (format!("k{at}"), json!(at))).collect();
+    let unknown = json!({"other": keys});
+    let check =
+        |validator: ConfigValidatorBuilder| validator.build().unwrap().validate(&tree(&unknown)).unwrap();
+    let warned = check(build().severity("additionalProperties", Severity::Warning));
+    assert!(warned.is_ok());
+    assert_eq!((warned.findings().len(), warned.unlisted()), (100, 400));
+    let off = check(build().disable("other.*", None));
+    assert_eq!((off.findings().len(), off.unlisted()), (0, 0));
+    assert!(off.is_ok());
+    assert!(!check(build()).is_ok());
+}
+
+#[test]
+fn errors_after_the_last_that_is_made_are_counted() {
+    let validator = ConfigValidator::new(json!({"items": {"type": "integer"}})).unwrap();
+    let report = validator.validate(&tree(&json!(vec!["x"; 10_000]))).unwrap();
+    assert_eq!(report.findings().len(), 100);
+    assert_eq!(report.unlisted(), 317);
+}
