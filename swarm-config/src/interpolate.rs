@@ -303,6 +303,14 @@ impl Resolver<'_, '_> {
         let parts = parts(text).map_err(|message| wrong(value, path, message))?;
         let resolved = self.parts(value, path, &parts)?;
         self.chain.pop();
+        if let Made::Text(text) = &resolved.made {
+            self.bytes += text.len();
+            if self.bytes > self.limits.max_bytes() {
+                let message =
+                    format!("what references stand for takes more than {} bytes", self.limits.max_bytes());
+                return Err(Error::new(ErrorKind::Limit, message).in_path(Dotted(path)));
+            }
+        }
         self.done.insert(path.to_vec(), resolved.clone());
         Ok(resolved)
     }
@@ -346,12 +354,6 @@ impl Resolver<'_, '_> {
                 let message = format!("more than {} bytes in a string", self.limits.string);
                 return Err(Error::new(ErrorKind::Limit, message).in_path(Dotted(path)));
             }
-        }
-        self.bytes += text.len();
-        if self.bytes > self.limits.max_bytes() {
-            let message =
-                format!("what references stand for takes more than {} bytes", self.limits.max_bytes());
-            return Err(Error::new(ErrorKind::Limit, message).in_path(Dotted(path)));
         }
         Ok(Resolved { made: Made::Text(text), secret })
     }

@@ -579,6 +579,18 @@ const BOMBS: &[Bomb] = &[
         },
     },
     Bomb {
+        name: "5,000 references to one long text",
+        kinds: LIMIT,
+        most: 1000,
+        make: || {
+            load(format!(
+                "a: \"$${{{}\"\n{}",
+                "x".repeat(1 << 19),
+                each(5_000, |at| format!("k{at}: \"${{a}}\"\n"))
+            ))
+        },
+    },
+    Bomb {
         name: "a list within lists, unique at each level",
         kinds: LIMIT,
         most: 1000,
