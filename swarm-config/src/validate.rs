@@ -243,7 +243,7 @@ impl Compiled {
         }
         Ok(Compiled {
             validator,
-            defaults: Defaults::new(&schema),
+            defaults: Defaults::new(&schema)?,
             parts: Parts::new(&schema),
             shape: Shape::of_schema(&schema),
             secrets: marks::secrets(&schema)?,

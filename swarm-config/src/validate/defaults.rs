@@ -31,6 +31,11 @@ struct Table {
 
 /// How often a pattern is tried for one step.
 const TRIES: u64 = 4;
+/// Schemas in all tables together, each being those that apply to one value. More come of parts that combine.
+const LENGTHS: usize = 1_000_000;
+
+/// How many tables of defaults are made within each other.
+const DEEP: usize = 16;
 
 struct Field {
     key: String,
@@ -39,8 +44,8 @@ struct Field {
 }
 
 impl Table {
-    /// The table for a key that no field names. `left` counts the patterns that may be tried yet, and is nought once one
-    /// more was wanted.
+    /// The table for a key that no field names. `left` counts the patterns that may be tried yet, and is nought once more
+    /// were wanted.
     fn unnamed(&self, key: &str, left: &Cell<u64>) -> Option<usize> {
         if self.matching.is_empty() {
             return self.others;
@@ -65,30 +70,31 @@ pub(super) struct Defaults {
 }
 
 impl Defaults {
-    pub(super) fn new(schema: &Schema<'_>) -> Defaults {
-        let mut compiler = Compiler { schema, tables: Vec::new(), known: HashMap::new() };
-        compiler.table((0..schema.parts().len().min(1)).collect());
+    pub(super) fn new(schema: &Schema<'_>) -> Result<Defaults> {
+        let mut compiler =
+            Compiler { schema, tables: Vec::new(), known: HashMap::new(), open: Vec::new(), lengths: 0 };
+        compiler.number((0..schema.parts().len().min(1)).collect())?;
+        while let Some((at, parts)) = compiler.open.pop() {
+            compiler.tables[at] = compiler.table(&parts)?;
+        }
         let mut tables = compiler.tables;
-        // What is useful spreads upwards until nothing changes.
-        loop {
-            let spread: Vec<usize> = (0..tables.len())
-                .filter(|at| {
-                    let table = &tables[*at];
-                    let below = |at: Option<usize>| at.is_some_and(|at| tables[at].useful);
-                    !table.useful
-                        && (table.fields.iter().any(|field| field.default.is_some() || below(field.table))
-                            || table.matching.iter().any(|(_, at)| tables[*at].useful)
-                            || below(table.others)
-                            || below(table.items))
-                })
-                .collect();
-            if spread.is_empty() {
-                return Defaults { tables };
-            }
-            for at in spread {
-                tables[at].useful = true;
+        // What is useful spreads upwards.
+        let mut above = vec![Vec::new(); tables.len()];
+        for (at, table) in tables.iter().enumerate() {
+            let fields = table.fields.iter().filter_map(|field| field.table);
+            let matching = table.matching.iter().map(|(_, below)| *below);
+            for below in fields.chain(matching).chain(table.others).chain(table.items) {
+                above[below].push(at);
             }
         }
+        let has_default = |table: &Table| table.fields.iter().any(|field| field.default.is_some());
+        let mut open: Vec<usize> = (0..tables.len()).filter(|at| has_default(&tables[*at])).collect();
+        while let Some(at) = open.pop() {
+            if !std::mem::replace(&mut tables[at].useful, true) {
+                open.extend(&above[at]);
+            }
+        }
+        Ok(Defaults { tables })
     }
 
     /// Fills what is missing. Answers with the source that the new values name.
@@ -125,7 +131,7 @@ impl Defaults {
                         }
                         (Some(_), None) => {}
                         (None, _) => {
-                            if let Some(default) = self.absent(field, 0) {
+                            if let Some(default) = self.absent(field, &mut vec![at], left) {
                                 new.insert(field.key.clone(), default);
                             }
                         }
@@ -156,9 +162,19 @@ impl Defaults {
         (growth.table.is_some() || !growth.below.is_empty()).then_some(growth)
     }
 
-    /// The value of a key that is not there: its default, or a table of defaults if that needs nothing else.
-    fn absent(&self, field: &Field, depth: usize) -> Option<Json> {
-        let below = field.table.map(|table| &self.tables[table]).filter(|table| table.useful && depth < 16);
+    /// The value of a key that is not there: its default, or a table of defaults if that needs nothing else and is not
+    /// `within` one of its kind. A step that counts for as much as `TRIES` patterns.
+    fn absent(&self, field: &Field, within: &mut Vec<usize>, left: &Cell<u64>) -> Option<Json> {
+        left.set(left.get().saturating_sub(TRIES));
+        if left.get() == 0 {
+            return None;
+        }
+        let goes_on = |at: &usize| {
+            let ends = within.len() > DEEP || field.default.is_none() && within.contains(at);
+            self.tables[*at].useful && !ends
+        };
+        let at = field.table.filter(goes_on);
+        let below = at.map(|at| &self.tables[at]);
         let mut fields = match (&field.default, below) {
             (Some(Json::Object(fields)), Some(_)) => fields.clone(),
             (Some(default), _) => return Some(default.clone()),
@@ -166,13 +182,15 @@ impl Defaults {
             (None, None) => return None,
         };
         let below = below?;
+        within.extend(at);
         for field in &below.fields {
             if !fields.contains_key(&field.key)
-                && let Some(default) = self.absent(field, depth + 1)
+                && let Some(default) = self.absent(field, within, left)
             {
                 fields.insert(field.key.clone(), default);
             }
         }
+        within.pop();
         let whole = below.required.iter().all(|key| fields.contains_key(key));
         (field.default.is_some() || whole && !fields.is_empty()).then_some(Json::Object(fields))
     }
@@ -215,18 +233,36 @@ struct Compiler<'w> {
     schema: &'w Schema<'w>,
     tables: Vec<Table>,
     known: HashMap<Vec<usize>, usize>,
+    /// Tables that are to be filled.
+    open: Vec<(usize, Vec<usize>)>,
+    lengths: usize,
 }
 
 impl<'w> Compiler<'w> {
-    /// The table for a value that all these parts apply to.
-    fn table(&mut self, parts: Vec<usize>) -> usize {
-        let parts = self.closure(parts);
+    /// The number of the table for a value that all these parts apply to.
+    fn number(&mut self, parts: Vec<usize>) -> Result<usize> {
+        let mut parts = self.closure(parts);
+        // What only refers to another part makes no table of its own.
+        parts.retain(|at| {
+            let part = &self.schema.parts()[*at];
+            !part.below.is_empty() || part.text.get("required").is_some()
+        });
         if let Some(known) = self.known.get(&parts) {
-            return *known;
+            return Ok(*known);
         }
         let at = self.tables.len();
+        self.lengths += parts.len() + 1;
+        if self.lengths > LENGTHS {
+            let message = format!("finding the defaults of the schema takes more than {LENGTHS} subschemas");
+            return Err(Error::new(ErrorKind::Limit, message));
+        }
         self.known.insert(parts.clone(), at);
         self.tables.push(Table::default());
+        self.open.push((at, parts));
+        Ok(at)
+    }
+
+    fn table(&mut self, parts: &[usize]) -> Result<Table> {
         let mut table = Table::default();
         let mut below: Vec<(&'w str, Vec<usize>)> = Vec::new();
         let mut matching: Vec<(&'w str, Vec<usize>)> = Vec::new();
@@ -255,33 +291,33 @@ impl<'w> Compiler<'w> {
         for (key, fields) in below {
             let all = self.closure(fields.clone());
             let default = all.iter().find_map(|at| self.schema.parts()[*at].text.get("default")).cloned();
-            let table_below = Some(self.table(fields));
+            let table_below = Some(self.number(fields)?);
             table.named.insert(key.to_owned());
             table.fields.push(Field { key: key.to_owned(), default, table: table_below });
         }
         for (pattern, parts) in matching {
             // One that is no pattern the compiler refuses.
             if let Ok(pattern) = pattern_of(pattern) {
-                table.matching.push((pattern, self.table(parts)));
+                table.matching.push((pattern, self.number(parts)?));
             }
         }
         if !others.is_empty() {
-            table.others = Some(self.table(others));
+            table.others = Some(self.number(others)?);
         }
         if !items.is_empty() {
-            table.items = Some(self.table(items));
+            table.items = Some(self.number(items)?);
         }
-        self.tables[at] = table;
-        at
+        Ok(table)
     }
 
     /// The parts, and those that they take in by reference and `allOf`.
     fn closure(&self, parts: Vec<usize>) -> Vec<usize> {
         let mut all = Vec::new();
+        let mut seen = HashSet::new();
         let mut open = parts;
         open.reverse();
         while let Some(at) = open.pop() {
-            if !all.contains(&at) {
+            if seen.insert(at) {
                 all.push(at);
                 open.extend(self.schema.parts()[at].also.iter().rev());
             }

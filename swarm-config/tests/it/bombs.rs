@@ -591,6 +591,44 @@ const BOMBS: &[Bomb] = &[
         },
     },
     Bomb {
+        name: "a chain of 20,000 schemas",
+        kinds: INVALID,
+        most: 2000,
+        make: || {
+            let mut defs: serde_json::Map<String, Value> = (0..20_000)
+                .map(|at| {
+                    (format!("d{at}"), json!({"properties": {"x": {"$ref": format!("#/$defs/d{}", at + 1)}}}))
+                })
+                .collect();
+            defs.insert("d20000".into(), json!({"properties": {"v": {"default": 1}}}));
+            let schema = json!({"required": ["y"], "allOf": [{"$ref": "#/$defs/d0"}], "$defs": defs});
+            let set_off = move || {
+                ConfigValidator::new(schema).and_then(|validator| {
+                    ConfigLoader::new()
+                        .text("bomb", Format::Json, "{}")
+                        .validator(validator)
+                        .load::<Value>()
+                        .map(drop)
+                })
+            };
+            Box::new(set_off)
+        },
+    },
+    Bomb {
+        name: "schemas that combine in 2^24 ways",
+        kinds: LIMIT,
+        most: 2000,
+        make: || {
+            let next = |at: usize| json!({"$ref": format!("#/$defs/d{}", at + 1)});
+            let mut defs: serde_json::Map<String, Value> = (1..24)
+                .map(|at| (format!("d{at}"), json!({"properties": {"a": next(at), "b": next(at)}})))
+                .collect();
+            defs.insert("d24".into(), json!({"properties": {"v": {"default": 1}}}));
+            let root = json!({"a": {"allOf": [{"$ref": "#"}, next(0)]}, "b": {"$ref": "#"}});
+            compile(json!({"properties": root, "$defs": defs}))
+        },
+    },
+    Bomb {
         name: "a list within lists, unique at each level",
         kinds: LIMIT,
         most: 1000,

@@ -701,3 +701,31 @@ fn errors_after_the_last_that_is_made_are_counted() {
     assert_eq!(report.findings().len(), 100);
     assert_eq!(report.unlisted(), 317);
 }
+
+#[test]
+fn defaults_of_what_holds_itself_are_filled_once() {
+    let schema = json!({"properties": {
+        "a": {"$ref": "#"}, "b": {"$ref": "#"}, "c": {"$ref": "#"}, "d": {"$ref": "#"}, "v": {"default": 1},
+    }});
+    let load = |schema: Value, text: &str| {
+        let loader = ConfigLoader::new().text("a.json", Format::Json, text);
+        loader
+            .validator(ConfigValidator::new(schema).unwrap())
+            .load::<Value>()
+            .map(|config| config.get().tree().to_json())
+    };
+    assert_eq!(load(schema.clone(), "{}").unwrap(), json!({"v": 1}));
+    assert_eq!(load(schema, r#"{"a": {"b": {}}}"#).unwrap(), json!({"a": {"b": {"v": 1}, "v": 1}, "v": 1}));
+
+    // Tables that differ, each holding the next three times.
+    let mut defs: serde_json::Map<String, Value> = (0..14)
+        .map(|at| {
+            let next = json!({"$ref": format!("#/$defs/d{}", at + 1)});
+            (format!("d{at}"), json!({"properties": {"a": next, "b": next, "c": next}}))
+        })
+        .collect();
+    defs.insert("d14".into(), json!({"properties": {"v": {"default": 1}}}));
+    let error = load(json!({"$ref": "#/$defs/d0", "$defs": defs}), "{}").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Limit);
+    assert!(error.to_string().contains("filling in defaults"), "{error}");
+}
