@@ -251,6 +251,13 @@ fn collect(value: Value<'_>, since: usize, path: &mut Vec<String>, found: &mut V
 
 fn wrong(value: Value<'_>, path: &[String], message: impl Into<String>) -> Error {
     let (source, span) = value.place();
+    // What looks like a reference may be a piece of the secret.
+    let is_reference =
+        || value.as_str().is_some_and(|text| matches!(parts(text).as_deref(), Ok([Part::Reference { .. }])));
+    let message = match value.is_secret() && !is_reference() {
+        true => "a reference in it leads nowhere; write `$${` for `${` itself".to_owned(),
+        false => message.into(),
+    };
     let error = Error::new(ErrorKind::Interpolation, message).at(&source, span).in_path(Dotted(path));
     let error = error.masking(value.tree.masked(&[]));
     if value.is_secret() { error.without_frame() } else { error }

@@ -584,3 +584,21 @@ fn a_provider_can_be_chosen_at_run_time() {
     let values: Vec<String> = config.get().values().cloned().collect();
     assert_eq!(values, ["hunter2", "hunter2", "none"]);
 }
+
+#[test]
+fn a_piece_of_a_secret_that_looks_like_a_reference_is_in_no_error() {
+    for piece in ["ss", "SS", "ss:x", "db", "none", "a..b", "db.password"] {
+        let text = format!("none: null\ndb:\n  password: \"pa${{{piece}}}word\"\n");
+        let loader = ConfigLoader::new().text("a.yaml", Format::Yaml, text).secret("db.password");
+        let error = loader.load::<serde_json::Value>().unwrap_err();
+        for shown in [error.to_string(), error.render(Color::Never), format!("{error:?}")] {
+            assert!(!shown.contains(&format!("`{piece}`")) && !shown.contains("pa$"), "{shown}");
+            assert!(shown.contains("db.password"), "{shown}");
+        }
+    }
+    // One that is a reference and nothing else gives nothing away.
+    let loader =
+        ConfigLoader::new().text("a.yaml", Format::Yaml, "password: ${env:SWARM_NOT_SET}").secret("password");
+    let error = loader.load::<serde_json::Value>().unwrap_err().to_string();
+    assert!(error.contains("SWARM_NOT_SET"), "{error}");
+}
