@@ -48,7 +48,7 @@ impl fmt::Display for Fix {
 }
 
 /// A text with common mistakes mended, and what is still wrong with it. Nothing is written anywhere.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Autofix {
     before: String,
     after: String,
@@ -107,6 +107,16 @@ impl Autofix {
             }
         }
         out
+    }
+}
+
+/// Without the texts, which may hold secrets.
+impl fmt::Debug for Autofix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Autofix")
+            .field("fixes", &self.fixes)
+            .field("report", &self.report)
+            .finish_non_exhaustive()
     }
 }
 

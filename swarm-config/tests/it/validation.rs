@@ -703,6 +703,29 @@ fn errors_after_the_last_that_is_made_are_counted() {
 }
 
 #[test]
+fn a_value_that_the_schema_has_as_secret_is_in_no_message() {
+    let schema = json!({"properties": {
+        "password": {"writeOnly": true, "maxLength": 3, "pattern": "^x", "enum": ["a"]},
+        "auth": {"writeOnly": true, "properties": {"user": {"maxLength": 3}}},
+    }});
+    let validator = ConfigValidator::new(schema).unwrap();
+    let text = "password = 'hunter2'\n[auth]\nuser = 'hunter2'\n";
+    let report =
+        validator.validate(&Tree::parse("t", Format::Toml, text, &Limits::default()).unwrap()).unwrap();
+    assert_eq!(report.findings().len(), 4, "{report}");
+    let fixed = validator.autofix("t", Format::Toml, text).unwrap();
+    for shown in [
+        report.to_string(),
+        format!("{report:?}"),
+        report.render(Color::Never),
+        fixed.report().to_string(),
+        format!("{fixed:?}"),
+    ] {
+        assert!(!shown.to_lowercase().contains("hunter2"), "{shown}");
+    }
+}
+
+#[test]
 fn defaults_of_what_holds_itself_are_filled_once() {
     let schema = json!({"properties": {
         "a": {"$ref": "#"}, "b": {"$ref": "#"}, "c": {"$ref": "#"}, "d": {"$ref": "#"}, "v": {"default": 1},
