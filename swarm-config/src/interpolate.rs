@@ -393,7 +393,9 @@ impl Resolver<'_, '_> {
                 }
             };
         }
-        let target = path::parse(name).map_err(|_| wrong(value, path, format!("`{name}` is no path")))?;
+        let named = path::parse(name).map_err(|_| wrong(value, path, format!("`{name}` is no path")))?;
+        let (target, below_secret) = self.followed(named)?;
+        let secret = secret || below_secret;
         let Some(found) = self.tree.walk(&target) else {
             return match default {
                 Some(default) => text(default),
@@ -415,6 +417,29 @@ impl Resolver<'_, '_> {
             return Ok(resolved);
         }
         Ok(Resolved { made: Made::Same(found.named), secret: secret || found.is_secret() })
+    }
+
+    /// Where a path leads that goes on below a reference to a table, and whether a secret is on the way.
+    fn followed(&mut self, mut target: Vec<String>) -> Result<(Vec<String>, bool)> {
+        let mut secret = false;
+        for _ in 0..CHAIN {
+            let mut value = self.tree.root();
+            let stop = target.iter().position(|part| match value.child(part) {
+                Some(child) => {
+                    value = child;
+                    false
+                }
+                None => true,
+            });
+            let Some(stop) = stop.filter(|_| is_template(value, self.since)) else { break };
+            let Resolved { made: Made::Later(table), secret: is_secret } = self.template(&target[..stop])?
+            else {
+                break;
+            };
+            secret |= is_secret;
+            target.splice(..stop, table);
+        }
+        Ok((target, secret))
     }
 }
 

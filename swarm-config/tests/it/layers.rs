@@ -648,3 +648,21 @@ fn a_table_named_sops_is_a_configuration_unless_it_looks_encrypted() {
         assert_eq!(error.kind(), ErrorKind::Secret, "{text}: {error}");
     }
 }
+
+#[test]
+fn a_path_goes_on_below_a_reference_to_a_table() {
+    let text = "copy: ${db}\nagain: ${copy}\nx: ${copy.name:-none}\ny: at ${again.inner.deep}\nz: ${copy.nothing:-none}\nlist: ${again.inner}\ndb: {name: n, inner: {deep: 7}}\n";
+    let loader = ConfigLoader::new().text("a.yaml", Format::Yaml, text);
+    let config = loader.load::<serde_json::Value>().unwrap();
+    let all = config.get();
+    assert_eq!((&all["x"], &all["y"], &all["z"]), (&json!("n"), &json!("at 7"), &json!("none")));
+    assert_eq!(all["list"], json!({"deep": 7}));
+    // What is on the way may be secret.
+    let config = loader.secret("copy").load::<serde_json::Value>().unwrap();
+    assert!(config.get().tree().get("x").unwrap().is_secret());
+    for ring in ["a: ${b.x}\nb: ${a.x}\n", "a: ${a.x:-1}\n"] {
+        let error =
+            ConfigLoader::new().text("a.yaml", Format::Yaml, ring).load::<serde_json::Value>().unwrap_err();
+        assert!(error.to_string().contains("refers back to itself"), "{error}");
+    }
+}
