@@ -20,6 +20,7 @@ pub struct Limits {
     /// Containers within containers. Default: 128; at most 256 is used, so that 2 MiB of stack always suffice.
     pub depth: usize,
     /// Values of one source, with each use of a YAML alias counted as what it stands for. Default: 2,000,000.
+    /// A TOML source has eight tokens for each at most, with every blank line and comment.
     pub nodes: usize,
     /// Uses of YAML aliases in one source. Default: 10,000.
     pub aliases: usize,

@@ -17,8 +17,15 @@ use crate::source::Source;
 
 pub(crate) fn read(source: Arc<Source>, limits: &Limits) -> Result<Doc> {
     let (body, base) = source.body();
-    let tokens = toml_parser::Source::new(body).lex().into_vec();
     let mut reader = Reader::new(body, base, DocBuilder::new(source.clone(), limits));
+    let most = limits.nodes.saturating_mul(TOKENS);
+    let mut tokens = Vec::new();
+    for token in toml_parser::Source::new(body).lex() {
+        if tokens.len() >= most {
+            return Err(reader.out.limit("tokens", most, base + token.span().start()));
+        }
+        tokens.push(token);
+    }
     let mut syntax: Option<ParseError> = None;
     let depth = limits.max_depth() as u32;
     parse_document(
@@ -39,6 +46,9 @@ pub(crate) fn read(source: Arc<Source>, limits: &Limits) -> Result<Doc> {
     reader.flatten(0, NO_KEY)?;
     Ok(reader.out.finish())
 }
+
+/// Tokens for each value that there may be: `key = 1` on a line of its own takes six. Each takes more memory than its text.
+const TOKENS: usize = 8;
 
 /// What may still be added to a table.
 #[derive(Clone, Copy, PartialEq)]

@@ -591,6 +591,12 @@ const BOMBS: &[Bomb] = &[
         },
     },
     Bomb {
+        name: "32 MiB of empty lines",
+        kinds: LIMIT,
+        most: 2000,
+        make: || parse(Format::Toml, "\n".repeat(32 << 20)),
+    },
+    Bomb {
         name: "a chain of 20,000 schemas",
         kinds: INVALID,
         most: 2000,
