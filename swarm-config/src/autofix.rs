@@ -124,8 +124,8 @@ impl fmt::Debug for Autofix {
 const MOST: usize = 200;
 
 impl ConfigValidator {
-    /// Mends common mistakes in a text where there is one safe way to: a misspelt key of five letters or more is renamed
-    /// to the only one that near, a number or boolean loses its quotes, an enumerated text gets its case, and a key that
+    /// Mends common mistakes in a text where there is one safe way to: a key of five letters or more in which two changed
+    /// places, or one is missing or doubled within a word, is renamed to the only one that near; a number or boolean loses its quotes, an enumerated text gets its case, and a key that
     /// the schema has as `deprecated` with `x-renamed-to` its new name. `name` stands in locations.
     ///
     /// An edit is kept only if the text, read again, differs in that key alone and has fewer errors and none that are

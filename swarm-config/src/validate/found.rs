@@ -188,12 +188,41 @@ fn finding(tree: &Tree, shape: &Shape, error: &ValidationError<'_>, path: &[Stri
     }
 }
 
-/// Whether a key can only be another one misspelt. Short names are near to each other by chance: `cpu` is no `gpu`, and
+/// Whether a key can only be another one, mistyped. Short names are near to each other by chance: `cpu` is no `gpu`, and
 /// `https` no `http`.
 fn is_typo(key: &str, near: &str, known: &[&str]) -> bool {
     let long = |name: &str| name.chars().count() >= 5;
     let others = known.iter().copied().filter(|known| *known != near);
-    long(key) && long(near) && nearest(key, others).is_none()
+    long(key) && long(near) && is_slip(key, near) && nearest(key, others).is_none()
+}
+
+/// Whether two letters changed places, or one within a word is missing or doubled. Whatever else is near may be another
+/// name: `max_size` is no `min_size`, `timeout_ms` no `timeout_s`, `server1` no `server2` and `server` no `servers`.
+fn is_slip(key: &str, near: &str) -> bool {
+    let (key, near): (Vec<char>, Vec<char>) = (key.chars().collect(), near.chars().collect());
+    let at = key.iter().zip(&near).take_while(|(one, two)| one == two).count();
+    // A small letter after another letter: neither begins a word, nor is a word by itself.
+    let within = |name: &[char], at: usize| {
+        at > 0
+            && name.get(at).is_some_and(|c| c.is_alphabetic() && !c.is_uppercase())
+            && name[at - 1].is_alphabetic()
+    };
+    match near.len() as isize - key.len() as isize {
+        0 if key.iter().flat_map(|c| c.to_lowercase()).eq(near.iter().flat_map(|c| c.to_lowercase())) => true,
+        0 => {
+            let swapped = key.get(at) == near.get(at + 1) && key.get(at + 1) == near.get(at);
+            // Of a word of two letters that is all.
+            let more = at > 0 && near[at - 1].is_alphabetic() || within(&near, at + 2);
+            swapped
+                && more
+                && near[at].is_alphabetic()
+                && within(&near, at + 1)
+                && key[at + 2..] == near[at + 2..]
+        }
+        1 => within(&near, at) && within(&near, at + 1) && key[at..] == near[at + 1..],
+        -1 => within(&key, at) && key[at] == key[at - 1] && key[at + 1..] == near[at..],
+        _ => false,
+    }
 }
 
 fn named(kind: &str) -> String {

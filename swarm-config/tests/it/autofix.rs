@@ -26,7 +26,7 @@ fn validator() -> ConfigValidator {
 
 #[test]
 fn toml_is_mended_in_place_with_its_comments() {
-    let text = "# the service\nlisetn = \"8080\"   # listens here\ndebug = 'yes'\nlevel = \"warning\"\nold_name = 'x'\n\n[db] # the pool\npool_sise = \"5\"\n";
+    let text = "# the service\nlisetn = \"8080\"   # listens here\ndebug = 'yes'\nlevel = \"warning\"\nold_name = 'x'\n\n[db] # the pool\npool_szie = \"5\"\n";
     let fixed = validator().autofix_whole("t", Format::Toml, text).unwrap();
     assert_eq!(
         fixed.text(),
@@ -44,7 +44,7 @@ fn toml_is_mended_in_place_with_its_comments() {
     -old_name = 'x'
     +new_name = 'x'
     +retries = 3
-    -pool_sise = "5"
+    -pool_szie = "5"
     +ratio = 0.5
     +pool_size = 5
     "#);
@@ -89,6 +89,17 @@ fn a_name_that_is_near_by_chance_is_told_and_not_renamed() {
         (&["https"], "http"),
         (&["http"], "https"),
         (&["node_a", "node_b"], "node_c"),
+        (&["max_size"], "min_size"),
+        (&["retry_max"], "retry_min"),
+        (&["timeout_s"], "timeout_ms"),
+        (&["timeout_ms"], "timeout_s"),
+        (&["timeoutMs"], "timeoutS"),
+        (&["server2"], "server1"),
+        (&["server12"], "server21"),
+        (&["server1"], "server11"),
+        (&["servers"], "server"),
+        (&["start_at"], "start_ta"),
+        (&["from_x"], "from_y"),
     ] {
         let fields: serde_json::Map<String, Value> =
             known.iter().map(|key| ((*key).into(), json!({}))).collect();
@@ -157,4 +168,25 @@ fn the_limits_of_a_validator_hold_for_what_it_fixes() {
     assert!(validator.autofix("t", Format::Json, r#"{"a": 1}"#).is_ok());
     let error = validator.autofix("t", Format::Json, r#"{"a": {"b": {"c": 1}}}"#).unwrap_err();
     assert_eq!(error.kind(), swarm_config::ErrorKind::Limit);
+}
+
+#[test]
+fn a_slip_of_the_fingers_is_mended() {
+    for (known, written) in [
+        // typos:off
+        ("listen", "Listen"),
+        ("listen", "lisetn"),
+        ("pool_size", "pool_szie"),
+        ("poolSize", "poolSzie"),
+        ("address", "adress"),
+        ("address", "addresss"),
+        ("address", "adrdess"),
+        ("max_retries", "max_retires"),
+        // typos:on
+    ] {
+        let schema = json!({"properties": {known: {}}, "additionalProperties": false});
+        let validator = ConfigValidator::new(schema).unwrap();
+        let fixed = validator.autofix("t", Format::Toml, &format!("{written} = 1\n")).unwrap();
+        assert_eq!(fixed.text(), format!("{known} = 1\n"), "{written}");
+    }
 }
