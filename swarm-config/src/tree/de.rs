@@ -95,7 +95,7 @@ pub(crate) fn extract_below<'a, T: Deserialize<'a>>(
 }
 
 fn read<'a, T: Deserialize<'a>>(value: Value<'a>, above: &[String], notes: &Notes) -> Result<T> {
-    let reader = De { value, way: &Way::Root, known: &[], notes };
+    let reader = De { value, way: &Way::Root, known: None, notes };
     reader.read(PhantomData::<T>).map_err(|Wrong { mut path, mut message, missing, at }| {
         path.reverse();
         let hidden = notes.secrets.borrow().covers(&path);
@@ -187,8 +187,8 @@ impl de::Error for Wrong {
 struct De<'a, 'w> {
     value: Value<'a>,
     way: &'w Way<'w>,
-    /// The fields of the struct that this is in.
-    known: &'static [&'static str],
+    /// The fields of the struct that this is in, if it is in one.
+    known: Option<&'static [&'static str]>,
     notes: &'w Notes,
 }
 
@@ -274,7 +274,7 @@ impl<'a> de::Deserializer<'a> for De<'a, '_> {
                 Ok(made)
             }
             Payload::Object(children) => {
-                visitor.visit_map(Entries { of: self, children, next: 0, current: None, known: &[] })
+                visitor.visit_map(Entries { of: self, children, next: 0, current: None, known: None })
             }
         }
     }
@@ -331,7 +331,7 @@ impl<'a> de::Deserializer<'a> for De<'a, '_> {
     ) -> Result<V::Value, Wrong> {
         match self.value.payload() {
             Payload::Object(children) => {
-                visitor.visit_map(Entries { of: self, children, next: 0, current: None, known: fields })
+                visitor.visit_map(Entries { of: self, children, next: 0, current: None, known: Some(fields) })
             }
             _ => self.deserialize_any(visitor),
         }
@@ -359,11 +359,11 @@ impl<'a> de::Deserializer<'a> for De<'a, '_> {
     }
 
     fn deserialize_ignored_any<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Wrong> {
-        if !self.known.is_empty() {
+        if let Some(known) = self.known {
             let mut path = Vec::new();
             self.way.collect(&mut path);
             let place = self.value.key_place();
-            self.notes.unknown.borrow_mut().push(Unknown { path, place, known: self.known });
+            self.notes.unknown.borrow_mut().push(Unknown { path, place, known });
         }
         visitor.visit_unit()
     }

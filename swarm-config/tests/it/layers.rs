@@ -666,3 +666,20 @@ fn a_path_goes_on_below_a_reference_to_a_table() {
         assert!(error.to_string().contains("refers back to itself"), "{error}");
     }
 }
+
+#[derive(Debug, Deserialize)]
+struct Outer {
+    #[allow(dead_code, reason = "read by serde")]
+    empty: Empty,
+}
+
+#[derive(Debug, Deserialize)]
+struct Empty {}
+
+#[test]
+fn a_struct_without_fields_has_no_keys() {
+    let loader = ConfigLoader::new().text("a.toml", Format::Toml, "[empty]\nany = 1\n");
+    let told = loader.load::<Outer>().unwrap().get().warnings().to_string();
+    assert!(told.contains("empty.any: the key `any` is known to nobody"), "{told}");
+    assert!(loader.deny_unknown_keys().load::<Outer>().is_err());
+}

@@ -26,7 +26,7 @@ impl<'a> de::SeqAccess<'a> for &mut Items<'a, '_> {
         let value = tree.value(tree.child(self.of.value.at, self.children, self.next));
         self.next += 1;
         let way = Way::Item(self.of.way, position);
-        let reader = De { value, way: &way, known: &[], notes: self.of.notes };
+        let reader = De { value, way: &way, known: None, notes: self.of.notes };
         reader.read(seed).map(Some).map_err(|wrong| wrong.through(value.named, position))
     }
 
@@ -41,7 +41,7 @@ pub(super) struct Entries<'a, 'w> {
     pub(super) children: Children,
     pub(super) next: u32,
     pub(super) current: Option<(&'a str, Value<'a>)>,
-    pub(super) known: &'static [&'static str],
+    pub(super) known: Option<&'static [&'static str]>,
 }
 
 impl<'a> de::MapAccess<'a> for Entries<'a, '_> {
@@ -151,7 +151,7 @@ impl<'a, 'w> de::EnumAccess<'a> for Variant<'a, 'w> {
 impl<'a> Variant<'a, '_> {
     fn read<T>(self, read: impl FnOnce(De<'a, '_>) -> Result<T, Wrong>) -> Result<T, Wrong> {
         let way = Way::Key(self.of.way, self.key);
-        let reader = De { value: self.value, way: &way, known: &[], notes: self.of.notes };
+        let reader = De { value: self.value, way: &way, known: None, notes: self.of.notes };
         read(reader).map_err(|wrong| wrong.through(self.value.named, self.key))
     }
 }
