@@ -217,7 +217,8 @@ impl ConfigLoader {
     /// `APP_DB_POOL_SIZE` sets `db.pool_size` because the schema, the type that is loaded or another layer has that
     /// key; nothing is guessed from underscores. Where two keys could be meant, loading fails and names both. A
     /// variable that no key is known for is a [warning](crate::Snapshot::warnings). Two underscores go from a table to any key of it:
-    /// `APP_LABELS__TEAM` sets `labels.team`. A list is given with commas, or as JSON.
+    /// `APP_LABELS__TEAM` sets `labels.team`. Where the schema or the type names keys, `labels` must be one of them or
+    /// stand in another layer. A list is given with commas, or as JSON.
     /// One that is not UTF-8 is an error.
     ///
     /// With the empty prefix, `DATABASE_URL` sets `database.url`. Then only variables for which a key is known are

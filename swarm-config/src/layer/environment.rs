@@ -134,14 +134,16 @@ impl<'k> Known<'k> {
     }
 
     /// `LABELS__TEAM` as `labels.team`, with the spelling that is known for each part. More than one path where a part is
-    /// the spelling of several keys, and none where a part is empty.
+    /// the spelling of several keys. None where a part is empty, where a key that is known for something else than a
+    /// table would be one, and where keys are stated and the first part is none of them.
     fn spelled(&self, name: &str) -> Vec<Vec<String>> {
         let mut at = self.clone();
         let mut path = Vec::new();
         if name.split("__").any(str::is_empty) {
             return Vec::new();
         }
-        let mut parts = name.split("__");
+        let stated = self.shapes.iter().any(|shape| !shape.fields.is_empty());
+        let mut parts = name.split("__").peekable();
         while let Some(part) = parts.next() {
             let upper = part.to_uppercase();
             let known: Vec<&str> =
@@ -150,9 +152,15 @@ impl<'k> Known<'k> {
                 let rest: Vec<String> = parts.map(str::to_lowercase).collect();
                 return known.iter().map(|key| [&path[..], &[(*key).to_owned()], &rest].concat()).collect();
             }
+            if known.is_empty() && path.is_empty() && stated {
+                return Vec::new();
+            }
             let key = known.first().map_or_else(|| part.to_lowercase(), |key| (*key).to_owned());
             at = at.key(&key);
             path.push(key);
+            if parts.peek().is_some() && at.kind().is_some_and(|kind| kind != Kind::Object) {
+                return Vec::new();
+            }
         }
         vec![path]
     }

@@ -650,6 +650,29 @@ fn a_table_named_sops_is_a_configuration_unless_it_looks_encrypted() {
 }
 
 #[test]
+fn two_underscores_make_no_table_that_nobody_knows() {
+    for (name, text) in [
+        ("APP_LABLES__TEAM", "x"), // typos:ignore-line
+        ("APP_DB_URL__HOST", "h"),
+        ("APP_DB__URL__HOST", "h"),
+        ("APP_HOSTS__0", "a"),
+    ] {
+        let loader = base().env_from("APP", [(name, text)]);
+        let config = loader.load::<Settings>().unwrap();
+        assert_eq!(config.get().tree().to_json(), base().load::<Settings>().unwrap().get().tree().to_json());
+        let told = config.get().warnings().to_string();
+        assert!(told.contains(&format!("no key is known for {name}")), "{told}");
+    }
+    // Where nothing says which keys there are, and where another layer has the table.
+    let loader = base().env_from("APP", [("APP_MORE__DEEP__KEY", "1"), ("APP_DB__NEW", "2")]);
+    let config = loader.load::<serde_json::Value>().unwrap();
+    assert_eq!(
+        (config.get()["more"]["deep"]["key"].clone(), config.get()["db"]["new"].clone()),
+        (json!("1"), json!("2"))
+    );
+}
+
+#[test]
 fn a_path_goes_on_below_a_reference_to_a_table() {
     let text = "copy: ${db}\nagain: ${copy}\nx: ${copy.name:-none}\ny: at ${again.inner.deep}\nz: ${copy.nothing:-none}\nlist: ${again.inner}\ndb: {name: n, inner: {deep: 7}}\n";
     let loader = ConfigLoader::new().text("a.yaml", Format::Yaml, text);
