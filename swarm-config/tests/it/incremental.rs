@@ -218,3 +218,22 @@ fn what_is_found_of_a_part_is_not_taken_as_found_of_the_whole() {
     assert!(loader.clone().limits(Default::default()).load::<Value>().is_err());
     assert!(config.reload().is_err());
 }
+
+/// What a key asks of the others beside it, in the drafts that have one keyword for it.
+#[test]
+fn a_key_that_is_added_is_held_against_the_keys_that_were_there() {
+    let schema = json!({
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "properties": {"tools": {"dependencies": {"k1": {"properties": {"n": {"maximum": 5}}}}}},
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().join("a.json");
+    let write = |tools: Value| fs::write(&at, json!({"tools": tools, "z": 0}).to_string()).unwrap();
+    write(json!({"n": 9}));
+    let loader = ConfigLoader::new().file(&at).validator(ConfigValidator::new(schema).unwrap());
+    let config = loader.load::<Value>().unwrap();
+    write(json!({"n": 9, "k1": 1}));
+    assert!(config.reload().is_err());
+    write(json!({"n": 4, "k1": 1}));
+    config.reload().unwrap();
+}

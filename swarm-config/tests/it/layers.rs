@@ -237,6 +237,7 @@ fn a_hierarchy_has_base_parents_environment_and_local_layers() {
     write("staging/10-first.toml", "c = 3\nd = 3\n");
     write("staging/20-second.json", r#"{"e": 3}"#);
     write("staging/README.md", "no layer");
+    write("staging/.30-third.toml", "e = [");
     write("local.toml", "d = 4\n");
     let layers = ConfigHierarchy::new(folder.path(), "staging").parent("staging", "production");
     let tree = ConfigLoader::new().hierarchy(layers).load_tree().unwrap();

@@ -205,3 +205,25 @@ fn one_limit_holds_for_all_that_is_found_and_the_rest_is_counted() {
     // A map may have any key, so no pattern is unused.
     assert_eq!(typed.unwrap().get().warnings().unlisted(), 10);
 }
+
+#[test]
+fn no_limit_on_depth_lets_the_stack_overflow() {
+    let mut limits = Limits::default();
+    limits.depth = 100_000;
+    for format in [Format::Json, Format::Yaml] {
+        let deep = |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
+        assert!(Tree::parse("a", format, deep(256), &limits).is_ok());
+        assert_eq!(Tree::parse("a", format, deep(257), &limits).unwrap_err().kind(), ErrorKind::Limit);
+    }
+}
+
+#[test]
+fn an_alias_is_as_deep_as_what_it_stands_for() {
+    let text = |levels: usize| {
+        let deep =
+            |inside: &str, levels: usize| format!("{}{inside}{}", "[".repeat(levels), "]".repeat(levels));
+        format!("a: &a {}\nb: {}\n", deep("1", 60), deep("*a", levels))
+    };
+    parse(Format::Yaml, &text(60)).unwrap();
+    assert_eq!(parse(Format::Yaml, &text(70)).unwrap_err().kind(), ErrorKind::Limit);
+}

@@ -752,3 +752,30 @@ fn defaults_of_what_holds_itself_are_filled_once() {
     assert_eq!(error.kind(), ErrorKind::Limit);
     assert!(error.to_string().contains("filling in defaults"), "{error}");
 }
+
+#[test]
+fn a_document_that_is_fetched_may_not_be_deeper_than_the_limit() {
+    let deep = |levels: usize| {
+        let document = (0..levels).fold(json!({}), |below, at| match at % 2 {
+            0 => json!({"x-note": below}),
+            _ => json!([below]),
+        });
+        ConfigValidator::builder()
+            .schema(json!({"properties": {"a": {"$ref": "http://x.test/a"}}}))
+            .retriever(move |_| Ok(json!({"type": "integer", "examples": document})))
+            .build()
+            .map(drop)
+    };
+    deep(20).unwrap();
+    assert_eq!(deep(400).unwrap_err().kind(), ErrorKind::Limit);
+}
+
+#[test]
+fn a_frame_shows_no_character_that_a_terminal_acts_upon() {
+    let text = "{\"port\": \"\u{202e}\u{2066}1\", \"\\u001b[2J\": 1}";
+    let schema = json!({"properties": {"port": {"type": "integer"}}, "additionalProperties": false});
+    let tree = Tree::parse("a.json", Format::Json, text, &Limits::default()).unwrap();
+    let shown = ConfigValidator::new(schema).unwrap().validate(&tree).unwrap().render(Color::Never);
+    assert!(!shown.contains(['\u{202e}', '\u{2066}', '\u{1b}']), "{shown}");
+    assert_eq!(shown.matches("\"\u{fffd}\u{fffd}1\"").count(), 2, "{shown}");
+}
