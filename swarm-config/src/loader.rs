@@ -305,7 +305,8 @@ impl ConfigLoader {
 
     /// Makes errors of keys that the loaded type does not have, and of environment variables that no key is known for:
     /// the [`severity`](ConfigLoader::severity) of `unknown-key` and `unknown-variable`. `$schema` at the root, by which
-    /// editors find a schema, is no such key.
+    /// editors find a schema, is no such key. Of a struct with `serde(flatten)` and of an enum with `serde(tag)` or
+    /// `serde(untagged)` serde does not say which keys it passes over: a schema with `additionalProperties` does.
     #[must_use]
     pub fn deny_unknown_keys(self) -> ConfigLoader {
         self.severity("unknown-key", Severity::Error).severity("unknown-variable", Severity::Error)
