@@ -90,29 +90,47 @@ impl<'l> Asked<'l> {
     }
 }
 
+/// What is known of templates once they are in place.
+#[derive(Default)]
+pub(crate) struct Referred {
+    /// Paths that hold a secret now.
+    pub(crate) secrets: Vec<Vec<String>>,
+    /// Paths of templates, each with one that it refers to.
+    pub(crate) references: Vec<(Vec<String>, Vec<String>)>,
+}
+
 /// Replaces every template of the tree by what it stands for: all, or those of documents from the number `since` on,
-/// the others being in place. Answers with the paths that hold a secret now.
+/// the others being in place.
 pub(crate) fn resolve(
     tree: &mut Tree,
     since: usize,
     known: &Known<'_>,
     asked: &mut Asked<'_>,
     limits: &Limits,
-) -> Result<Vec<Vec<String>>> {
+) -> Result<Referred> {
     let mut templates = Vec::new();
     if tree.docs[since..].iter().any(|doc| doc.refers()) {
         collect(tree.root(), since, &mut Vec::new(), &mut templates);
     }
     if templates.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Referred::default());
     }
-    let mut resolver =
-        Resolver { tree, since, asked, limits, done: HashMap::new(), chain: Vec::new(), bytes: 0 };
+    let mut resolver = Resolver {
+        tree,
+        since,
+        asked,
+        limits,
+        done: HashMap::new(),
+        chain: Vec::new(),
+        bytes: 0,
+        references: Vec::new(),
+    };
     for (path, _) in &templates {
         resolver.template(path)?;
     }
-    let done = resolver.done;
-    let secrets = || done.iter().filter(|(_, made)| made.secret).map(|(path, _)| path.clone()).collect();
+    let (done, references) = (resolver.done, resolver.references);
+    let secrets = done.iter().filter(|(_, made)| made.secret).map(|(path, _)| path.clone()).collect();
+    let referred = Referred { secrets, references };
 
     // Texts go into a document of their own, as the items of one list.
     let source = Source::new(Origin::Code("interpolation".into()), String::new());
@@ -131,7 +149,7 @@ pub(crate) fn resolve(
     out.close_array(open, NO_KEY, 0)?;
     let doc = Arc::new(out.finish());
     let items = Tree::of(doc.clone()).root().at;
-    let Payload::Array(items) = doc.node(items.node()).payload() else { return Ok(secrets()) };
+    let Payload::Array(items) = doc.node(items.node()).payload() else { return Ok(referred) };
     tree.add_doc(doc);
     let doc = tree.docs.len() - 1;
     let mut new: HashMap<Ref, Ref> = HashMap::new();
@@ -195,7 +213,7 @@ pub(crate) fn resolve(
         tree.templates.insert(*new, *old);
     }
     replace(tree, &places);
-    Ok(secrets())
+    Ok(referred)
 }
 
 /// What a value amounts to where it is used once more.
@@ -285,6 +303,7 @@ struct Resolver<'t, 'l> {
     chain: Vec<Vec<String>>,
     /// All texts that were made.
     bytes: usize,
+    references: Vec<(Vec<String>, Vec<String>)>,
 }
 
 impl Resolver<'_, '_> {
@@ -405,6 +424,7 @@ impl Resolver<'_, '_> {
                 None => Err(wrong(value, path, format!("there is no `{name}`"))),
             };
         };
+        self.references.push((path.to_vec(), target.clone()));
         if matches!(found.kind(), Kind::Array | Kind::Object) {
             if path.starts_with(&target) {
                 return Err(wrong(value, path, format!("refers back to itself: it is in `{name}`")));

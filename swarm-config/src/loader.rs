@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
@@ -108,8 +108,10 @@ pub(crate) struct Loaded {
     pub(crate) strategies: Strategies,
     /// Paths of secrets, in every layer. More show while the type is read, when this is shared already.
     secrets: RwLock<Vec<Pattern>>,
-    /// How many of them somebody named; the others were found.
+    /// How many of them the loader was given; schemas and the type tell of others, or they were found.
     named: usize,
+    /// Paths of texts, each with one that it refers to.
+    references: Vec<(Vec<String>, Vec<String>)>,
     weights: Weights,
     /// Whether `${…}` stands for something.
     pub(crate) interpolated: bool,
@@ -156,6 +158,20 @@ impl Loaded {
         let known = self.secrets();
         let is_named = |whole: &Pattern| known[..self.named].iter().any(|known| whole.covers(&known.0));
         paths.extend(found.below.into_iter().filter(|whole| !is_named(whole)));
+        paths.retain(|path| !known.contains(path));
+        // What refers to them holds them by now.
+        let mut at = 0;
+        while let Some(path) = paths.get(at).cloned() {
+            at += 1;
+            let leads = |(text, target): &(Vec<String>, Vec<String>)| path.seen_through(text, target);
+            let new: HashSet<Pattern> = self.references.iter().filter_map(leads).collect();
+            paths.extend(
+                new.into_iter()
+                    .filter(|new| !known.contains(new))
+                    .filter(|new| !paths.contains(new))
+                    .collect::<Vec<_>>(),
+            );
+        }
         drop(known);
         self.hide(paths);
     }

@@ -85,7 +85,7 @@ pub(crate) fn child_of<'j>(value: &'j mut Json, part: &str) -> Option<&'j mut Js
 }
 
 /// A path in which `*` stands for any one key or position.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Pattern(pub(crate) Vec<String>);
 
 impl Pattern {
@@ -97,6 +97,16 @@ impl Pattern {
     pub(crate) fn covers<S: AsRef<str>>(&self, path: &[S]) -> bool {
         path.len() >= self.0.len()
             && self.0.iter().zip(path).all(|(part, segment)| part == "*" || part == segment.as_ref())
+    }
+
+    /// What it covers of what stands at `text`, if that holds what stands at `target`.
+    pub(crate) fn seen_through(&self, text: &[String], target: &[String]) -> Option<Pattern> {
+        if self.covers(target) {
+            return Some(Pattern(text.to_vec()));
+        }
+        let (table, rest) = self.0.split_at_checked(target.len())?;
+        let is_below = table.iter().zip(target).all(|(part, segment)| part == "*" || part == segment);
+        is_below.then(|| Pattern(text.iter().chain(rest).cloned().collect()))
     }
 
     /// What it has for a key of the table at a path.

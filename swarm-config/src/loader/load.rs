@@ -147,6 +147,7 @@ impl ConfigLoader {
         prints: &mut Prints,
     ) -> Result<(Loaded, Report)> {
         let (strategies, mut secrets) = self.patterns()?;
+        let named = secrets.len();
         secrets.extend(paths);
         let mut validators = Vec::new();
         for validation in &self.validators {
@@ -205,7 +206,7 @@ impl ConfigLoader {
             !self.literal && (asks('}') || asks(':'))
         };
         strange.retain(|strange| !asked_for(&strange.variable));
-        let mut loaded = self.merged(docs, strategies, secrets)?;
+        let mut loaded = self.merged(docs, strategies, secrets, named)?;
         let fill = |loaded: &mut Loaded| -> Result<bool> {
             let known = loaded.defaults.len();
             for validator in &validators {
@@ -220,8 +221,9 @@ impl ConfigLoader {
             let mut asked = Asked::new(&ask, self.schemes());
             let mut resolve = |loaded: &mut Loaded, since| -> Result<()> {
                 let tree = &mut loaded.tree;
-                let reached = crate::interpolate::resolve(tree, since, &stated, &mut asked, &self.limits)?;
-                loaded.hide(reached.into_iter().map(Pattern).collect());
+                let resolved = crate::interpolate::resolve(tree, since, &stated, &mut asked, &self.limits)?;
+                loaded.references.extend(resolved.references);
+                loaded.hide(resolved.secrets.into_iter().map(Pattern).collect());
                 Ok(())
             };
             resolve(&mut loaded, 0)?;
@@ -254,7 +256,13 @@ impl ConfigLoader {
         Ok((loaded, report))
     }
 
-    fn merged(&self, docs: Vec<Arc<Doc>>, strategies: Strategies, secrets: Vec<Pattern>) -> Result<Loaded> {
+    fn merged(
+        &self,
+        docs: Vec<Arc<Doc>>,
+        strategies: Strategies,
+        secrets: Vec<Pattern>,
+        named: usize,
+    ) -> Result<Loaded> {
         let mut docs = docs.into_iter();
         let first = match docs.next() {
             Some(doc) => doc,
@@ -273,8 +281,8 @@ impl ConfigLoader {
         }
         let merged = merge::merge(&mut tree, &layers, &strategies);
         let interpolated = !self.literal;
-        let (named, secrets) = (secrets.len(), RwLock::new(secrets));
-        let (defaults, valid, masks) = Default::default();
+        let secrets = RwLock::new(secrets);
+        let (references, defaults, valid, masks) = Default::default();
         Ok(Loaded {
             tree,
             layers,
@@ -282,6 +290,7 @@ impl ConfigLoader {
             strategies,
             secrets,
             named,
+            references,
             weights: self.wishes.weights()?,
             interpolated,
             defaults,

@@ -442,6 +442,54 @@ fn secrets_in_sections_are_hidden_whatever_their_type() {
 }
 
 #[test]
+fn what_refers_to_a_secret_that_is_found_late_is_not_shown() {
+    #[derive(Deserialize)]
+    #[expect(dead_code, reason = "only where they stand is looked at")]
+    struct Settings {
+        password: Secret<String>,
+        url: String,
+        #[serde(flatten)]
+        rest: BTreeMap<String, serde_json::Value>,
+    }
+    let text = |canary: &str| {
+        format!(
+            "password = '{canary}'\nurl = 'pg://${{password}}@h'\nplain = 'p${{port}}'\nport = 1\n\
+             [more]\nalso = '${{url}}/db'\ncopy = '${{more.also}}'"
+        )
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.toml");
+    std::fs::write(&path, text(CANARY)).unwrap();
+    let config = ConfigLoader::new().file(&path).load::<Settings>().unwrap();
+    assert_eq!(config.get().url, format!("pg://{CANARY}@h"));
+    std::fs::write(&path, text(&format!("{CANARY}2"))).unwrap();
+    let shown = everything(&config) + &format!("{:?}", config.reload().unwrap()) + &everything(&config);
+    assert!(!shown.contains(CANARY), "{shown}");
+    assert!(config.explain("plain").unwrap().to_string().contains("p1"));
+}
+
+#[test]
+fn a_path_that_a_schema_knows_does_not_unmark_a_secret_without_one() {
+    #[derive(Deserialize)]
+    struct Settings {
+        #[serde(flatten)]
+        common: Common,
+    }
+    #[derive(Deserialize)]
+    struct Common {
+        api_key: Secret<String>,
+    }
+    let schema = serde_json::json!({"properties": {"db": {"properties": {"password": {"writeOnly": true}}}}});
+    let config = ConfigLoader::new()
+        .text("a.toml", Format::Toml, format!("api_key = '{CANARY}'\n[db]\npassword = 'p'"))
+        .validator(swarm_config::ConfigValidator::new(schema).unwrap())
+        .load::<Settings>()
+        .unwrap();
+    assert_eq!(config.get().common.api_key.expose(), CANARY);
+    assert!(!everything(&config).contains(CANARY));
+}
+
+#[test]
 fn a_reference_beside_a_secret_without_a_path_does_not_show_it() {
     #[derive(Debug, Deserialize)]
     #[serde(untagged)]
