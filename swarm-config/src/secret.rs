@@ -45,7 +45,9 @@ pub(crate) use sealed::{KEY, PREFIX};
 ///
 /// The path is marked where the loader sees the type: in fields, options, lists, maps and variants. What is under
 /// `#[serde(tag)]`, `#[serde(untagged)]` or `#[serde(flatten)]` serde reads from a copy without paths: there the whole
-/// value is marked, unless [`ConfigLoader::secret`](crate::ConfigLoader::secret) names a path in it.
+/// value is marked, unless [`ConfigLoader::secret`](crate::ConfigLoader::secret) names a path in it. That it is one shows
+/// when it is read: what is told before that, of a syntax error or by a schema, and of a [`Section`](crate::Section) that
+/// nobody has read, knows of it only if its path is named, or `writeOnly` in a schema.
 #[derive(Clone)]
 pub struct Secret<T: Zeroize>(T);
 

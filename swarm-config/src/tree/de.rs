@@ -1,6 +1,6 @@
 //! Typed reading, with the path and place of what is wrong.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -58,6 +58,8 @@ impl Hidden {
 struct Notes {
     unknown: RefCell<Vec<Unknown>>,
     secrets: RefCell<Hidden>,
+    /// The list or table that was last handed over whole, to be read from a copy.
+    copied: Cell<Option<Ref>>,
 }
 
 impl Notes {
@@ -96,7 +98,7 @@ pub(crate) fn extract_below<'a, T: Deserialize<'a>>(
 
 fn read<'a, T: Deserialize<'a>>(value: Value<'a>, above: &[String], notes: &Notes) -> Result<T> {
     let reader = De { value, way: &Way::Root, known: None, notes };
-    reader.read(PhantomData::<T>).map_err(|Wrong { mut path, mut message, missing, at }| {
+    reader.read(PhantomData::<T>).map_err(|Wrong { mut path, mut message, missing, at, copied }| {
         path.reverse();
         let hidden = notes.secrets.borrow().covers(&path);
         let found = at.map_or(value, |at| value.tree.value(at));
@@ -105,6 +107,9 @@ fn read<'a, T: Deserialize<'a>>(value: Value<'a>, above: &[String], notes: &Note
         // It may hold secrets that were not come to.
         let mut masked = Shape::of_type::<T>().1;
         masked.extend(known.paths.iter().chain(&known.below).cloned());
+        if let Some(below) = copied {
+            masked.push(Pattern(path[..path.len() - below].to_vec()));
+        }
         if let Some((key, place)) = missing.and_then(|field| notes.misspelt(field, &path)) {
             message.push_str(&format!("; is `{}` meant to be it?", shorten(&key)));
             (source, span) = place;
@@ -155,6 +160,8 @@ struct Wrong {
     missing: Option<&'static str>,
     at: Option<Ref>,
     path: Vec<String>,
+    /// How far above the end of the path something stands that serde copies, so that nobody knows yet what is secret in it.
+    copied: Option<usize>,
 }
 
 impl Wrong {
@@ -175,7 +182,7 @@ impl std::error::Error for Wrong {}
 
 impl de::Error for Wrong {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Wrong { message: message.to_string(), missing: None, at: None, path: Vec::new() }
+        Wrong { message: message.to_string(), missing: None, at: None, path: Vec::new(), copied: None }
     }
 
     fn missing_field(field: &'static str) -> Self {
@@ -216,8 +223,14 @@ impl<'a> De<'a, '_> {
 
     /// Reads, and marks the value whole if there is a secret in it whose path was not seen.
     fn read<S: DeserializeSeed<'a>>(self, seed: S) -> Result<S::Value, Wrong> {
-        let (way, notes) = (self.way, self.notes);
-        let (made, missed) = secret::noticing(|| seed.deserialize(self));
+        let (way, notes, named) = (self.way, self.notes, self.value.named);
+        let (mut made, missed) = secret::noticing(|| seed.deserialize(self));
+        if let Err(wrong) = &mut made
+            && wrong.at.is_none()
+            && notes.copied.get() == Some(named)
+        {
+            wrong.copied = Some(0);
+        }
         if missed {
             let mut path = Vec::new();
             way.collect(&mut path);
@@ -268,15 +281,25 @@ impl<'a> de::Deserializer<'a> for De<'a, '_> {
             Payload::Array(children) => {
                 let mut items = Items { of: self, next: 0, children };
                 let made = visitor.visit_seq(&mut items)?;
+                self.notes.copied.set(Some(self.value.named));
                 if items.next < children.count {
                     return Err(de::Error::invalid_length(children.count as usize, &"fewer items"));
                 }
                 Ok(made)
             }
             Payload::Object(children) => {
-                visitor.visit_map(Entries { of: self, children, next: 0, current: None, known: None })
+                let made =
+                    visitor.visit_map(Entries { of: self, children, next: 0, current: None, known: None })?;
+                self.notes.copied.set(Some(self.value.named));
+                Ok(made)
             }
         }
+    }
+
+    fn deserialize_map<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Wrong> {
+        let flattens = flattens(&visitor);
+        let copied = |wrong: Wrong| Wrong { copied: Some(wrong.path.len()), ..wrong };
+        self.deserialize_any(visitor).map_err(|wrong| if flattens { copied(wrong) } else { wrong })
     }
 
     fn deserialize_bool<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Wrong> {
@@ -370,6 +393,24 @@ impl<'a> de::Deserializer<'a> for De<'a, '_> {
 
     serde::forward_to_deserialize_any! {
         <W: Visitor<'a>>
-        char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map identifier
+        char str string bytes byte_buf unit unit_struct seq tuple tuple_struct identifier
     }
+}
+
+/// Whether what is read as a map is a struct with `#[serde(flatten)]`, by the words that serde has for one.
+fn flattens<'a>(visitor: &impl Visitor<'a>) -> bool {
+    #[derive(Default)]
+    struct First(Option<bool>);
+
+    impl fmt::Write for First {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            self.0.get_or_insert(text.starts_with("struct "));
+            Ok(())
+        }
+    }
+
+    let mut first = First::default();
+    let expected: &dyn de::Expected = visitor;
+    let _ = fmt::write(&mut first, format_args!("{expected}"));
+    first.0 == Some(true)
 }

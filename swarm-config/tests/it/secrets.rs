@@ -442,6 +442,20 @@ fn secrets_in_sections_are_hidden_whatever_their_type() {
 }
 
 #[test]
+fn an_error_beside_a_secret_that_serde_buffers_does_not_show_it() {
+    fn check<T: serde::de::DeserializeOwned + Send + Sync + 'static>(text: &str) {
+        let loader = ConfigLoader::new().text("a.json", Format::Json, text);
+        let error = loader.load::<BTreeMap<String, T>>().err().unwrap();
+        let shown = error.render(swarm_config::Color::Never);
+        assert!(!shown.contains(CANARY) && shown.contains("\"user\""), "{shown}");
+    }
+    let wrong = format!("{{\"auth\": {{\"kind\": \"basic\", \"user\": 1, \"password\": \"{CANARY}\"}}}}");
+    check::<Tagged>(&wrong);
+    check::<Untagged>(&wrong);
+    check::<Flat>(&wrong.replace("\"user\"", "\"user\": 2, \"name\""));
+}
+
+#[test]
 fn what_refers_to_a_secret_that_is_found_late_is_not_shown() {
     #[derive(Deserialize)]
     #[expect(dead_code, reason = "only where they stand is looked at")]
