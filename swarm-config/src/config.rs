@@ -89,7 +89,9 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Config<T> {
     /// waits until nothing has happened to them for 10 ms and nobody has one open for writing, but no longer than a
     /// second, and reloads if the content is another. What failed and may not fail again, as a provider that was away,
     /// is tried again every 5 seconds. Editors that rename, Kubernetes' swap of a link and files that are removed and made anew are
-    /// understood. Where the system does not watch, files are looked at twice a second, and an event says so.
+    /// understood. Where the system does not watch, files are looked at twice a second, and an event says so. What changed
+    /// without a notice is read once two looks have found the same. Files that are something else each time that they
+    /// are read are looked at less and less often, and after 5 seconds an event says so ([`ErrorKind::Busy`]).
     ///
     /// # Errors
     ///
@@ -229,15 +231,13 @@ impl<T> Shared<T> {
         self.deliver();
     }
 
-    fn deliver(&self) {
-        self.audience.deliver(|| Snapshot(self.current.load()));
-    }
-}
-
-#[cfg(test)]
-impl<T> Shared<T> {
+    /// What is in place.
     pub(crate) fn loaded(&self) -> Arc<Loaded> {
         self.current.load().loaded.clone()
+    }
+
+    fn deliver(&self) {
+        self.audience.deliver(|| Snapshot(self.current.load()));
     }
 }
 

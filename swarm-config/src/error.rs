@@ -63,7 +63,7 @@ pub enum ErrorKind {
     Schema,
     /// An argument is not acceptable.
     InvalidInput,
-    /// Another reload of the same configuration does not come to its end.
+    /// Another reload of the same configuration does not come to its end, or the files that are watched never rest.
     Busy,
     /// A secret could not be had: a provider refused or failed, or an encrypted file does not open or was altered.
     Secret,

@@ -110,6 +110,8 @@ pub(crate) struct Loaded {
     secrets: RwLock<Vec<Pattern>>,
     /// How many of them the loader was given; schemas and the type tell of others, or they were found.
     named: usize,
+    /// What was read for it.
+    pub(crate) prints: Prints,
     /// Paths of texts, each with one that it refers to.
     references: Vec<(Vec<String>, Vec<String>)>,
     weights: Weights,
@@ -386,7 +388,8 @@ impl ConfigLoader {
     ) -> Result<State<T>> {
         let (shape, secrets) = Shape::of_type::<T>();
         let (before, sections) = before.unzip();
-        let (loaded, mut report) = self.read(shape, secrets, before, prints)?;
+        let (mut loaded, mut report) = self.read(shape, secrets, before, prints)?;
+        loaded.prints = prints.clone();
         let loaded = Arc::new(loaded);
         let (made, sections) = section::on(&loaded, sections, || extract::<T>(loaded.tree.root()));
         let Extracted { value, unknown, secrets } = made?;

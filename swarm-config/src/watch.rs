@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use crate::config::{Config, Shared, Snapshot};
 use crate::diff::Change;
 use crate::error::{Error, ErrorKind};
-use crate::loader::Prints;
+use crate::loader::{Loaded, Prints};
 use crate::report::Report;
 
 mod files;
@@ -35,7 +35,8 @@ pub enum ConfigEvent {
         /// What was noticed while loading and is no error.
         warnings: Arc<Report>,
     },
-    /// The files are not acceptable, and the last good configuration stays. Sent once for the same content.
+    /// The files are not acceptable, or are written to without end, and the last good configuration stays. Sent once for
+    /// the same content.
     #[non_exhaustive]
     Rejected {
         /// Why.
@@ -309,16 +310,20 @@ impl Settle {
 pub(crate) struct Live<T> {
     shared: Weak<Shared<T>>,
     pub(crate) settle: Settle,
-    /// The content that was last loaded or refused.
-    seen: Option<Prints>,
+    /// The content that was last refused, and what was in place then.
+    refused: Option<(Prints, Weak<Loaded>)>,
     /// What was told of that content, if it is to be tried again.
     told: Option<String>,
+    /// New content that nobody has announced, so that it may be half of what is being written.
+    glimpsed: Option<Prints>,
+    /// Since when files were something else each time that they were looked at, and whether that was told.
+    restless: Option<(Duration, bool)>,
 }
 
 impl<T: DeserializeOwned + Send + Sync + 'static> Live<T> {
     pub(crate) fn new(config: &Config<T>, settle: Settle) -> Live<T> {
-        // What was loaded may differ from what the files hold by now, so the first look always reads.
-        Live { shared: Arc::downgrade(&config.shared), settle, seen: None, told: None }
+        let (refused, told, glimpsed, restless) = Default::default();
+        Live { shared: Arc::downgrade(&config.shared), settle, refused, told, glimpsed, restless }
     }
 
     /// Looks at the files more often from now on, and says so.
@@ -336,13 +341,30 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Live<T> {
         if now < self.settle.due() {
             return true;
         }
+        let is_announced = self.settle.heard.is_some();
         self.settle.look(now);
         let before = shared.loader.prints();
-        let is_known = self.seen.as_ref() == Some(&before);
+        // Somebody may have reloaded by hand since, so it is asked each time. That may drop what is not ours.
+        let Ok(current) = catch_unwind(AssertUnwindSafe(|| shared.loaded())) else {
+            self.settle.again = Some(now + SETTLE);
+            return true;
+        };
+        let over = Arc::downgrade(&current);
+        let was_refused =
+            self.refused.as_ref().is_some_and(|(content, then)| *content == before && then.ptr_eq(&over));
+        let is_known = was_refused || current.prints == before;
+        drop(current);
         if is_known && self.settle.again.is_none_or(|again| now < again) {
+            (self.glimpsed, self.restless) = (None, None);
             return true;
         }
         self.settle.again = None;
+        if !is_known && !is_announced && self.glimpsed.as_ref() != Some(&before) {
+            self.glimpsed = Some(before);
+            self.look_again(&shared, now);
+            return true;
+        }
+        self.glimpsed = None;
         let reload = || {
             // What was read twice and is the same was not being written to. What is written from then on is heard of.
             shared.reload(|read, is_loaded| match is_loaded {
@@ -356,15 +378,13 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Live<T> {
             .unwrap_or_else(|_| Err(Error::new(ErrorKind::Type, "the type that is read panicked")));
         match reloaded {
             // Someone wrote while we read: what was read may be half of it.
-            Ok(None) => {
-                self.settle.hear(Signal::Touched(PathBuf::new()), now);
-                self.settle.again = is_known.then_some(now + SETTLE);
-            }
-            Ok(Some(_)) => (self.seen, self.told) = (Some(before), None),
+            Ok(None) => self.look_again(&shared, now),
+            Ok(Some(_)) => (self.refused, self.told, self.restless) = (None, None, None),
             Err(error) => {
-                self.seen = Some(before);
+                self.refused = Some((before, over));
+                self.restless = None;
                 let text = error.to_string();
-                let was_told = is_known && self.told.as_ref() == Some(&text);
+                let was_told = was_refused && self.told.as_ref() == Some(&text);
                 let may_pass = error.is_retryable();
                 self.settle.again = may_pass.then_some(now + REASSURE);
                 self.told = may_pass.then_some(text);
@@ -375,6 +395,22 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Live<T> {
             }
         }
         true
+    }
+
+    /// Waits for files to rest, longer each time, and tells once that they do not.
+    fn look_again(&mut self, shared: &Shared<T>, now: Duration) {
+        let (since, was_told) = self.restless.unwrap_or((now, false));
+        let wait = now.saturating_sub(since).clamp(SETTLE, REASSURE);
+        self.settle.again = Some(now + wait);
+        let is_long = wait == REASSURE;
+        self.restless = Some((since, is_long || was_told));
+        if is_long && !was_told {
+            let message =
+                format!("the files are written to without end, and were never the same for {SETTLE:?}");
+            let error = Error::new(ErrorKind::Busy, message).retryable();
+            tracing::warn!(error = %error, "the configuration was not reloaded");
+            shared.tell(ConfigEvent::Rejected { error });
+        }
     }
 }
 

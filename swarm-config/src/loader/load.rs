@@ -282,7 +282,7 @@ impl ConfigLoader {
         let merged = merge::merge(&mut tree, &layers, &strategies);
         let interpolated = !self.literal;
         let secrets = RwLock::new(secrets);
-        let (references, defaults, valid, masks) = Default::default();
+        let (prints, references, defaults, valid, masks) = Default::default();
         Ok(Loaded {
             tree,
             layers,
@@ -290,6 +290,7 @@ impl ConfigLoader {
             strategies,
             secrets,
             named,
+            prints,
             references,
             weights: self.wishes.weights()?,
             interpolated,

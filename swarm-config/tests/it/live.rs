@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use futures::{FutureExt as _, StreamExt as _};
 use serde::Deserialize;
+#[cfg(feature = "figment")]
+use swarm_config::Severity;
 use swarm_config::testing::ManualWatch;
 use swarm_config::{Config, ConfigEvent, ConfigLoader, ErrorKind, Secret, SecretError, SecretProvider};
 
@@ -220,6 +222,70 @@ fn watching_goes_on_after_a_panic_of_a_figment_provider() {
     assert_eq!(file.config.get().first, 2);
 }
 
+#[test]
+fn what_was_reloaded_by_hand_gives_way_to_what_was_there_before() {
+    let mut file = Watched::<Pair>::new(&text(1));
+    file.watch.advance(Duration::from_secs(6));
+    fs::write(&file.path, text(2)).unwrap();
+    file.config.reload().unwrap();
+    assert_eq!(file.config.get().first, 2);
+    file.write(&text(1), SETTLE);
+    assert_eq!(file.config.get().first, 1);
+    // What is refused is told again where something else was in place in between.
+    assert_eq!(file.write("first = ", SETTLE).len(), 1);
+    fs::write(&file.path, text(3)).unwrap();
+    file.config.reload().unwrap();
+    let found = file.write("first = ", SETTLE);
+    assert!(matches!(&found[..], [ConfigEvent::Changed { .. }, ConfigEvent::Rejected { .. }]), "{found:?}");
+}
+
+#[test]
+fn what_nobody_announced_is_read_once_it_rests() {
+    let mut file = Watched::<Pair>::new(&text(1));
+    fs::write(&file.path, "first = 7\nlast = 7").unwrap();
+    file.watch.advance(Duration::from_secs(5));
+    assert_eq!(file.config.get().first, 1);
+    fs::write(&file.path, text(2)).unwrap();
+    file.watch.advance(SETTLE);
+    assert_eq!(file.config.get().first, 1);
+    file.watch.advance(SETTLE);
+    assert_eq!(file.config.get().first, 2);
+    assert_eq!(events(&mut file.watch).len(), 1);
+}
+
+/// Writes to a file each time that it is validated, while there is one.
+struct Writes(std::sync::Arc<std::sync::Mutex<Option<PathBuf>>>, std::sync::Arc<AtomicU64>);
+
+impl swarm_config::Rule for Writes {
+    fn name(&self) -> &str {
+        "writes"
+    }
+
+    fn check(&self, _: &swarm_config::Tree) -> Vec<swarm_config::Finding> {
+        if let Some(path) = &*self.0.lock().unwrap() {
+            fs::write(path, text(100 + self.1.fetch_add(1, Ordering::Relaxed))).unwrap();
+        }
+        Vec::new()
+    }
+}
+
+#[test]
+fn files_that_never_rest_are_told_of_once_and_looked_at_less_often() {
+    let (path, written) = <(std::sync::Arc<std::sync::Mutex<_>>, std::sync::Arc<AtomicU64>)>::default();
+    let rule = Writes(path.clone(), written.clone());
+    let validator = swarm_config::ConfigValidator::builder().rule(rule).build().unwrap();
+    let mut file = Watched::<Pair>::of(&text(1), |loader| loader.validator(validator));
+    *path.lock().unwrap() = Some(file.path.clone());
+    let found = file.write(&text(2), Duration::from_secs(60));
+    assert!(is_refused(&found, ErrorKind::Busy), "{found:?}");
+    assert_eq!(file.config.get().first, 1);
+    let written = written.load(Ordering::Relaxed);
+    assert!((3..30).contains(&written), "{written}");
+    *path.lock().unwrap() = None;
+    file.watch.advance(Duration::from_secs(15));
+    assert_eq!(file.config.get().first, 100 + written - 1);
+}
+
 #[cfg(feature = "figment")]
 #[test]
 fn what_is_kept_is_what_the_file_holds_and_not_what_it_held_in_between() {
@@ -231,39 +297,43 @@ fn what_is_kept_is_what_the_file_holds_and_not_what_it_held_in_between() {
             "whole"
         }
 
-        fn check(&self, _: &swarm_config::Tree) -> Vec<swarm_config::Finding> {
+        fn check(&self, tree: &swarm_config::Tree) -> Vec<swarm_config::Finding> {
             if self.1.compare_exchange(2, 3, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
                 fs::write(&self.0, text(2)).unwrap();
             }
-            Vec::new()
+            let bad = tree.get("bad").map(|_| swarm_config::Finding::new(Severity::Error, "bad", "half"));
+            bad.into_iter().collect()
         }
     }
 
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("app.toml");
-    fs::write(&path, text(1)).unwrap();
-    let step = std::sync::Arc::new(AtomicU64::new(0));
-    let half = Does({
-        let (path, step) = (path.clone(), step.clone());
-        move || {
-            if step.compare_exchange(1, 2, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-                fs::write(&path, "first = 7\nlast = 7").unwrap();
+    // What is wrong with what was there for a moment is not told either.
+    for half in ["first = 7\nlast = 7", "first = 7\nlast = 7\nbad = 1"] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.toml");
+        fs::write(&path, text(1)).unwrap();
+        let step = std::sync::Arc::new(AtomicU64::new(0));
+        let provider = Does({
+            let (path, step) = (path.clone(), step.clone());
+            move || {
+                if step.compare_exchange(1, 2, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                    fs::write(&path, half).unwrap();
+                }
             }
-        }
-    });
-    let validator =
-        swarm_config::ConfigValidator::builder().rule(Whole(path.clone(), step.clone())).build().unwrap();
-    let config: Config<Pair> =
-        ConfigLoader::new().figment(half).file(&path).validator(validator).load().unwrap();
-    let mut watch = ManualWatch::new(&config);
-    watch.advance(Duration::from_secs(6));
-    fs::write(&path, text(2)).unwrap();
-    step.store(1, Ordering::Relaxed);
-    watch.touched(&path);
-    watch.advance(Duration::from_secs(1));
-    assert_eq!(step.load(Ordering::Relaxed), 3);
-    assert_eq!(config.get().first, 2);
-    assert_eq!(events(&mut watch).len(), 1);
+        });
+        let validator =
+            swarm_config::ConfigValidator::builder().rule(Whole(path.clone(), step.clone())).build().unwrap();
+        let config: Config<Pair> =
+            ConfigLoader::new().figment(provider).file(&path).validator(validator).load().unwrap();
+        let mut watch = ManualWatch::new(&config);
+        watch.advance(Duration::from_secs(6));
+        fs::write(&path, text(2)).unwrap();
+        step.store(1, Ordering::Relaxed);
+        watch.touched(&path);
+        watch.advance(Duration::from_secs(1));
+        assert_eq!(step.load(Ordering::Relaxed), 3);
+        assert_eq!(config.get().first, 2);
+        assert_eq!(events(&mut watch).len(), 1);
+    }
 }
 
 /// Answers only when it is not away.
