@@ -1,6 +1,6 @@
 //! The readers: text to [`Doc`], within limits.
 
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -28,9 +28,9 @@ pub(crate) fn read(source: Arc<Source>, format: Format, limits: &Limits) -> Resu
 /// The bytes of a file, or a limit error before all of them were held.
 pub(crate) fn bytes_of(path: &Path, limits: &Limits) -> Result<Vec<u8>> {
     use std::io::Read as _;
-    // To open a pipe that nobody writes to waits for ever.
+    // First, so that what is no file is not opened.
     has_an_end(path, &std::fs::metadata(path).map_err(|error| Error::io("open", path, error))?)?;
-    let file = std::fs::File::open(path).map_err(|error| Error::io("open", path, error))?;
+    let file = open(path).map_err(|error| Error::io("open", path, error))?;
     let data = file.metadata().map_err(|error| Error::io("look at", path, error))?;
     has_an_end(path, &data)?;
     limits.check_bytes(path.display(), data.len())?;
@@ -39,6 +39,18 @@ pub(crate) fn bytes_of(path: &Path, limits: &Limits) -> Result<Vec<u8>> {
     file.take(most).read_to_end(&mut bytes).map_err(|error| Error::io("read", path, error))?;
     limits.check_bytes(path.display(), bytes.len() as u64)?;
     Ok(bytes)
+}
+
+/// Opens a file for reading. To open a pipe that nobody writes to would wait for ever, and one may have been put in the
+/// place of a file that was looked at.
+pub(crate) fn open(path: &Path) -> std::io::Result<File> {
+    let mut options = File::options();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
+    }
+    options.read(true).open(path)
 }
 
 /// Refuses what is neither a file nor a device such as `/dev/null`.
@@ -69,4 +81,20 @@ pub(crate) fn text(name: &str, format: Format, text: &[u8], limits: &Limits) -> 
     // Checked before the copy, so that a text beyond the limit costs nothing.
     limits.check_bytes(name, text.len() as u64)?;
     read(Source::from_bytes(Origin::File(name.into()), text.to_vec(), limits)?, format, limits)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn to_open_a_pipe_does_not_wait_for_its_writer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.toml");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let (done, opened) = std::sync::mpsc::channel();
+        std::thread::spawn(move || done.send(open(&path).and_then(|file| file.metadata())));
+        let data = opened.recv_timeout(std::time::Duration::from_secs(60)).unwrap().unwrap();
+        assert!(has_an_end(folder.path(), &data).is_err());
+    }
 }

@@ -187,15 +187,18 @@ fn refused(error: &std::io::Error) -> SecretError {
 impl SecretProvider for FileSecrets {
     fn get(&self, reference: &str) -> Result<Secret<String>, SecretError> {
         let path = self.locate(reference)?;
-        // Looked at before it is opened: opening a pipe waits for its writer.
-        let data = path.metadata().map_err(|error| refused(&error))?;
-        if !data.is_file() {
-            return Err(SecretError::Unusable("it is not a file"));
-        }
+        let is_file = |data: &std::fs::Metadata| match data.is_file() {
+            true => Ok(()),
+            false => Err(SecretError::Unusable("it is not a file")),
+        };
+        // First, so that what is no file is not opened.
+        is_file(&path.metadata().map_err(|error| refused(&error))?)?;
+        let file = crate::read::open(&path).map_err(|error| refused(&error))?;
+        let data = file.metadata().map_err(|error| refused(&error))?;
+        is_file(&data)?;
         if data.len() > self.most {
             return Err(SecretError::Unusable("the file is too large"));
         }
-        let file = std::fs::File::open(path).map_err(|error| refused(&error))?;
         // Never grown, so that no copy is left behind.
         let mut bytes = Vec::with_capacity(self.most.min(data.len()) as usize + 2);
         let read = file.take(bytes.capacity() as u64 - 1).read_to_end(&mut bytes);
