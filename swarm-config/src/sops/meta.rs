@@ -32,8 +32,8 @@ pub(super) const UNENCRYPTED: &str = "_unencrypted";
 pub(super) enum Rule {
     UnencryptedSuffix(String),
     EncryptedSuffix(String),
-    UnencryptedRegex(Regex),
-    EncryptedRegex(Regex),
+    UnencryptedRegex(Matcher),
+    EncryptedRegex(Matcher),
 }
 
 impl Default for Rule {
@@ -48,8 +48,8 @@ impl Rule {
         match self {
             Rule::UnencryptedSuffix(suffix) => !path.iter().any(|key| key.ends_with(suffix)),
             Rule::EncryptedSuffix(suffix) => path.iter().any(|key| key.ends_with(suffix)),
-            Rule::UnencryptedRegex(regex) => !path.iter().any(|key| regex.is_match(key)),
-            Rule::EncryptedRegex(regex) => path.iter().any(|key| regex.is_match(key)),
+            Rule::UnencryptedRegex(regex) => !path.iter().any(|key| regex.regex.is_match(key)),
+            Rule::EncryptedRegex(regex) => path.iter().any(|key| regex.regex.is_match(key)),
         }
     }
 
@@ -57,17 +57,53 @@ impl Rule {
         match self {
             Rule::UnencryptedSuffix(suffix) => ("unencrypted_suffix", suffix),
             Rule::EncryptedSuffix(suffix) => ("encrypted_suffix", suffix),
-            Rule::UnencryptedRegex(regex) => ("unencrypted_regex", regex.as_str()),
-            Rule::EncryptedRegex(regex) => ("encrypted_regex", regex.as_str()),
+            Rule::UnencryptedRegex(regex) => ("unencrypted_regex", &regex.text),
+            Rule::EncryptedRegex(regex) => ("encrypted_regex", &regex.text),
         }
     }
 }
 
-pub(super) fn regex(text: &str) -> Result<Regex> {
-    RegexBuilder::new(text).size_limit(1 << 20).dfa_size_limit(8 << 20).build().map_err(|_| {
+/// A regular expression as `sops` understands it.
+#[derive(Clone, Debug)]
+pub(super) struct Matcher {
+    /// As it was given.
+    text: String,
+    regex: Regex,
+}
+
+pub(super) fn regex(text: &str) -> Result<Matcher> {
+    let regex = RegexBuilder::new(&ascii(text)).size_limit(1 << 20).dfa_size_limit(8 << 20).build();
+    regex.map(|regex| Matcher { text: text.to_owned(), regex }).map_err(|_| {
         let text = shorten(text);
         Error::new(ErrorKind::InvalidInput, format!("`{text}` is no regular expression, or too large a one"))
     })
+}
+
+/// Gives `\d`, `\w`, `\s` and `\b` the meaning that they have in Go, in which `sops` is written: ASCII alone.
+fn ascii(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        if c != '\\' {
+            out.push(c);
+            continue;
+        }
+        match rest.next() {
+            // Good within `[…]` too, where one may stand in another.
+            Some('d') => out.push_str("[0-9]"),
+            Some('D') => out.push_str("[^0-9]"),
+            Some('w') => out.push_str("[0-9A-Za-z_]"),
+            Some('W') => out.push_str("[^0-9A-Za-z_]"),
+            Some('s') => out.push_str(r"[\t\n\f\r ]"),
+            Some('S') => out.push_str(r"[^\t\n\f\r ]"),
+            Some('b') => out.push_str(r"(?-u:\b)"),
+            other => {
+                out.push(c);
+                out.extend(other);
+            }
+        }
+    }
+    out
 }
 
 /// Keys of services and programs other than age, and what they are called.
@@ -279,3 +315,32 @@ impl Metadata {
 
 /// The version of `sops` whose format this is.
 const VERSION: &str = "3.11.0";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_of_letters_are_those_of_go() {
+        for (text, key, is_match) in [
+            (r"^\w+$", "name_1", true),
+            (r"^\w+$", "größe", false),
+            (r"^[\w-]+$", "a-b", true),
+            (r"^[\w-]+$", "a-é", false),
+            (r"^\d$", "7", true),
+            (r"^\d$", "٣", false),
+            (r"^[^\d]$", "٣", true),
+            (r"^\D$", "٣", true),
+            (r"^.$", "é", true),
+            (r"^a\sb$", "a b", true),
+            (r"^a\sb$", "a\u{a0}b", false),
+            (r"\bkey\b", "ékey", true),
+            (r"\bkey\b", "akey", false),
+            (r"^\\d$", r"\d", true),
+            (r"^\.$", "a", false),
+        ] {
+            assert_eq!(regex(text).unwrap().regex.is_match(key), is_match, "{text} {key}");
+        }
+        assert_eq!(regex(r"^\w$").unwrap().text, r"^\w$");
+    }
+}
