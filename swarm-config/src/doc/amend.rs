@@ -321,4 +321,36 @@ mod tests {
         }
         assert!(amended > 1000, "{amended}");
     }
+
+    fn of(text: String) -> Arc<Source> {
+        Source::new(crate::source::Origin::Code("a".into()), text)
+    }
+
+    #[test]
+    fn a_reference_that_is_gone_is_mentioned_no_more() {
+        let limits = Limits::default();
+        for (value, is_amended) in [(r"\u0024{env:APP_X}", false), (r"\u0025{env:APP_X}", true)] {
+            let text = |value: &str| format!("{{\"a\": {{\"b\": {{\"c\": \"{value}\", \"d\": 1}}}}}}");
+            let before = crate::read::json::read(of(text(value)), &limits).unwrap();
+            assert_eq!(before.mentions("${env:APP_X}"), !is_amended);
+            let amended = crate::read::json::amend(&before, &of(text("plain")), &limits);
+            assert_eq!(amended.is_some(), is_amended);
+        }
+    }
+
+    #[test]
+    fn texts_of_values_that_are_gone_do_not_pile_up() {
+        let limits = Limits::default();
+        let text =
+            |value: usize| format!("{{\"a\": {{\"b\": {{\"c\": \"\\u0041{}{value}\"}}}}}}", "x".repeat(4096));
+        let mut doc = crate::read::json::read(of(text(0)), &limits).unwrap();
+        let mut amended = 0;
+        for value in 1..100 {
+            let next = crate::read::json::amend(&doc, &of(text(value)), &limits);
+            amended += usize::from(next.is_some());
+            doc = next.unwrap_or_else(|| crate::read::json::read(of(text(value)), &limits).unwrap());
+            assert!(doc.decoded.len() <= doc.parsed * 2 + GONE + 5000, "{value}");
+        }
+        assert!(amended > 80, "{amended}");
+    }
 }

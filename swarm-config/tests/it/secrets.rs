@@ -504,6 +504,21 @@ fn a_path_that_a_schema_knows_does_not_unmark_a_secret_without_one() {
 }
 
 #[test]
+fn a_secret_that_became_none_is_shown_on_neither_side() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.toml");
+    let texts = ["key = '${env:KEY}'", "key = 'open'"];
+    for (first, second) in [(texts[0], texts[1]), (texts[1], texts[0])] {
+        std::fs::write(&path, first).unwrap();
+        let loader = ConfigLoader::new().file(&path).env_from("APP", [("KEY", CANARY)]);
+        let config = loader.load::<BTreeMap<String, String>>().unwrap();
+        std::fs::write(&path, second).unwrap();
+        let changes = config.reload().unwrap();
+        assert_eq!(changes[0].to_string(), "key: \"******\" -> \"******\"");
+    }
+}
+
+#[test]
 fn a_reference_beside_a_secret_without_a_path_does_not_show_it() {
     #[derive(Debug, Deserialize)]
     #[serde(untagged)]

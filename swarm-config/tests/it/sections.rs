@@ -51,6 +51,22 @@ fn the_schema_does_not_wait_for_sections() {
 }
 
 #[test]
+fn a_text_that_was_read_as_a_number_is_not_kept_once_it_is_only_a_text() {
+    #[derive(Deserialize)]
+    struct Outer {
+        counts: Section<BTreeMap<String, u64>>,
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.toml");
+    fs::write(&path, "[counts]\none = '${env:ONE}'").unwrap();
+    let config = ConfigLoader::new().file(&path).env_from("APP", [("ONE", "5")]).load::<Outer>().unwrap();
+    assert_eq!(config.get().counts.get().unwrap()["one"], 5);
+    fs::write(&path, "[counts]\none = '5'").unwrap();
+    assert!(config.reload().unwrap().is_empty());
+    assert_eq!(config.get().counts.get().unwrap_err().kind(), ErrorKind::Type);
+}
+
+#[test]
 fn environment_variables_find_keys_in_sections() {
     #[derive(Deserialize)]
     struct Outer {
