@@ -152,6 +152,7 @@ impl Saved for Description {
             Direction::HigherIsWorse => 1,
             Direction::LowerIsWorse => 2,
         });
+        self.bounds.save(out);
     }
 
     fn load(input: &mut &[u8]) -> Option<Self> {
@@ -162,6 +163,6 @@ impl Saved for Description {
             2 => Direction::LowerIsWorse,
             _ => return None,
         };
-        Some(description.direction(direction))
+        Some(description.direction(direction).bounds(Vec::<f64>::load(input)?))
     }
 }
