@@ -9,22 +9,11 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use futures::StreamExt;
 use swarm_registry::{
-    ErrorKind, EventKind, MetricSource, ObjectVersionStore, Observed, Rollout, RolloutPhase, RolloutStatus,
-    Split, Version, VersionRegistry, Window,
+    ErrorKind, EventKind, ObjectVersionStore, Rollout, RolloutPhase, RolloutStatus, Split, Version,
+    VersionRegistry,
 };
-
-/// There is no analysis in this plan.
-struct NoMetrics;
-
-#[async_trait]
-impl MetricSource for NoMetrics {
-    async fn observe(&self, _: &Window) -> Result<Observed, Box<dyn std::error::Error + Send + Sync>> {
-        Ok(Observed::new())
-    }
-}
 
 /// Answers once the rollout is at its step number `step`.
 async fn at_step(
@@ -55,7 +44,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         registry.start_rollout("production", "green", &plan).await?;
         let driver = tokio::spawn({
             let registry = registry.acting_as("release-bot");
-            async move { registry.drive_rollout("production", &NoMetrics).await }
+            // There is no analysis in this plan.
+            async move { registry.drive_rollout("production", &()).await }
         });
         let ready = at_step(&registry, 0).await?;
         assert_eq!((&*router.route("anyone"), &*router.route("tester@example.org")), ("blue", "green"));

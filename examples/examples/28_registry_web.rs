@@ -5,8 +5,8 @@
 //! Each request names its user in a header; the router answers which version the user gets, without a lock or a question to
 //! the store, and the response says so. The service counts successes and users by version, and these counters are the
 //! source of metrics of a rollout: a bad candidate is taken back while requests come in. A second service on the same
-//! folder agrees on every user, by its watch.
-#![allow(clippy::print_stdout, reason = "an example speaks to the terminal")]
+//! folder agrees on every user, because it follows what is deployed.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example speaks to the terminal")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -18,11 +18,10 @@ use async_trait::async_trait;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::get;
-use futures::StreamExt;
 use swarm_examples::Scratch;
 use swarm_registry::{
     Criterion, Judge, Measure, MetricSource, Observed, Rollout, RolloutPhase, Router, Split, Version,
-    VersionRegistry, WatchOptions, Window,
+    VersionRegistry, Window,
 };
 
 /// What was seen of a version since the table changed last.
@@ -43,18 +42,23 @@ async fn handle(State(service): State<Arc<Service>>, headers: HeaderMap) -> (Sta
     let Some(user) = headers.get("x-user").and_then(|user| user.to_str().ok()) else {
         return (StatusCode::BAD_REQUEST, "who are you?".to_owned());
     };
-    let version = service.router.route(user).to_string();
+    let (version, number) = {
+        let routed = service.router.route(user);
+        (routed.to_string(), routed.deployment().number())
+    };
     // The new version fails for every third user.
     let fails = version == "v2" && user.bytes().map(u64::from).sum::<u64>() % 3 == 0;
     let mut seen = service.seen.lock().unwrap_or_else(PoisonError::into_inner);
-    let number = service.router.deployment().number();
-    if seen.0 != number {
+    if seen.0 < number {
         *seen = (number, BTreeMap::new());
     }
-    let of = seen.1.entry(version.clone()).or_default();
-    of.requests += 1;
-    of.successes += u64::from(!fails);
-    of.users.insert(user.to_owned());
+    // Who was routed before the table changed counts for nothing after it.
+    if seen.0 == number {
+        let of = seen.1.entry(version.clone()).or_default();
+        of.requests += 1;
+        of.successes += u64::from(!fails);
+        of.users.insert(user.to_owned());
+    }
     (if fails { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK }, version)
 }
 
@@ -76,9 +80,11 @@ async fn serve(folder: &Scratch) -> Result<(Arc<Service>, SocketAddr, VersionReg
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     tokio::spawn(async move { axum::serve(listener, app).await });
-    let options = WatchOptions::default().longest(Duration::from_millis(100));
-    let mut watch = registry.watch(options);
-    tokio::spawn(async move { while watch.next().await.is_some() {} });
+    let following = registry.clone();
+    tokio::spawn(async move {
+        let Err(error) = following.follow(Duration::from_millis(100)).await;
+        eprintln!("traffic is not followed any more: {error}");
+    });
     Ok((service, address, registry))
 }
 
@@ -112,18 +118,25 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .weight(100.0)
         .judge(judge.sequential(300))
         .look_every(Duration::from_millis(200));
+    // This service drives whatever rollout someone begins.
+    tokio::spawn(async move {
+        let Err(error) = driving.drive_rollouts("web", &*service).await;
+        eprintln!("rollouts are not driven any more: {error}");
+    });
     registry.start_rollout("web", "v2", &plan).await?;
-    let driver = tokio::spawn(async move { driving.drive_rollout("web", &*service).await });
 
     // Users come until the rollout is over.
     let mut met: BTreeMap<String, u32> = BTreeMap::new();
     let mut asked = 0;
-    while !driver.is_finished() {
+    let ended = loop {
+        let status = registry.rollout("web").await?;
+        if status.phase().is_over() {
+            break status;
+        }
         asked += 1;
         let (_, version) = ask(first, &format!("user-{asked}")).await?;
         *met.entry(version).or_default() += 1;
-    }
-    let ended = driver.await??;
+    };
     println!("after {asked} requests, {met:?}: {ended}");
     assert_eq!(ended.phase(), RolloutPhase::Failed);
 
