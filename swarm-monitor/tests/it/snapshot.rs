@@ -17,7 +17,7 @@ fn lived() -> Timed {
         "seconds",
         Description::new("of a request").unit("seconds").direction(Direction::HigherIsWorse),
     );
-    monitor.describe("later", Description::new("not there yet"));
+    monitor.describe("later", Description::new("not there yet").bounds([1.0, 5.0]));
     for at in 0..9 * 24 * 12_u64 {
         let route = if at % 3 == 0 { "/pay" } else { "/list" };
         let value = 0.01 * (1 + at * 7_919 % 997) as f64;
@@ -119,6 +119,11 @@ fn a_restored_monitor_answers_as_the_one_before_and_goes_on_like_it() {
     after.monitor.record("later", 1.0, &[]);
     let described = after.monitor.metrics();
     assert!(described.iter().any(|info| &*info.name == "later" && info.description.help == "not there yet"));
+    assert!(
+        after.monitor.expose("").body.contains(r#"later_bucket{le="5.0"} 1"#),
+        "{}",
+        after.monitor.expose("").body
+    );
 }
 
 #[test]
