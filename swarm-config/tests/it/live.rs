@@ -253,35 +253,32 @@ fn what_nobody_announced_is_read_once_it_rests() {
     assert_eq!(events(&mut file.watch).len(), 1);
 }
 
-/// Writes to a file each time that it is validated, while there is one.
-struct Writes(std::sync::Arc<std::sync::Mutex<Option<PathBuf>>>, std::sync::Arc<AtomicU64>);
-
-impl swarm_config::Rule for Writes {
-    fn name(&self) -> &str {
-        "writes"
-    }
-
-    fn check(&self, _: &swarm_config::Tree) -> Vec<swarm_config::Finding> {
-        if let Some(path) = &*self.0.lock().unwrap() {
-            fs::write(path, text(100 + self.1.fetch_add(1, Ordering::Relaxed))).unwrap();
-        }
-        Vec::new()
-    }
-}
-
+#[cfg(feature = "figment")]
 #[test]
 fn files_that_never_rest_are_told_of_once_and_looked_at_less_often() {
-    let (path, written) = <(std::sync::Arc<std::sync::Mutex<_>>, std::sync::Arc<AtomicU64>)>::default();
-    let rule = Writes(path.clone(), written.clone());
-    let validator = swarm_config::ConfigValidator::builder().rule(rule).build().unwrap();
-    let mut file = Watched::<Pair>::of(&text(1), |loader| loader.validator(validator));
-    *path.lock().unwrap() = Some(file.path.clone());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.toml");
+    fs::write(&path, text(1)).unwrap();
+    // Writes to the file between the moment when it is looked at and the moment when it is read.
+    let (goes_on, written) = <(std::sync::Arc<AtomicBool>, std::sync::Arc<AtomicU64>)>::default();
+    let provider = Does({
+        let (path, goes_on, written) = (path.clone(), goes_on.clone(), written.clone());
+        move || {
+            if goes_on.load(Ordering::Relaxed) {
+                fs::write(&path, text(100 + written.fetch_add(1, Ordering::Relaxed))).unwrap();
+            }
+        }
+    });
+    let config: Config<Pair> = ConfigLoader::new().figment(provider).file(&path).load().unwrap();
+    let watch = ManualWatch::new(&config);
+    let mut file = Watched { folder, path, config, watch };
+    goes_on.store(true, Ordering::Relaxed);
     let found = file.write(&text(2), Duration::from_secs(60));
     assert!(is_refused(&found, ErrorKind::Busy), "{found:?}");
     assert_eq!(file.config.get().first, 1);
     let written = written.load(Ordering::Relaxed);
     assert!((3..30).contains(&written), "{written}");
-    *path.lock().unwrap() = None;
+    goes_on.store(false, Ordering::Relaxed);
     file.watch.advance(Duration::from_secs(15));
     assert_eq!(file.config.get().first, 100 + written - 1);
 }
