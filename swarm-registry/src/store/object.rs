@@ -126,6 +126,8 @@ impl VersionStore for ObjectVersionStore {
         let mut names: Vec<String> = listed
             .iter()
             .filter_map(|path| Some(format!("{folder}/{}", path.prefix_match(&place)?.next()?.as_ref())))
+            // A server that does not know where to begin begins at the beginning: azurite, for example.
+            .filter(|name| name.as_str() > after)
             .collect();
         names.sort_unstable();
         Ok(names)
