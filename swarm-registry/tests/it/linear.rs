@@ -10,10 +10,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use swarm_registry::VersionRegistry;
+use async_trait::async_trait;
+use bytes::Bytes;
+use swarm_registry::{ObjectVersionStore, Result, VersionRegistry, VersionStore};
 use todc_utils::{Action, History, WGLChecker};
+use tokio::sync::Barrier;
 
 use model::{Answer, Model, Object, Operation, Verb};
 use process::{Entry, Life, Step};
@@ -55,7 +59,7 @@ fn live(life: &Life) -> bool {
 }
 
 /// One history, as the file that all threads appended to tells it.
-fn record(folder: &Path, seed: u64, careful: bool) -> (Vec<Entry>, usize) {
+fn record(folder: &Path, seed: u64) -> (Vec<Entry>, usize) {
     let killed = std::sync::atomic::AtomicUsize::new(0);
     let life = |thread, seed, verbs, kill_at| Life {
         folder: folder.to_owned(),
@@ -63,7 +67,6 @@ fn record(folder: &Path, seed: u64, careful: bool) -> (Vec<Entry>, usize) {
         seed,
         verbs,
         kill_at,
-        careful,
     };
     std::fs::write(folder.join("history"), "").unwrap();
     let mut entries = Vec::new();
@@ -75,8 +78,7 @@ fn record(folder: &Path, seed: u64, careful: bool) -> (Vec<Entry>, usize) {
             scope.spawn(move || {
                 let seed = seed * 100 + at;
                 // At the start of one of its verbs, so while the other threads are in the middle of theirs.
-                let kill_at =
-                    (careful && at < KILLED).then(|| 2 + process::mix(seed) % (THREADS * VERBS - 8));
+                let kill_at = (at < KILLED).then(|| 2 + process::mix(seed) % (THREADS * VERBS - 8));
                 if live(&life(at * THREADS, seed, VERBS, kill_at)) {
                     killed.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                     live(&life((PROCESSES + at) * THREADS, seed + 50, VERBS_AFTER, None));
@@ -200,7 +202,7 @@ fn what_many_processes_do_is_linearizable() {
     let (mut kills, mut most, mut slowest) = (0, 0, Duration::ZERO);
     for seed in seed..seed + histories {
         let folder = tempfile::tempdir().unwrap();
-        let (mut entries, killed) = record(folder.path(), seed, true);
+        let (mut entries, killed) = record(folder.path(), seed);
         read_afterwards(folder.path(), &mut entries);
         let from = Instant::now();
         let broken = broken(&entries);
@@ -226,16 +228,69 @@ fn what_many_processes_do_is_linearizable() {
     assert!(sum.refused * 50 > sum.answered, "they are in each other's way: {sum:?}");
 }
 
-/// The same processes on a store whose `create` looks first and then overwrites.
-#[test]
-fn a_store_without_put_if_absent_is_caught_by_the_same_checker() {
-    let histories = if is_long() { 20 } else { 1 };
-    for seed in 1..=histories {
-        let folder = tempfile::tempdir().unwrap();
-        let (entries, _) = record(folder.path(), seed, false);
-        assert!(!broken(&entries).is_empty(), "nothing was lost in {} entries", entries.len());
+/// A folder whose put-if-absent was taken out: it looks, waits until the other one has looked too, and overwrites.
+struct Careless {
+    store: ObjectVersionStore,
+    both_looked: Arc<Barrier>,
+}
+
+#[async_trait]
+impl VersionStore for Careless {
+    async fn get(&self, name: &str) -> Result<Option<Bytes>> {
+        self.store.get(name).await
     }
-    eprintln!("not linearizable: {histories} of {histories} histories without put-if-absent");
+
+    async fn create(&self, name: &str, bytes: Bytes) -> Result<bool> {
+        let is_there = self.store.get(name).await?.is_some();
+        self.both_looked.wait().await;
+        if is_there {
+            return Ok(false);
+        }
+        self.store.put(name, bytes).await.map(|()| true)
+    }
+
+    async fn put(&self, name: &str, bytes: Bytes) -> Result<()> {
+        self.store.put(name, bytes).await
+    }
+
+    async fn list(&self, folder: &str, after: &str) -> Result<Vec<String>> {
+        self.store.list(folder, after).await
+    }
+
+    async fn delete(&self, name: &str) -> Result<()> {
+        self.store.delete(name).await
+    }
+}
+
+/// Two that deploy at once on a store without put-if-absent: both are told that theirs is the first deployment.
+#[tokio::test]
+async fn a_store_without_put_if_absent_is_caught_by_the_same_checker() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut entries = Vec::new();
+    let registry = VersionRegistry::open(folder.path()).await.unwrap();
+    for version in ["v0", "v1"] {
+        let verb = Verb::Register { version: version.into() };
+        let answer = process::act(&registry, &verb).await.unwrap();
+        entries.push(Entry { thread: NOBODY_ELSE, step: Step::Call(verb) });
+        entries.push(Entry { thread: NOBODY_ELSE, step: Step::Return(answer) });
+    }
+    let both_looked = Arc::new(Barrier::new(2));
+    let deploy = async |version: &str| {
+        let store = ObjectVersionStore::folder(folder.path()).unwrap();
+        let store = Careless { store, both_looked: both_looked.clone() };
+        let registry = VersionRegistry::with_store(store).await.unwrap();
+        let verb = Verb::Deploy { channel: "production".into(), split: format!("{version} 100%") };
+        let answer = process::act(&registry, &verb).await.unwrap();
+        (verb, answer)
+    };
+    let done = tokio::join!(deploy("v0"), deploy("v1"));
+    for (thread, (verb, _)) in [&done.0, &done.1].into_iter().enumerate() {
+        entries.push(Entry { thread: thread as u64, step: Step::Call(verb.clone()) });
+    }
+    for (thread, (_, answer)) in [done.0, done.1].into_iter().enumerate() {
+        entries.push(Entry { thread: thread as u64, step: Step::Return(answer) });
+    }
+    assert_eq!(broken(&entries), [Object::Channel("production".into())]);
 }
 
 /// The checker and the model say no where they should.

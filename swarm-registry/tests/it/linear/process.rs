@@ -4,13 +4,8 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use swarm_registry::{
-    Deployment, ErrorKind, ObjectVersionStore, Result, Retention, Router, Split, Version, VersionRegistry,
-    VersionStore,
-};
+use swarm_registry::{Deployment, ErrorKind, Result, Retention, Router, Split, Version, VersionRegistry};
 
 use super::THREADS;
 use super::model::{Answer, Verb};
@@ -30,8 +25,6 @@ pub(super) struct Life {
     pub(super) verbs: u64,
     /// At the start of which verb of all its threads it asks to be killed.
     pub(super) kill_at: Option<u64>,
-    /// With put-if-absent.
-    pub(super) careful: bool,
 }
 
 /// A line of the history. All threads of all processes append to one file, so a line that stands before another was
@@ -48,35 +41,6 @@ pub(super) enum Step {
     Return(Answer),
 }
 
-/// A folder whose put-if-absent was taken out: it looks first, and then overwrites.
-struct Careless(ObjectVersionStore);
-
-#[async_trait]
-impl VersionStore for Careless {
-    async fn get(&self, name: &str) -> Result<Option<Bytes>> {
-        self.0.get(name).await
-    }
-
-    async fn create(&self, name: &str, bytes: Bytes) -> Result<bool> {
-        if self.0.get(name).await?.is_some() {
-            return Ok(false);
-        }
-        self.0.put(name, bytes).await.map(|()| true)
-    }
-
-    async fn put(&self, name: &str, bytes: Bytes) -> Result<()> {
-        self.0.put(name, bytes).await
-    }
-
-    async fn list(&self, folder: &str, after: &str) -> Result<Vec<String>> {
-        self.0.list(folder, after).await
-    }
-
-    async fn delete(&self, name: &str) -> Result<()> {
-        self.0.delete(name).await
-    }
-}
-
 /// What a started process does, and nothing where nobody started it.
 #[test]
 fn child() {
@@ -84,15 +48,7 @@ fn child() {
     let life: Life = serde_json::from_str(&life).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let folder = life.folder.join("registry");
-    let opened = if life.careful {
-        runtime.block_on(VersionRegistry::open(folder))
-    } else {
-        runtime.block_on(VersionRegistry::with_store(Careless(ObjectVersionStore::folder(folder).unwrap())))
-    };
-    let registry = match opened {
-        Ok(registry) => registry,
-        Err(error) => return assert!(!life.careful, "{error}"),
-    };
+    let registry = runtime.block_on(VersionRegistry::open(folder)).unwrap();
     let begun = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for thread in life.first_thread..life.first_thread + THREADS {
@@ -119,11 +75,7 @@ async fn work(life: &Life, thread: u64, registry: &VersionRegistry, begun: &Atom
             writeln!(out, "{KILL_ME}").unwrap();
             out.flush().unwrap();
         }
-        let answer = match act(registry, &verb).await {
-            Ok(answer) => answer,
-            // Without put-if-absent the chain breaks, and nothing more can be done.
-            Err(error) => return assert!(!life.careful, "{verb:?} failed: {error:?}"),
-        };
+        let answer = act(registry, &verb).await.unwrap_or_else(|error| panic!("{verb:?} failed: {error:?}"));
         seen.learn(&verb, &answer);
         tell(Step::Return(answer));
         seen.look(registry).await;
