@@ -227,7 +227,13 @@ fn a_rollback_that_is_killed_is_carried_on() {
 
 #[test]
 fn killed_again_and_again_it_still_comes_to_its_end() {
-    let demo = Demo::new("deploy-kills");
+    // Its life may be over before this machine lets us kill it: then it is begun anew.
+    let often = (0..5).any(|life| killed_again_and_again(&Demo::new(&format!("deploy-kills-{life}"))) >= 3);
+    assert!(often, "it ended by itself each time");
+}
+
+/// Kills it after the first line that it writes, then after two more, and so on, to its end. Answers how often.
+fn killed_again_and_again(demo: &Demo) -> u32 {
     let mut kills = 0;
     for lines in 1.. {
         let before = demo.witness().lines().count();
@@ -252,13 +258,13 @@ fn killed_again_and_again_it_still_comes_to_its_end() {
         kills += 1;
         assert!(recorded <= demo.recorded().len());
     }
-    assert!(kills >= 3, "{kills} kills");
     demo.assert_live("2.0.0", 8);
     let mut recorded = demo.recorded();
     let all = recorded.len();
     recorded.sort();
     recorded.dedup();
     assert_eq!((all, recorded.len()), (12, 12));
+    kills
 }
 
 #[test]

@@ -17,7 +17,15 @@ pub(crate) struct Journal {
     len: u64,
     /// How long it was when it was written anew.
     base: u64,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Journal {
+    /// A child process that is just being made holds the open file for a moment: closing it would not unlock it.
+    fn drop(&mut self) {
+        // A failure leaves the lock to the closing of the file.
+        let _ = self.lock.unlock();
+    }
 }
 
 /// What was in a file.
@@ -78,7 +86,7 @@ impl Journal {
                 return Err(Error::new(ErrorKind::Corrupt, message));
             }
         }
-        let journal = Journal { path: path.to_owned(), file: None, len: 0, base: 0, _lock: lock };
+        let journal = Journal { path: path.to_owned(), file: None, len: 0, base: 0, lock };
         Ok((journal, found))
     }
 

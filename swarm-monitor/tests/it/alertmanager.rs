@@ -49,7 +49,7 @@ fn start(folder: &std::path::Path, config: &str) -> Option<Running> {
             }
         }
     });
-    let address = addresses.recv_timeout(Duration::from_secs(20));
+    let address = addresses.recv_timeout(Duration::from_secs(60));
     let mut running = Running { child, address: String::new() };
     running.address = address.expect("the Alertmanager says where it listens");
     Some(running)

@@ -32,7 +32,7 @@ fn client(kind: Kind, port: u16) -> Arc<dyn ObjectStore> {
         max_retries: 20,
         retry_timeout: Duration::from_secs(30),
     };
-    let options = ClientOptions::new().with_allow_http(true).with_timeout(Duration::from_millis(500));
+    let options = ClientOptions::new().with_allow_http(true).with_timeout(Duration::from_millis(1500));
     let address = format!("http://127.0.0.1:{port}");
     match kind {
         Kind::S3 => {

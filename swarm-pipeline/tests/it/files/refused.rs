@@ -305,6 +305,6 @@ fn hostile_files_are_refused_at_once() {
         eprintln!("{name}: {took:?}: {}", told.lines().next().unwrap());
         assert!(told.len() < 64 * 1024, "{name}");
         // A debug build on a busy machine is far slower than what users run.
-        assert!(took < Duration::from_secs(10), "{name} took {took:?}");
+        assert!(took < Duration::from_secs(60), "{name} took {took:?}");
     }
 }

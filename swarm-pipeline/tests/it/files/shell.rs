@@ -149,19 +149,23 @@ fn family(pipe: &Path, trap: &str) -> Shell {
 
 #[tokio::test]
 async fn a_timeout_ends_the_whole_group() {
-    for trap in ["", "trap '' TERM;"] {
+    let ends = async |trap| {
         let dir = tempfile::tempdir().unwrap();
         let (path, _, reader) = pipe(dir.path());
         let mut p = Pipeline::builder("p");
-        p.step("s").timeout(Duration::from_millis(300)).run_step(family(&path, trap));
+        // Long enough to have begun, on a busy machine too.
+        p.step("s").timeout(Duration::from_secs(5)).run_step(family(&path, trap));
         let engine = LocalEngine::with_store(MemoryStore::default());
         let before = Instant::now();
         let report = engine.run(&p.build().unwrap(), "r", ()).await.unwrap();
         assert_eq!(report.step("s").unwrap().error().unwrap().kind(), StepErrorKind::TimedOut);
+        // Had it not opened the pipe, nobody would, and the reader would wait for ever.
+        drop(std::fs::File::options().read(true).write(true).open(&path));
         let said = tokio::task::spawn_blocking(|| reader.join().unwrap()).await.unwrap();
         assert_eq!(said, "up\n");
         assert!(before.elapsed() < Duration::from_secs(60));
-    }
+    };
+    tokio::join!(ends(""), ends("trap '' TERM;"));
 }
 
 #[tokio::test]

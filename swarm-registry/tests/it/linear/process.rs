@@ -74,6 +74,11 @@ async fn work(life: &Life, thread: u64, registry: &VersionRegistry, begun: &Atom
             let mut out = std::io::stdout().lock();
             writeln!(out, "{KILL_ME}").unwrap();
             out.flush().unwrap();
+            drop(out);
+            // The other threads go on until it comes; the process does not end before.
+            loop {
+                std::thread::park();
+            }
         }
         let answer = act(registry, &verb).await.unwrap_or_else(|error| panic!("{verb:?} failed: {error:?}"));
         seen.learn(&verb, &answer);

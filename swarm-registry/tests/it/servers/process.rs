@@ -1,7 +1,7 @@
 //! Starts a server, waits until it says that it listens, and makes one bucket.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
 use base64::Engine;
@@ -39,36 +39,41 @@ impl Server {
     /// `None` where the program is not here.
     pub(super) fn start(kind: Kind) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
-        // Free a moment ago. Where another takes it first, the server ends, and the test fails and says so.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut command = Command::new(kind.program());
         match kind {
-            Kind::S3 => command.args(["-H", "127.0.0.1", "-p", &port.to_string()]),
+            Kind::S3 => command.args(["-H", "127.0.0.1", "-p", "0"]),
             Kind::Azure => {
-                command.args(["--blobHost", "127.0.0.1", "--blobPort", &port.to_string(), "--silent"]);
+                command.args(["--blobHost", "127.0.0.1", "--blobPort", "0", "--silent"]);
                 command.args(["--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry"])
             }
         };
-        let mut child = command
+        let started = command
             .current_dir(folder.path())
             .env("PYTHONUNBUFFERED", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .spawn()
-            .ok()?;
+            .spawn();
+        let mut child = match started {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+            started => started.unwrap(),
+        };
         let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         let (says, other): (Box<dyn Read + Send>, Box<dyn Read + Send>) = match kind {
             Kind::S3 => (Box::new(err), Box::new(out)),
             Kind::Azure => (Box::new(out), Box::new(err)),
         };
         let mut lines = BufReader::new(says).lines().map_while(Result::ok);
-        let listens = lines.any(|line| line.contains("Running on") || line.contains("successfully listen"));
-        let mut why = String::new();
-        if !listens {
+        // "... on http://127.0.0.1:PORT", with the port that the system gave it.
+        let listens = lines.find(|line| line.contains("Running on") || line.contains("successfully listen"));
+        let Some(listens) = listens else {
+            let mut why = String::new();
             BufReader::new(other).read_to_string(&mut why).unwrap();
             panic!("{} ended before it listened: {why}", kind.program());
-        }
+        };
+        let port = listens.rsplit(':').next().and_then(|port| port.trim().parse().ok());
+        let port =
+            port.unwrap_or_else(|| panic!("{} does not say where it listens: {listens}", kind.program()));
         // It goes on talking, and would end if nobody listened.
         std::thread::spawn(move || lines.count());
         std::thread::spawn(move || BufReader::new(other).lines().map_while(Result::ok).count());
