@@ -298,12 +298,12 @@ impl<T> Snapshot<T> {
     ///
     /// When no layer sets the key, or `path` is no path.
     pub fn explain(&self, path: &str) -> Result<Explanation> {
-        self.0.loaded.explain(path)
+        self.tree().explain(path)
     }
 
     /// The explanation of every key that is not a table, in the order of the configuration.
     pub fn explain_all(&self) -> Vec<Explanation> {
-        self.0.loaded.explain_all()
+        self.tree().explain_all()
     }
 
     /// The same, to keep for as long as one likes.

@@ -1,7 +1,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -12,14 +12,14 @@ use crate::error::{Error, Result};
 use crate::hierarchy::ConfigHierarchy;
 use crate::layer::{self, Layer};
 use crate::limits::Limits;
-use crate::merge::{MergeStrategy, Strategies};
+use crate::merge::MergeStrategy;
 use crate::path::Pattern;
 use crate::report::{Finding, Masks, Severity, Weights, Wishes};
 use crate::secret::SecretProvider;
 use crate::section::{self, Sections};
 use crate::shape::Shape;
-use crate::source::{Format, Source};
-use crate::tree::{Extracted, Hidden, Ref, Tree, Unknown, extract};
+use crate::source::Format;
+use crate::tree::{Extracted, Hidden, Tree, Unknown, extract};
 use crate::validate::ConfigValidator;
 
 mod load;
@@ -98,27 +98,16 @@ enum Validation {
     Given(ConfigValidator),
 }
 
-/// What was loaded, and what is needed to explain it.
+/// What was loaded, and what is kept of how.
 pub(crate) struct Loaded {
     pub(crate) tree: Tree,
-    /// The root of each layer, lowest first.
-    pub(crate) layers: Vec<Ref>,
-    /// What each layer made of those below it.
-    pub(crate) merged: Vec<Ref>,
-    pub(crate) strategies: Strategies,
-    /// Paths of secrets, in every layer. More show while the type is read, when this is shared already.
-    secrets: RwLock<Vec<Pattern>>,
-    /// How many of them the loader was given; schemas and the type tell of others, or they were found.
+    /// How many of the paths of secrets the loader was given; schemas and the type tell of others, or they were found.
     named: usize,
     /// What was read for it.
     pub(crate) prints: Prints,
     /// Paths of texts, each with one that it refers to.
     references: Vec<(Vec<String>, Vec<String>)>,
     weights: Weights,
-    /// Whether `${…}` stands for something.
-    pub(crate) interpolated: bool,
-    /// Where values come from that no layer sets.
-    pub(crate) defaults: Vec<Arc<Source>>,
     /// Validators whose schema has nothing against it, and the steps that show it.
     pub(crate) valid: Vec<(ConfigValidator, u64)>,
     /// What nothing shows that was told of this load.
@@ -126,38 +115,19 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
-    fn secrets(&self) -> RwLockReadGuard<'_, Vec<Pattern>> {
-        self.secrets.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Marks what the patterns cover, wherever it may be shown.
-    fn mark(&self, patterns: &[Pattern]) {
-        self.tree.mark_secrets(&self.layers, patterns);
-        // Where lists are joined, a position is another one in the layer than in what was made of it.
-        if self.strategies.join_lists() {
-            self.tree.mark_secrets(&self.merged, patterns);
+    /// Makes more paths secret.
+    fn hide(&self, paths: Vec<Pattern>) {
+        let new = self.tree.hide(paths);
+        if !new.is_empty() && self.masks.is_used() {
+            self.masks.add(self.tree.masked(&new));
         }
     }
 
-    /// Marks more paths as secret.
-    fn hide(&self, mut paths: Vec<Pattern>) {
-        let known = self.secrets();
-        paths.retain(|path| !known.contains(path));
-        drop(known);
-        if !paths.is_empty() {
-            self.mark(&paths);
-            if self.masks.is_used() {
-                self.masks.add(self.tree.masked(&paths));
-            }
-            self.secrets.write().unwrap_or_else(PoisonError::into_inner).extend(paths);
-        }
-    }
-
-    /// Marks what a type that was read showed to be secret and did not say before.
+    /// Makes secret what a type that was read showed to be so and did not say before.
     pub(crate) fn hide_found(&self, found: Hidden) {
         let mut paths = found.paths;
         // Where somebody has named paths below, those are what is secret there.
-        let known = self.secrets();
+        let known = self.tree.secrets();
         let is_named = |whole: &Pattern| known[..self.named].iter().any(|known| whole.covers(&known.0));
         paths.extend(found.below.into_iter().filter(|whole| !is_named(whole)));
         paths.retain(|path| !known.contains(path));
@@ -167,20 +137,11 @@ impl Loaded {
             at += 1;
             let leads = |(text, target): &(Vec<String>, Vec<String>)| path.seen_through(text, target);
             let new: HashSet<Pattern> = self.references.iter().filter_map(leads).collect();
-            paths.extend(
-                new.into_iter()
-                    .filter(|new| !known.contains(new))
-                    .filter(|new| !paths.contains(new))
-                    .collect::<Vec<_>>(),
-            );
+            let new = new.into_iter().filter(|new| !known.contains(new) && !paths.contains(new));
+            paths.extend(new.collect::<Vec<_>>());
         }
         drop(known);
         self.hide(paths);
-    }
-
-    /// Whether what stands at a path is secret, whatever layer it stands in.
-    pub(crate) fn hides(&self, path: &[String]) -> bool {
-        self.secrets().iter().any(|known| known.covers(path))
     }
 }
 
@@ -411,7 +372,7 @@ impl ConfigLoader {
             }
             report.push(finding, self.limits.findings);
         }
-        report.mask(&loaded.tree, &loaded.secrets(), &loaded.masks);
+        report.mask(&loaded.tree, &loaded.tree.secrets(), &loaded.masks);
         if !report.is_ok() {
             return Err(Error::invalid(report));
         }

@@ -67,20 +67,22 @@ impl Meeting<'_> {
     }
 }
 
-/// Merges roots of documents in `tree`, lowest first. Answers with what each made of those below it.
-pub(crate) fn merge(tree: &mut Tree, layers: &[Ref], strategies: &Strategies) -> Vec<Ref> {
-    let mut merger = Merger { tree, strategies, path: Vec::new() };
-    let mut roots: Vec<Ref> = Vec::with_capacity(layers.len());
+/// Merges the layers of a tree, lowest first, and keeps what each made of those below it.
+pub(crate) fn merge(tree: &mut Tree, strategies: Strategies) {
+    let layers = tree.origins.layers.clone();
+    let mut merger = Merger { tree, strategies: &strategies, path: Vec::new() };
+    let mut merged: Vec<Ref> = Vec::with_capacity(layers.len());
     for layer in layers {
-        roots.push(match roots.last() {
-            None => *layer,
-            Some(below) => merger.over(*below, *layer).unwrap_or(*layer),
+        merged.push(match merged.last() {
+            None => layer,
+            Some(below) => merger.over(*below, layer).unwrap_or(layer),
         });
     }
-    if let Some(root) = roots.last() {
+    if let Some(root) = merged.last() {
         tree.root = *root;
     }
-    roots
+    tree.origins.merged = merged;
+    tree.origins.strategies = strategies;
 }
 
 struct Merger<'t> {

@@ -1,27 +1,31 @@
 //! What layers make together: a tree of references into the documents that were read.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::hash::BuildHasher;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
 
-use crate::doc::{Children, Doc, Kind, Node, Payload};
+use crate::doc::{Children, Doc, Payload};
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::Index;
 use crate::limits::Limits;
 use crate::loader::nearest;
-use crate::path::{self, Dotted, Pattern};
+use crate::merge::Strategies;
+use crate::path::{self, Dotted};
 use crate::report::Report;
 use crate::source::{Format, Source};
 
 mod de;
+mod secrets;
 mod ser;
 mod value;
 
 pub(crate) use de::{Extracted, Hidden, Unknown, extract, extract_below};
 pub(crate) use ser::MASK;
 pub use value::Value;
+
+use secrets::Secrets;
 
 /// A configuration as a tree, in which each value knows where it was written.
 ///
@@ -45,11 +49,22 @@ pub struct Tree {
     pub(crate) templates: HashMap<Ref, Ref, foldhash::fast::RandomState>,
     /// Warnings of the load that it was made in.
     pub(crate) report: OnceLock<Report>,
-    /// More show while a type is read, when the tree is shared already.
-    secrets: RwLock<Marked>,
+    pub(crate) origins: Origins,
+    secrets: Secrets,
 }
 
-type Marked = HashSet<Ref, foldhash::fast::RandomState>;
+/// What a tree was made of, and how.
+pub(crate) struct Origins {
+    /// The root of each layer, lowest first.
+    pub(crate) layers: Vec<Ref>,
+    /// What each layer made of those below it.
+    pub(crate) merged: Vec<Ref>,
+    pub(crate) strategies: Strategies,
+    /// Where values come from that no layer sets.
+    pub(crate) defaults: Vec<Arc<Source>>,
+    /// Whether `${…}` stands for something.
+    pub(crate) interpolated: bool,
+}
 
 /// A value in one of the documents, or a join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -117,7 +132,14 @@ impl Tree {
             root,
             templates: HashMap::default(),
             report: OnceLock::new(),
-            secrets: RwLock::default(),
+            origins: Origins {
+                layers: vec![root],
+                merged: vec![root],
+                strategies: Strategies::default(),
+                defaults: Vec::new(),
+                interpolated: false,
+            },
+            secrets: Secrets::default(),
         }
     }
 
@@ -277,6 +299,12 @@ impl Tree {
         Ref::new(self.docs.len() - 1, root)
     }
 
+    /// Adds a document that is a layer over those that are there.
+    pub(crate) fn add_layer(&mut self, doc: Arc<Doc>) {
+        let root = self.add_doc(doc);
+        self.origins.layers.push(root);
+    }
+
     /// Adds a container of children from anywhere.
     pub(crate) fn add_join(&mut self, like: Ref, object: bool, children: &[Ref]) -> Ref {
         let first = self.refs.len() as u32;
@@ -315,64 +343,6 @@ impl Tree {
             }
         }
         changed.map(|children| self.add_join(at, object, &children))
-    }
-
-    /// Marks what the patterns cover, in the tree and in the layers that it was made of.
-    pub(crate) fn mark_secrets(&self, layers: &[Ref], patterns: &[Pattern]) {
-        self.mark(self.covered(layers, patterns));
-    }
-
-    /// Marks values as secret.
-    pub(crate) fn mark(&self, values: impl IntoIterator<Item = Ref>) {
-        self.secrets.write().unwrap_or_else(PoisonError::into_inner).extend(values);
-    }
-
-    /// Whether one of the values is marked.
-    pub(crate) fn marks(&self, values: [Ref; 2]) -> bool {
-        let marked = self.secrets.read().unwrap_or_else(PoisonError::into_inner);
-        !marked.is_empty() && values.iter().any(|value| marked.contains(value))
-    }
-
-    fn covered(&self, layers: &[Ref], patterns: &[Pattern]) -> Marked {
-        let mut marked = Marked::default();
-        for root in layers.iter().copied().chain([self.root]) {
-            for pattern in patterns {
-                self.value(root).matching(&pattern.0, &mut |value| {
-                    value.each(&mut |value| {
-                        marked.insert(value.at);
-                        marked.insert(value.named);
-                    })
-                });
-            }
-        }
-        marked
-    }
-
-    /// Where secrets stand in the sources of all documents: what is marked, and what the patterns cover.
-    pub(crate) fn masked(&self, patterns: &[Pattern]) -> Vec<(Arc<Source>, Range<usize>)> {
-        let mut found = Vec::new();
-        let mut leaf = |value: Value<'_>| {
-            if !matches!(value.kind(), Kind::Array | Kind::Object) {
-                found.push(value.place());
-            }
-        };
-        for value in self.secrets.read().unwrap_or_else(PoisonError::into_inner).iter() {
-            leaf(self.value(*value));
-        }
-        let layers = self.docs.iter().enumerate().map(|(at, doc)| Ref::new(at, doc.root()));
-        for root in layers.chain([self.root]) {
-            for pattern in patterns {
-                self.value(root).matching(&pattern.0, &mut |value| value.each(&mut leaf));
-            }
-        }
-        self.root().each(&mut |value| {
-            if value.node().is_some_and(Node::is_secret) {
-                found.push(value.place());
-            }
-        });
-        found.sort_by_key(|(source, span)| (Arc::as_ptr(source), span.start, span.end));
-        found.dedup_by(|(one, a), (two, b)| Arc::ptr_eq(one, two) && a == b);
-        found
     }
 
     pub(crate) fn source_of(&self, at: Ref) -> (Arc<Source>, Range<usize>) {

@@ -9,9 +9,8 @@ use super::{Contribution, Effect, Explanation};
 use crate::doc::Kind;
 use crate::error::Result;
 use crate::interpolate::{Part, is_reference, parts};
-use crate::loader::Loaded;
 use crate::path;
-use crate::tree::{Value, not_there};
+use crate::tree::{Tree, Value, not_there};
 
 /// How deep references are followed, and how many of them.
 const DEPTH: usize = 8;
@@ -50,21 +49,37 @@ struct Detour<'t> {
     template: Value<'t>,
 }
 
-impl Loaded {
-    /// Explains one key.
-    pub(crate) fn explain(&self, path: &str) -> Result<Explanation> {
+impl Tree {
+    /// Why a key has the value that it has here: each layer that has a say, file, line and column, and which one wins.
+    ///
+    /// ```
+    /// use swarm_config::{ConfigLoader, Format};
+    ///
+    /// let tree = ConfigLoader::new()
+    ///     .text("base.toml", Format::Toml, "port = 80")
+    ///     .text("local.toml", Format::Toml, "port = 8080")
+    ///     .load_tree()?;
+    /// let why = tree.explain("port")?.to_string();
+    /// assert_eq!(why, "port = 8080\n  -> local.toml:1:8: 8080\n     base.toml:1:8: 80");
+    /// # Ok::<(), swarm_config::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When no layer sets the key, or `path` is no path.
+    pub fn explain(&self, path: &str) -> Result<Explanation> {
         let segments = path::parse(path)?;
         let explanation = self.explain_path(&segments, &mut Followed::new());
         match explanation.layers.is_empty() {
-            true => Err(not_there(&self.tree, &segments)),
+            true => Err(not_there(self, &segments)),
             false => Ok(explanation),
         }
     }
 
-    /// Explains every key that is not a table.
-    pub(crate) fn explain_all(&self) -> Vec<Explanation> {
+    /// The explanation of every key that is not a table, in the order of the configuration.
+    pub fn explain_all(&self) -> Vec<Explanation> {
         let mut out = Vec::new();
-        self.leaves(self.tree.root(), &mut Vec::new(), &mut out, &mut Followed::new());
+        self.leaves(self.root(), &mut Vec::new(), &mut out, &mut Followed::new());
         out
     }
 
@@ -88,7 +103,7 @@ impl Loaded {
 
     fn explain_path(&self, path: &[String], followed: &mut Followed) -> Explanation {
         followed.paths.insert(path.to_vec());
-        let value = self.tree.walk(path);
+        let value = self.walk(path);
         let detour = value.and_then(|_| self.detour(path));
         let secret = value.is_some_and(Value::is_secret) || self.hides(path);
         let shown = |value: Value<'_>| if secret { Json::from(crate::tree::MASK) } else { value.to_json() };
@@ -98,7 +113,8 @@ impl Loaded {
                 layers.iter_mut().for_each(|layer| layer.wins = false);
             }
             // A reference to a secret is none, wherever it stands.
-            let reference = step.value.as_str().filter(|text| self.interpolated && is_reference(text));
+            let reference =
+                step.value.as_str().filter(|text| self.origins.interpolated && is_reference(text));
             layers.push(Contribution {
                 location: step.value.location(),
                 effect: step.effect,
@@ -115,7 +131,7 @@ impl Loaded {
             layers.push(Contribution { location, effect, value, wins: true });
         }
         let template = detour.as_ref().map(|detour| (detour.template, &path[detour.depth..]));
-        let template = template.or_else(|| Some((self.tree.template(value?.named)?, &path[path.len()..])));
+        let template = template.or_else(|| Some((self.template(value?.named)?, &path[path.len()..])));
         let references = template.filter(|_| value.is_some()).map(|(template, rest)| {
             followed.depth += 1;
             let references = self.references(template, rest, followed);
@@ -141,7 +157,7 @@ impl Loaded {
             let Some(mut target) = path::parse(name).ok().filter(|_| !name.contains(':')) else { continue };
             target.extend_from_slice(rest);
             // What a default added where the reference stands is not there.
-            let is_there = rest.is_empty() || self.tree.walk(&target).is_some();
+            let is_there = rest.is_empty() || self.walk(&target).is_some();
             if is_there && !followed.paths.contains(&target) {
                 references.push(self.explain_path(&target, followed));
             }
@@ -151,14 +167,14 @@ impl Loaded {
 
     fn is_default(&self, value: Value<'_>) -> bool {
         let (source, _) = value.place();
-        self.defaults.iter().any(|defaults| Arc::ptr_eq(&source, defaults))
+        self.origins.defaults.iter().any(|defaults| Arc::ptr_eq(&source, defaults))
     }
 
     /// The text on the way to a path that stands for a table or list elsewhere.
     fn detour(&self, path: &[String]) -> Option<Detour<'_>> {
-        let mut value = self.tree.root();
+        let mut value = self.root();
         for (depth, part) in path.iter().enumerate() {
-            if let Some(template) = self.tree.template(value.named) {
+            if let Some(template) = self.template(value.named) {
                 return Some(Detour { depth, value, template });
             }
             value = value.child(part)?;
@@ -171,8 +187,8 @@ impl Loaded {
     fn steps(&self, path: &[String], detour: Option<usize>) -> Vec<Step<'_>> {
         let mut below = None;
         let mut steps = Vec::new();
-        for made in &self.merged {
-            let made = self.tree.value(*made);
+        for made in &self.origins.merged {
+            let made = self.value(*made);
             steps.extend(self.step(below, made, path, detour));
             below = Some(made);
         }
@@ -198,7 +214,7 @@ impl Loaded {
                 is = child;
                 continue;
             }
-            let layer = self.tree.origin(is.named);
+            let layer = self.origin(is.named);
             let null = layer.get(part).filter(|value| value.kind() == Kind::Null);
             let refers = detour == Some(depth) && is.as_str().is_some_and(|text| text.contains("${"));
             let was_there = was.is_some_and(|was| was.walk(&path[depth..]).is_some());
@@ -215,9 +231,9 @@ impl Loaded {
         if was.is_some_and(|was| was.named == is.named) {
             return None;
         }
-        let layer = self.tree.origin(is.named);
-        let keeps =
-            was.is_some_and(|was| self.strategies.meeting(path, was.payload(), layer.payload()).keeps());
+        let layer = self.origin(is.named);
+        let keeps = was
+            .is_some_and(|was| self.origins.strategies.meeting(path, was.payload(), layer.payload()).keeps());
         Some(Step { value: layer, effect: Effect::Sets, keeps, counts: true })
     }
 }

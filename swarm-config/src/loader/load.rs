@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::hash::{BuildHasher as _, Hash};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 
 use super::{ConfigLoader, Loaded, Parsed, Validation};
 use crate::diff::spots;
@@ -208,12 +208,14 @@ impl ConfigLoader {
         strange.retain(|strange| !asked_for(&strange.variable));
         let mut loaded = self.merged(docs, strategies, secrets, named)?;
         let fill = |loaded: &mut Loaded| -> Result<bool> {
-            let known = loaded.defaults.len();
+            let tree = &mut loaded.tree;
+            let known = tree.origins.defaults.len();
             for validator in &validators {
-                loaded.defaults.extend(validator.fill_defaults(&mut loaded.tree, &self.limits)?);
+                let defaults = validator.fill_defaults(tree, &self.limits)?;
+                tree.origins.defaults.extend(defaults);
             }
-            loaded.mark(&loaded.secrets());
-            Ok(loaded.defaults.len() > known)
+            tree.mark_secrets();
+            Ok(tree.origins.defaults.len() > known)
         };
         fill(&mut loaded)?;
         if !self.literal {
@@ -248,7 +250,7 @@ impl ConfigLoader {
             report.append(checked, self.limits.findings);
             valid.extend(passed.map(|steps| (validator.clone(), steps)));
         }
-        report.mask(&loaded.tree, &loaded.secrets(), &loaded.masks);
+        report.mask(&loaded.tree, &loaded.tree.secrets(), &loaded.masks);
         if !report.is_ok() {
             return Err(Error::invalid(report));
         }
@@ -269,9 +271,8 @@ impl ConfigLoader {
             None => Arc::new(layer::values("nothing", &serde_json::json!({}), &self.limits)?),
         };
         let mut tree = Tree::of(first);
-        let mut layers = vec![tree.root];
-        layers.extend(docs.map(|doc| tree.add_doc(doc)));
-        for layer in &layers {
+        docs.for_each(|doc| tree.add_layer(doc));
+        for layer in &tree.origins.layers {
             let value = tree.value(*layer);
             if value.kind() != crate::Kind::Object {
                 let (source, span) = value.place();
@@ -279,25 +280,12 @@ impl ConfigLoader {
                 return Err(Error::new(ErrorKind::Type, message).at(&source, span).without_frame());
             }
         }
-        let merged = merge::merge(&mut tree, &layers, &strategies);
-        let interpolated = !self.literal;
-        let secrets = RwLock::new(secrets);
-        let (prints, references, defaults, valid, masks) = Default::default();
-        Ok(Loaded {
-            tree,
-            layers,
-            merged,
-            strategies,
-            secrets,
-            named,
-            prints,
-            references,
-            weights: self.wishes.weights()?,
-            interpolated,
-            defaults,
-            valid,
-            masks,
-        })
+        merge::merge(&mut tree, strategies);
+        tree.origins.interpolated = !self.literal;
+        tree.name_secrets(secrets);
+        let (prints, references, valid, masks) = Default::default();
+        let weights = self.wishes.weights()?;
+        Ok(Loaded { tree, named, prints, references, weights, valid, masks })
     }
 
     /// Documents of a layer that needs nothing of the others.

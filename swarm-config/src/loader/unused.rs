@@ -15,7 +15,7 @@ impl ConfigLoader {
             let Pattern(pattern) = Pattern::parse(text).ok()?;
             let tree = &loaded.tree;
             let mut fits = known.may_have(&pattern);
-            for root in loaded.layers.iter().copied().chain([tree.root]) {
+            for root in tree.origins.layers.iter().copied().chain([tree.root]) {
                 tree.value(root).matching(&pattern, &mut |_| fits = true);
             }
             if fits {

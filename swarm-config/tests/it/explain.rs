@@ -283,3 +283,34 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_tree_without_a_type_is_explained_as_a_configuration_is() {
+    let schema = json!({"properties": {"size": {"default": 5}}});
+    let loader = loader(&[
+        ("a.json", r#"{"db": {"name": "x", "password": "hunter2"}, "gone": 1}"#),
+        ("b.json", r#"{"copy": "${db.name}", "db": {"password": "hunter3"}, "gone": null}"#),
+    ])
+    .set("db.name=y")
+    .secret("db.password")
+    .validator(swarm_config::ConfigValidator::new(schema).unwrap());
+    let (tree, config) = (loader.load_tree().unwrap(), loader.load::<Value>().unwrap());
+    let said =
+        |all: Vec<swarm_config::Explanation>| all.iter().map(|why| why.to_string()).collect::<Vec<_>>();
+    assert_eq!(said(tree.explain_all()), said(config.explain_all()));
+    for path in ["db.name", "db", "copy", "size", "gone", "db.password", "db.password.below"] {
+        let one = tree.explain(path).map(|why| why.to_string());
+        let two = config.explain(path).map(|why| why.to_string());
+        assert_eq!(one.map_err(|error| error.to_string()), two.map_err(|error| error.to_string()), "{path}");
+    }
+    assert_eq!(
+        tree.explain("db.name").unwrap().to_string(),
+        "db.name = \"y\"\n  -> override of db.name: \"y\"\n     a.json:1:17: \"x\""
+    );
+    assert!(said(tree.explain_all()).iter().all(|why| !why.contains("hunter")));
+    // One that was only read has one layer.
+    let tree =
+        swarm_config::Tree::parse("a.toml", Format::Toml, "a.b = '${c}'", &Default::default()).unwrap();
+    assert_eq!(tree.explain("a.b").unwrap().to_string(), "a.b = \"${c}\"\n  -> a.toml:1:7: \"${c}\"");
+    assert_eq!(tree.explain("a.c").unwrap_err().kind(), ErrorKind::NotFound);
+}
