@@ -88,8 +88,17 @@ impl fmt::Debug for ConfigLoader {
 /// What was made of each file last. A file whose bytes are the same is neither parsed nor compiled again.
 #[derive(Default)]
 struct Parsed {
-    docs: Mutex<HashMap<PathBuf, Arc<Doc>>>,
+    docs: Mutex<HashMap<PathBuf, Opened>>,
     validators: Mutex<HashMap<PathBuf, (Vec<u8>, ConfigValidator)>>,
+}
+
+/// A document as it is merged: decrypted, if it was encrypted.
+#[derive(Clone)]
+struct Opened {
+    doc: Arc<Doc>,
+    /// The public keys of those who decrypted it. Once they are others, they are asked again.
+    #[cfg(feature = "sops")]
+    keys: Option<Vec<crate::AgeRecipient>>,
 }
 
 #[derive(Clone)]

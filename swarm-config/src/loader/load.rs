@@ -5,7 +5,7 @@ use std::hash::{BuildHasher as _, Hash};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
-use super::{ConfigLoader, Loaded, Parsed, Validation};
+use super::{ConfigLoader, Loaded, Opened, Parsed, Validation};
 use crate::diff::spots;
 use crate::doc::{Doc, shorten};
 use crate::error::{Error, ErrorKind, Result};
@@ -305,7 +305,7 @@ impl ConfigLoader {
             }
             Layer::Text { name, format, text } => {
                 let doc = read::text(name, *format, text.as_bytes(), limits).map_err(hide)?;
-                vec![self.opened(Arc::new(doc), *format)?]
+                vec![self.opened(Arc::new(doc), *format)?.doc]
             }
             Layer::Values { name, values } => match values {
                 Ok(values) => vec![Arc::new(layer::values(name, values, limits)?)],
@@ -320,7 +320,7 @@ impl ConfigLoader {
             Layer::Fake(source) => {
                 let text = fake(source, prints)?;
                 let doc = read::text(&source.name, source.format, text.as_bytes(), limits).map_err(hide)?;
-                vec![self.opened(Arc::new(doc), source.format)?]
+                vec![self.opened(Arc::new(doc), source.format)?.doc]
             }
             #[cfg(feature = "figment")]
             Layer::Provider(provider) => {
@@ -347,15 +347,17 @@ impl ConfigLoader {
         let parsed = || self.parsed.docs.lock().unwrap_or_else(PoisonError::into_inner);
         // The bytes themselves are compared: neither times nor hashes can be wrong about them.
         let known = parsed().get(path).cloned();
-        if let Some(known) = known.as_ref().filter(|known| known.source.text.as_bytes() == bytes) {
-            return Ok(known.clone());
+        let is_same = |known: &&Opened| known.doc.source.text.as_bytes() == bytes && self.still_opens(known);
+        if let Some(known) = known.as_ref().filter(is_same) {
+            return Ok(known.doc.clone());
         }
         let source = Source::from_bytes(Origin::File(path.to_owned()), bytes, &self.limits)?;
         let amended = known.filter(|_| format == Format::Json);
-        let amended = amended.and_then(|known| read::json::amend(&known, &source, &self.limits));
+        let amended = amended.and_then(|known| read::json::amend(&known.doc, &source, &self.limits));
         let doc = amended.map_or_else(|| read::read(source, format, &self.limits), Ok)?;
-        let doc = self.opened(Arc::new(doc), format)?;
-        parsed().insert(path.to_owned(), doc.clone());
+        let opened = self.opened(Arc::new(doc), format)?;
+        let doc = opened.doc.clone();
+        parsed().insert(path.to_owned(), opened);
         Ok(doc)
     }
 
@@ -472,7 +474,7 @@ mod tests {
             let before = docs();
             config.reload().unwrap();
             asked += paths.len();
-            kept += docs().iter().filter(|(path, doc)| Arc::ptr_eq(doc, &before[*path])).count();
+            kept += docs().iter().filter(|(path, now)| Arc::ptr_eq(&now.doc, &before[*path].doc)).count();
             let now = config.get();
             assert!((0..paths.len()).all(|file| now[&format!("f{file}")] == values[file] as f64 + 0.5));
         }

@@ -3,7 +3,7 @@
 use std::env::VarError;
 use std::sync::Arc;
 
-use super::ConfigLoader;
+use super::{ConfigLoader, Opened};
 use crate::doc::Doc;
 use crate::error::Result;
 #[cfg(not(feature = "sops"))]
@@ -48,7 +48,8 @@ impl ConfigLoader {
     /// Decrypts files that are encrypted with SOPS with these keys.
     ///
     /// Any file or text is decrypted that `sops` has encrypted, and its MAC is checked; what was encrypted is secret.
-    /// Without this call the keys are those that `sops` finds: see [`AgeKeys::from_env`](crate::AgeKeys::from_env).
+    /// Without this call the keys are those that `sops` finds, looked for again by each load and reload: see
+    /// [`AgeKeys::from_env`](crate::AgeKeys::from_env).
     #[cfg(feature = "sops")]
     #[cfg_attr(docsrs, doc(cfg(feature = "sops")))]
     #[must_use]
@@ -95,27 +96,37 @@ impl ConfigLoader {
 
     /// A document, decrypted if it was encrypted with SOPS.
     #[cfg(feature = "sops")]
-    pub(super) fn opened(&self, doc: Arc<Doc>, format: Format) -> Result<Arc<Doc>> {
-        let Some(file) = crate::sops::SopsFile::of_doc(&doc, format, &self.limits) else { return Ok(doc) };
-        let file = file?;
-        let found;
-        let keys = match &self.keys {
-            Some(keys) => keys,
-            None => {
-                found = crate::sops::AgeKeys::from_env()?;
-                &found
-            }
+    pub(super) fn opened(&self, doc: Arc<Doc>, format: Format) -> Result<Opened> {
+        let Some(file) = crate::sops::SopsFile::of_doc(&doc, format, &self.limits) else {
+            return Ok(Opened { doc, keys: None });
         };
-        file.open_doc(keys).map(Arc::new)
+        let (file, keys) = (file?, self.keys_now()?);
+        Ok(Opened { doc: Arc::new(file.open_doc(&keys)?), keys: Some(keys.recipients()) })
+    }
+
+    /// Whether it is opened with the keys that there are now: with those that are gone nothing opens, kept or not.
+    #[cfg(feature = "sops")]
+    pub(super) fn still_opens(&self, opened: &Opened) -> bool {
+        opened.keys.as_ref().is_none_or(|keys| self.keys_now().is_ok_and(|now| now.recipients() == *keys))
+    }
+
+    #[cfg(feature = "sops")]
+    fn keys_now(&self) -> Result<crate::AgeKeys> {
+        self.keys.clone().map_or_else(crate::AgeKeys::from_env, Ok)
     }
 
     #[cfg(not(feature = "sops"))]
-    pub(super) fn opened(&self, doc: Arc<Doc>, format: Format) -> Result<Arc<Doc>> {
+    pub(super) fn opened(&self, doc: Arc<Doc>, format: Format) -> Result<Opened> {
         if !secret::is_sealed(Tree::of(doc.clone()).root(), format) {
-            return Ok(doc);
+            return Ok(Opened { doc });
         }
         // Ciphertext is no configuration.
         let error = Error::new(ErrorKind::Secret, "encrypted with SOPS, which the feature `sops` reads");
         Err(error.at(&doc.source, 0..0).without_frame())
+    }
+
+    #[cfg(not(feature = "sops"))]
+    pub(super) fn still_opens(&self, _: &Opened) -> bool {
+        true
     }
 }

@@ -500,3 +500,44 @@ fn a_loader_merges_encrypted_files_and_says_where_values_are() {
     let error = loader.load::<std::collections::BTreeMap<String, Vec<u8>>>().map(drop).unwrap_err();
     assert!(!format!("{error} {}", error.render(Color::Never)).contains("hunter2"), "{error}");
 }
+
+const KEYS: &str = "SWARM_TEST_KEYS";
+
+/// The keys are found through the environment, so it runs in a process of its own.
+#[test]
+fn keys_that_are_withdrawn_open_nothing_that_was_opened() {
+    let Some(folder) = std::env::var_os(KEYS).map(PathBuf::from) else {
+        let folder = tempfile::tempdir().unwrap();
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["sops::keys_that_are_withdrawn_open_nothing_that_was_opened", "--exact", "--nocapture"])
+            .env(KEYS, folder.path())
+            .env_remove("SOPS_AGE_KEY")
+            .env("SOPS_AGE_KEY_FILE", folder.path().join("keys.txt"))
+            .envs([("HOME", folder.path()), ("XDG_CONFIG_HOME", folder.path())])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.contains("withdrawn"), "{said}");
+        return;
+    };
+    let give = |keys: &AgeKeys| std::fs::write(folder.join("keys.txt"), keys.to_text().expose()).unwrap();
+    let (one, two) = (AgeKeys::generate(), AgeKeys::generate());
+    for (name, format, plain) in
+        [("a.yaml", Format::Yaml, PLAIN), ("a.json", Format::Json, r#"{"a": {"b": 1}}"#)]
+    {
+        give(&one);
+        let options = SopsOptions::new(one.recipients());
+        let file = SopsFile::encrypt(name, format, plain, &options).unwrap();
+        std::fs::write(folder.join(name), file.text()).unwrap();
+        let config = ConfigLoader::new().file(folder.join(name)).load::<Value>().unwrap();
+        let before = config.get().clone();
+        give(&two);
+        assert_eq!(config.reload().unwrap_err().kind(), ErrorKind::Secret);
+        std::fs::remove_file(folder.join("keys.txt")).unwrap();
+        assert!(config.reload().is_err());
+        assert_eq!(*config.get(), before, "what was loaded stays");
+        give(&one);
+        assert_eq!(config.reload().unwrap(), []);
+    }
+    eprintln!("withdrawn");
+}
