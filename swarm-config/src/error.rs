@@ -26,11 +26,21 @@ struct Inner {
     message: String,
     path: Option<String>,
     at: Option<(Arc<Source>, Range<usize>)>,
-    frame: bool,
+    lines: Lines,
     masked: Masks,
     retryable: bool,
     report: Option<crate::Report>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+/// Whether the lines that an error is about are rendered.
+#[derive(Clone, Copy, PartialEq)]
+enum Lines {
+    Shown,
+    /// They say nothing.
+    LeftOut,
+    /// A secret may stand in them.
+    Hidden,
 }
 
 /// The classes of [`Error`].
@@ -78,7 +88,7 @@ impl Error {
             message: message.into(),
             path: None,
             at: None,
-            frame: true,
+            lines: Lines::Shown,
             masked: Masks::default(),
             // Of a provider's failure nobody knows whether it lasts.
             retryable: kind == ErrorKind::Provider,
@@ -136,7 +146,15 @@ impl Error {
     }
 
     pub(crate) fn without_frame(mut self) -> Self {
-        self.inner().frame = false;
+        self.inner().lines = Lines::LeftOut;
+        self
+    }
+
+    /// Does not show its lines, and says that it does not.
+    pub(crate) fn hiding_lines(mut self) -> Self {
+        if self.0.lines == Lines::Shown {
+            self.inner().lines = Lines::Hidden;
+        }
         self
     }
 
@@ -199,13 +217,16 @@ impl Error {
         }
         let at = self.0.at.as_ref();
         let masked = at.map(|(source, _)| self.0.masked.of(source)).unwrap_or_default();
+        // An environment variable has no lines.
+        let is_hidden = self.0.lines == Lines::Hidden && at.is_some_and(|(source, _)| source.is_file());
+        let notes = ["note: the line is not shown, for a secret may stand in it".to_owned()];
         Frame {
             label: "error",
             message: &self.text(),
             at: at.map(|(source, span)| (&**source, span.clone())),
-            show: self.0.frame,
+            show: self.0.lines == Lines::Shown,
             masked: &masked,
-            notes: &[],
+            notes: &notes[..usize::from(is_hidden)],
         }
         .render(color)
     }

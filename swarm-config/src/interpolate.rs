@@ -278,14 +278,14 @@ fn wrong(value: Value<'_>, path: &[String], message: impl Into<String>) -> Error
     };
     let error = Error::new(ErrorKind::Interpolation, message).at(&source, span).in_path(Dotted(path));
     let error = error.masking(value.tree.masked(&[]));
-    if value.is_secret() { error.without_frame() } else { error }
+    if value.is_secret() { error.hiding_lines() } else { error }
 }
 
 fn unprovided(value: Value<'_>, path: &[String], name: &str, why: SecretError) -> Error {
     let (source, span) = value.place();
     let error = Error::new(ErrorKind::Secret, format!("`{name}`: {why}")).at(&source, span);
     // The text around a reference may be secret, the reference is not.
-    let error = error.in_path(Dotted(path)).without_frame();
+    let error = error.in_path(Dotted(path)).hiding_lines();
     if why.is_retryable() { error.retryable() } else { error }
 }
 

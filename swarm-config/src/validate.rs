@@ -132,7 +132,8 @@ impl ConfigValidatorBuilder {
         self
     }
 
-    /// Checks against the schema of a Rust type.
+    /// Checks against the schema of a Rust type, whose defaults are those of `serde(default)`: a loader fills them in, where
+    /// rules and [`explain`](crate::Config::explain) see them. `serde(deny_unknown_fields)` refuses keys that are misspelt.
     #[cfg(feature = "schemars")]
     #[cfg_attr(docsrs, doc(cfg(feature = "schemars")))]
     #[must_use]

@@ -292,7 +292,7 @@ impl ConfigLoader {
     fn early(&self, layer: &Layer, secrets: &[Pattern], prints: &mut Prints) -> Result<Vec<Arc<Doc>>> {
         let limits = &self.limits;
         // A file that cannot be read has no paths, so none of its lines is shown where there are secrets.
-        let hide = |error: Error| if secrets.is_empty() { error } else { error.without_frame() };
+        let hide = |error: Error| if secrets.is_empty() { error } else { error.hiding_lines() };
         Ok(match layer {
             Layer::File { path, required } => match self.file_at(path, prints) {
                 Ok(doc) => vec![doc],

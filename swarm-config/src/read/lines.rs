@@ -116,7 +116,7 @@ fn entry(source: &Arc<Source>, start: usize, sign: usize, end: usize) -> Result<
 
 fn wrong(source: &Arc<Source>, span: Range<usize>, what: &str) -> crate::Error {
     // Whatever stands there may be a secret that lost its key.
-    crate::Error::new(ErrorKind::Syntax, what).at(source, span).without_frame()
+    crate::Error::new(ErrorKind::Syntax, what).at(source, span).hiding_lines()
 }
 
 pub(super) fn read_dotenv(source: Arc<Source>, limits: &Limits) -> Result<Doc> {

@@ -123,7 +123,7 @@ fn read<'a, T: Deserialize<'a>>(value: Value<'a>, above: &[String], notes: &Note
         let mut error = Error::new(ErrorKind::Type, message).at(&source, span);
         error = error.masking(value.tree.masked(&masked));
         if secret {
-            error = error.without_frame();
+            error = error.hiding_lines();
         }
         if path.is_empty() { error } else { error.in_path(Dotted(&path)) }
     })

@@ -9,8 +9,8 @@ use crate::tree::{Tree, Value};
 
 /// A check that a schema cannot express.
 ///
-/// Implemented by applications. It is called with the whole configuration on every load and reload, from whichever
-/// thread loads, so it must not block. A rule that panics is reported as a finding and stops nothing else. What it
+/// Implemented by applications. It is called with the whole configuration on every load and reload, merged, with the
+/// defaults of the schema filled in and `${…}` resolved, from whichever thread loads, so it must not block. A rule that panics is reported as a finding and stops nothing else. What it
 /// says is shown to people: it must not repeat secrets.
 ///
 /// ```

@@ -679,3 +679,20 @@ fn a_piece_of_a_secret_that_looks_like_a_reference_is_in_no_error() {
     let error = loader.load::<serde_json::Value>().unwrap_err().to_string();
     assert!(error.contains("SWARM_NOT_SET"), "{error}");
 }
+
+#[test]
+fn a_line_that_is_not_shown_is_said_to_be_left_out() {
+    let text = format!("db = {{ user = 'u', password = '{CANARY}' 2 }}");
+    let loader = ConfigLoader::new().text("a.toml", Format::Toml, text);
+    let note = "\n  = note: the line is not shown, for a secret may stand in it\n";
+    let hidden = loader.load::<Settings>().unwrap_err().render(Color::Never);
+    assert!(hidden.contains("a.toml:1:") && hidden.ends_with(note) && !hidden.contains('|'), "{hidden}");
+    // Without a type and a path nobody says that there is one.
+    let shown = loader.load_tree().unwrap_err().render(Color::Never);
+    assert!(shown.contains(CANARY) && !shown.contains("note"), "{shown}");
+    let missing = ConfigLoader::new()
+        .text("a.toml", Format::Toml, "db = { user = 'u', password = '${vault:nope}' }")
+        .secret_provider("vault", BTreeMap::<String, Secret<String>>::new());
+    let error = missing.load::<Settings>().unwrap_err().render(Color::Never);
+    assert!(error.contains("`vault:nope`: there is no such secret") && error.ends_with(note), "{error}");
+}
