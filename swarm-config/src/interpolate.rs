@@ -17,24 +17,24 @@ const CHAIN: usize = 64;
 
 /// One part of a template.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Part<'t> {
+pub(crate) enum Piece<'t> {
     Text(&'t str),
     Reference { name: &'t str, default: Option<&'t str> },
 }
 
 /// Splits a text. `$${` is `${` as it stands.
-pub(crate) fn parts(text: &str) -> Result<Vec<Part<'_>>, &'static str> {
+pub(crate) fn parts(text: &str) -> Result<Vec<Piece<'_>>, &'static str> {
     let mut parts = Vec::new();
     let mut rest = text;
     while let Some(at) = rest.find("${") {
         if at > 0 && rest.as_bytes()[at - 1] == b'$' {
-            parts.push(Part::Text(&rest[..at - 1]));
-            parts.push(Part::Text("${"));
+            parts.push(Piece::Text(&rest[..at - 1]));
+            parts.push(Piece::Text("${"));
             rest = &rest[at + 2..];
             continue;
         }
         if at > 0 {
-            parts.push(Part::Text(&rest[..at]));
+            parts.push(Piece::Text(&rest[..at]));
         }
         let end = rest[at..].find('}').ok_or("`${` without its `}`; write `$${` for the text itself")? + at;
         let inside = &rest[at + 2..end];
@@ -45,11 +45,11 @@ pub(crate) fn parts(text: &str) -> Result<Vec<Part<'_>>, &'static str> {
         if name.trim().is_empty() {
             return Err("`${}` names nothing");
         }
-        parts.push(Part::Reference { name: name.trim(), default });
+        parts.push(Piece::Reference { name: name.trim(), default });
         rest = &rest[end + 1..];
     }
     if !rest.is_empty() {
-        parts.push(Part::Text(rest));
+        parts.push(Piece::Text(rest));
     }
     Ok(parts)
 }
@@ -271,7 +271,7 @@ fn wrong(value: Value<'_>, path: &[String], message: impl Into<String>) -> Error
     let (source, span) = value.place();
     // What looks like a reference may be a piece of the secret.
     let is_reference =
-        || value.as_str().is_some_and(|text| matches!(parts(text).as_deref(), Ok([Part::Reference { .. }])));
+        || value.as_str().is_some_and(|text| matches!(parts(text).as_deref(), Ok([Piece::Reference { .. }])));
     let message = match value.is_secret() && !is_reference() {
         true => "a reference in it leads nowhere; write `$${` for `${` itself".to_owned(),
         false => message.into(),
@@ -291,7 +291,7 @@ fn unprovided(value: Value<'_>, path: &[String], name: &str, why: SecretError) -
 
 /// Whether a text is one reference to a provider and nothing else, so that it gives nothing away.
 pub(crate) fn is_reference(text: &str) -> bool {
-    matches!(parts(text).as_deref(), Ok([Part::Reference { name, default: None }]) if name.contains(':'))
+    matches!(parts(text).as_deref(), Ok([Piece::Reference { name, default: None }]) if name.contains(':'))
 }
 
 struct Resolver<'t, 'l> {
@@ -341,16 +341,16 @@ impl Resolver<'_, '_> {
         Ok(resolved)
     }
 
-    fn parts(&mut self, value: Value<'_>, path: &[String], parts: &[Part<'_>]) -> Result<Resolved> {
-        if let [Part::Reference { name, default }] = parts {
+    fn parts(&mut self, value: Value<'_>, path: &[String], parts: &[Piece<'_>]) -> Result<Resolved> {
+        if let [Piece::Reference { name, default }] = parts {
             return self.reference(value, path, name, *default);
         }
         let mut text = String::new();
         let mut secret = value.is_secret();
         for part in parts {
             match part {
-                Part::Text(part) => text.push_str(part),
-                Part::Reference { name, default } => {
+                Piece::Text(part) => text.push_str(part),
+                Piece::Reference { name, default } => {
                     let found = self.reference(value, path, name, *default)?;
                     secret |= found.secret;
                     match found.made {

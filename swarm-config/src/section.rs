@@ -38,24 +38,24 @@ use crate::tree::{Hidden, Ref, Value, extract_below};
 /// assert_eq!(settings.agents.get()?["one"].retries, 3);
 /// # Ok::<(), swarm_config::Error>(())
 /// ```
-pub struct Section<T>(Arc<Part<T>>);
+pub struct Section<T>(Arc<Lazy<T>>);
 
-struct Part<T> {
+struct Lazy<T> {
     /// Where it comes from; not there if it was read from something else than a configuration.
-    from: Mutex<Option<From>>,
+    from: Mutex<Option<Site>>,
     made: OnceLock<Result<T>>,
     /// Where there are secrets in it, as far as was seen when it was made.
     secrets: Mutex<Hidden>,
 }
 
 #[derive(Clone)]
-struct From {
+struct Site {
     loaded: Arc<Loaded>,
     at: Ref,
     path: Vec<String>,
 }
 
-impl From {
+impl Site {
     fn value(&self) -> Value<'_> {
         self.loaded.tree.value(self.at)
     }
@@ -96,7 +96,7 @@ impl<T> Section<T> {
 
 impl<T: Default> Default for Section<T> {
     fn default() -> Self {
-        Section(Arc::new(Part::made(T::default())))
+        Section(Arc::new(Lazy::made(T::default())))
     }
 }
 
@@ -121,9 +121,9 @@ impl<T: schemars::JsonSchema> schemars::JsonSchema for Section<T> {
     }
 }
 
-impl<T> Part<T> {
-    fn made(value: T) -> Part<T> {
-        Part { from: Mutex::new(None), made: OnceLock::from(Ok(value)), secrets: Mutex::default() }
+impl<T> Lazy<T> {
+    fn made(value: T) -> Lazy<T> {
+        Lazy { from: Mutex::new(None), made: OnceLock::from(Ok(value)), secrets: Mutex::default() }
     }
 }
 
@@ -191,9 +191,9 @@ pub(crate) fn hand_over(at: Ref, path: Vec<String>) {
     PLACE.set(Some((at, path)));
 }
 
-impl<T> Part<T> {
+impl<T> Lazy<T> {
     /// Whether it was made of the same values.
-    fn is(&self, from: &From) -> bool {
+    fn is(&self, from: &Site) -> bool {
         let before = lock(&self.from);
         matches!(self.made.get(), Some(Ok(_)))
             && before.as_ref().is_some_and(|before| before.value().is_same(from.value()))
@@ -214,10 +214,10 @@ impl<'de, T: DeserializeOwned + Send + Sync + 'static> Visitor<'de> for Place<T>
             let (Some((at, path)), Some(ground)) = (PLACE.take(), ground) else {
                 return Err(E::custom("a section without a configuration"));
             };
-            let from = From { loaded: ground.loaded.clone(), at, path };
+            let from = Site { loaded: ground.loaded.clone(), at, path };
             let name = (from.path.clone(), TypeId::of::<T>());
             let before = ground.before.as_ref().and_then(|before| before.get(&name));
-            let before = before.and_then(|part| part.clone().downcast::<Part<T>>().ok());
+            let before = before.and_then(|part| part.clone().downcast::<Lazy<T>>().ok());
             let part = match before.filter(|part| part.is(&from)) {
                 Some(part) => {
                     // What it was made of is needed no longer.
@@ -225,7 +225,7 @@ impl<'de, T: DeserializeOwned + Send + Sync + 'static> Visitor<'de> for Place<T>
                     *lock(&part.from) = Some(from);
                     part
                 }
-                None => Arc::new(Part {
+                None => Arc::new(Lazy {
                     from: Mutex::new(Some(from)),
                     made: OnceLock::new(),
                     secrets: Mutex::default(),
@@ -237,7 +237,7 @@ impl<'de, T: DeserializeOwned + Send + Sync + 'static> Visitor<'de> for Place<T>
     }
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Section<T>, D::Error> {
-        Ok(Section(Arc::new(Part::made(T::deserialize(deserializer)?))))
+        Ok(Section(Arc::new(Lazy::made(T::deserialize(deserializer)?))))
     }
 }
 

@@ -11,7 +11,7 @@ use crate::validate::{Schema, Step};
 
 mod probe;
 
-use probe::{Found, Probe};
+use probe::{Probe, Wanted};
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Shape {
@@ -73,7 +73,7 @@ impl Shape {
         // themselves. The shallow paths come first, so that those are the ones to be known.
         for _ in 0..KEYS {
             let Some((path, settable)) = open.pop_front() else { break };
-            let mut found = Found::default();
+            let mut found = Wanted::default();
             let _ = T::deserialize(Probe { way: &path, found: &mut found });
             if found.secret {
                 secrets.push(Pattern(path.iter().map(|part| (*part).to_owned()).collect()));

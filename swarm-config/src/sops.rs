@@ -6,29 +6,30 @@ use std::path::Path;
 use std::sync::Arc;
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use sha2::{Digest as _, Sha256, Sha512};
-use subtle::ConstantTimeEq as _;
+use sha2::{Digest as _, Sha256};
 
 use crate::Secret;
-use crate::doc::{Doc, DocBuilder, NO_KEY, Node, Payload, Text};
+use crate::doc::{Doc, Payload};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
-use crate::path::Dotted;
 use crate::read;
 use crate::source::{Format, Origin, Source};
 use crate::tree::Tree;
 
 mod cipher;
 mod keys;
+mod mac;
 mod meta;
+mod open;
+mod options;
 mod outline;
 mod text;
 
 pub use keys::{AgeKeys, AgeRecipient};
+pub use options::{SopsOptions, SopsRule};
 
 use cipher::{DataKey, Type};
-use meta::{Metadata, Rule};
-use text::Scalar;
+use meta::{Metadata, Scope};
 
 /// A file as the program `sops` writes it, encrypted for age keys: YAML, JSON, dotenv or INI.
 ///
@@ -58,98 +59,12 @@ pub struct SopsFile {
     time: Option<DateTime<Utc>>,
 }
 
-/// Which values of a file are encrypted: one of the rules of `sops`, about the key of a value or of a table around it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SopsRule {
-    /// All but those under a key with this ending.
-    UnencryptedSuffix(String),
-    /// Those under a key with this ending.
-    EncryptedSuffix(String),
-    /// All but those under a key that matches.
-    UnencryptedRegex(String),
-    /// Those under a key that matches.
-    EncryptedRegex(String),
-}
-
-impl SopsRule {
-    fn compiled(&self) -> Result<Rule> {
-        let (SopsRule::UnencryptedSuffix(text)
-        | SopsRule::EncryptedSuffix(text)
-        | SopsRule::UnencryptedRegex(text)
-        | SopsRule::EncryptedRegex(text)) = self;
-        // To `sops` an empty one is none.
-        if text.is_empty() {
-            return Err(Error::new(ErrorKind::InvalidInput, "a rule for what is encrypted is empty"));
-        }
-        Ok(match self {
-            SopsRule::UnencryptedSuffix(suffix) => Rule::UnencryptedSuffix(suffix.clone()),
-            SopsRule::EncryptedSuffix(suffix) => Rule::EncryptedSuffix(suffix.clone()),
-            SopsRule::UnencryptedRegex(regex) => Rule::UnencryptedRegex(meta::regex(regex)?),
-            SopsRule::EncryptedRegex(regex) => Rule::EncryptedRegex(meta::regex(regex)?),
-        })
-    }
-}
-
-/// For whom a file is encrypted, and what of it.
-#[derive(Clone, Debug)]
-pub struct SopsOptions {
-    recipients: Vec<AgeRecipient>,
-    rule: SopsRule,
-    mac_only_encrypted: bool,
-    time: Option<DateTime<Utc>>,
-    limits: Limits,
-}
-
-impl SopsOptions {
-    /// Encrypts for each of the recipients: the private key of any one of them decrypts.
-    ///
-    /// What stands under a key that ends in `_unencrypted` stays as it is, which is the rule of `sops` too.
-    pub fn new(recipients: impl IntoIterator<Item = AgeRecipient>) -> SopsOptions {
-        SopsOptions {
-            recipients: recipients.into_iter().collect(),
-            rule: SopsRule::UnencryptedSuffix(meta::UNENCRYPTED.into()),
-            mac_only_encrypted: false,
-            time: None,
-            limits: Limits::default(),
-        }
-    }
-
-    /// Says which values are encrypted. The last rule that is given holds; [`encrypt`](SopsFile::encrypt) checks it.
-    #[must_use]
-    pub fn rule(mut self, rule: SopsRule) -> SopsOptions {
-        self.rule = rule;
-        self
-    }
-
-    /// Leaves values that are not encrypted out of the MAC, so that they can be changed without the keys.
-    #[must_use]
-    pub fn mac_only_encrypted(mut self) -> SopsOptions {
-        self.mac_only_encrypted = true;
-        self
-    }
-
-    /// Names the moment of the change in the file. Without it, that is now.
-    #[must_use]
-    pub fn at(mut self, time: DateTime<Utc>) -> SopsOptions {
-        self.time = Some(time);
-        self
-    }
-
-    /// Puts other limits in place of the default ones.
-    #[must_use]
-    pub fn limits(mut self, limits: Limits) -> SopsOptions {
-        self.limits = limits;
-        self
-    }
-}
-
 /// Ciphertexts of values that may stay as they are, so that an edit changes no other line. By the hash of the value,
 /// so that it is not kept itself.
 #[derive(Default)]
-struct Known(HashMap<(String, Type, [u8; 32]), String>);
+struct Kept(HashMap<(String, Type, [u8; 32]), String>);
 
-impl Known {
+impl Kept {
     fn keep(&mut self, aad: String, kind: Type, plain: &[u8], sealed: &str) {
         self.0.insert((aad, kind, Sha256::digest(plain).into()), sealed.to_owned());
     }
@@ -163,9 +78,6 @@ impl Known {
         self.0.get(&place).cloned().unwrap_or_else(|| cipher::seal(key, kind, plain, &place.0))
     }
 }
-
-/// A value that was decrypted, by the number of its node; nothing for a comment that stands as an item of a list.
-type Values = HashMap<u32, Option<Scalar>>;
 
 impl SopsFile {
     /// Reads a file; its extension names the format. Nothing is decrypted yet.
@@ -232,7 +144,7 @@ impl SopsFile {
     pub fn decrypt(&self, keys: &AgeKeys) -> Result<Secret<String>> {
         let key = self.unlock(keys)?;
         let values = self.values(&key)?;
-        text::decrypt(&self.doc, self.format, &values, &key, &mut Known::default())
+        text::decrypt(&self.doc, self.format, &values, &key, &mut Kept::default())
     }
 
     /// Encrypts a text.
@@ -247,7 +159,7 @@ impl SopsFile {
     }
 
     fn encrypt_by(
-        rule: Rule,
+        rule: Scope,
         name: &str,
         format: Format,
         text: &str,
@@ -266,7 +178,7 @@ impl SopsFile {
             mac_only_encrypted: options.mac_only_encrypted,
             others: Vec::new(),
         };
-        seal(Origin::File(name.into()), format, text, meta, &key, &Known::default(), &options.limits)
+        seal(Origin::File(name.into()), format, text, meta, &key, &Kept::default(), &options.limits)
     }
 
     /// Decrypts, lets `change` make another text of it, and encrypts that with the same keys. Values that stay the
@@ -280,7 +192,7 @@ impl SopsFile {
         self.check_rewrite()?;
         let key = self.unlock(keys)?;
         let values = self.values(&key)?;
-        let mut known = Known::default();
+        let mut known = Kept::default();
         let plain = text::decrypt(&self.doc, self.format, &values, &key, &mut known)?;
         let changed = change(plain.expose());
         let meta = Metadata {
@@ -333,95 +245,6 @@ impl SopsFile {
             self.error(format!("no key opens it: it is encrypted for {}", recipients.join(", ")))
         })
     }
-
-    /// Decrypts every value, and compares the MAC.
-    fn values(&self, key: &DataKey) -> Result<Values> {
-        let mut mac = Mac::new(self.meta.mac_only_encrypted);
-        let mut values = Values::new();
-        for leaf in outline::leaves(&self.doc, self.format) {
-            let node = self.doc.node(leaf.node);
-            let wrong = |what: &str| {
-                let error = Error::new(ErrorKind::Secret, what).at(&self.doc.source, node.span());
-                error.in_path(Dotted(&leaf.path)).without_frame()
-            };
-            let encrypted = self.meta.rule.covers(&leaf.path);
-            let value = match node.payload() {
-                Payload::Null => continue,
-                Payload::Text(text) if encrypted && !self.doc.text(text).is_empty() => {
-                    let sealed = cipher::parse(self.doc.text(text))
-                        .ok_or_else(|| wrong("this value should be encrypted, and is not or was damaged"))?;
-                    let plain = cipher::open(key, &sealed, &leaf.aad())
-                        .ok_or_else(|| wrong("this value does not decrypt: it was changed, or moved here"))?;
-                    if sealed.kind == Type::Comment {
-                        values.insert(leaf.node, None);
-                        continue;
-                    }
-                    let value = Scalar::of_plain(sealed.kind, &plain, self.format)
-                        .ok_or_else(|| wrong("this value is not of the type that it is marked as"))?;
-                    values.insert(leaf.node, Some(value.clone()));
-                    value
-                }
-                Payload::Text(_) => Scalar::of_node(&self.doc, node),
-                _ if encrypted => return Err(wrong("this value should be encrypted, and is not")),
-                _ => Scalar::of_node(&self.doc, node),
-            };
-            mac.add(&value, encrypted, self.format);
-        }
-        let expected = cipher::parse(&self.meta.mac)
-            .and_then(|sealed| cipher::open(key, &sealed, &self.meta.modified))
-            .ok_or_else(|| self.error("the MAC does not decrypt: it or `lastmodified` was changed"))?;
-        if !bool::from(expected.ct_eq(mac.finish().as_bytes())) {
-            return Err(self.error("the MAC is another: values were changed, added, removed or moved"));
-        }
-        Ok(values)
-    }
-
-    /// The document with its values decrypted and marked as secret, at their places in the encrypted file.
-    pub(crate) fn open_doc(&self, keys: &AgeKeys) -> Result<Doc> {
-        let values = self.values(&self.unlock(keys)?)?;
-        let mut out = DocBuilder::new(self.doc.source.clone(), &self.limits);
-        self.copy(&mut out, self.doc.root(), NO_KEY, &values)?;
-        Ok(out.finish())
-    }
-
-    fn copy(&self, out: &mut DocBuilder<'_>, at: u32, key: Text, values: &Values) -> Result<()> {
-        let node = self.doc.node(at);
-        let children = match node.payload() {
-            Payload::Array(children) | Payload::Object(children) => children,
-            payload => {
-                let found = values.get(&at).and_then(Option::as_ref);
-                let payload = match (found, payload) {
-                    (Some(Scalar::Text(text)), _) => Payload::Text(out.decode(text)),
-                    (Some(Scalar::Int(value)), _) => Payload::Int(*value),
-                    (Some(Scalar::Float(value)), _) => Payload::Float(*value),
-                    (Some(Scalar::Bool(value)), _) => Payload::Bool(*value),
-                    (None, Payload::Text(text)) => Payload::Text(self.doc.copy_text(text, out)),
-                    (None, payload) => payload,
-                };
-                let new = Node::new(key, node.span(), payload);
-                let new = if node.is_loose() { new.loose() } else { new };
-                return out.push(if found.is_some() { new.secret() } else { new });
-            }
-        };
-        let open = out.open(node.span().start)?;
-        let object = matches!(node.payload(), Payload::Object(_));
-        for child in children.range() {
-            let child = child as u32;
-            let dropped = matches!(values.get(&child), Some(None));
-            let metadata = at == self.doc.root() && outline::is_metadata(self.doc.key(child), self.format);
-            if dropped || metadata {
-                continue;
-            }
-            let key = self.doc.copy_text(self.doc.node(child).key(), out);
-            self.copy(out, child, key, values)?;
-        }
-        let end = node.span().end;
-        match object {
-            true => out.close_object(open, key, end),
-            false => out.close_array(open, key, end),
-        }
-        .map(drop)
-    }
 }
 
 /// The name, and for whom it is encrypted.
@@ -445,7 +268,7 @@ fn seal(
     text: &str,
     mut meta: Metadata,
     key: &DataKey,
-    known: &Known,
+    known: &Kept,
     limits: &Limits,
 ) -> Result<SopsFile> {
     if format == Format::Toml {
@@ -467,41 +290,4 @@ fn seal(
     let file = SopsFile::of(source, format, limits)?;
     file.values(key)?;
     Ok(file)
-}
-
-/// The checksum over all values in their order.
-struct Mac {
-    hash: Sha512,
-    only_encrypted: bool,
-}
-
-/// What `sops` begins with where values that are not encrypted do not count: the SHA-256 of `sops`.
-const ONLY_ENCRYPTED: [u8; 32] = [
-    0x8a, 0x3f, 0xd2, 0xad, 0x54, 0xce, 0x66, 0x52, 0x7b, 0x10, 0x34, 0xf3, 0xd1, 0x47, 0xbe, 0x0b, 0x0b,
-    0x97, 0x5b, 0x3b, 0xf4, 0x4f, 0x72, 0xc6, 0xfd, 0xad, 0xec, 0x81, 0x76, 0xf2, 0x7d, 0x69,
-];
-
-impl Mac {
-    fn new(only_encrypted: bool) -> Mac {
-        let mut hash = Sha512::new();
-        if only_encrypted {
-            hash.update(ONLY_ENCRYPTED);
-        }
-        Mac { hash, only_encrypted }
-    }
-
-    fn add(&mut self, value: &Scalar, encrypted: bool, format: Format) {
-        // JSON has no integers for `sops`: it counts what it reads.
-        let value = match value {
-            Scalar::Int(value) if !encrypted && format == Format::Json => &Scalar::Float(*value as f64),
-            value => value,
-        };
-        if encrypted || !self.only_encrypted {
-            self.hash.update(value.plain(format).1.as_slice());
-        }
-    }
-
-    fn finish(self) -> String {
-        self.hash.finalize().iter().map(|byte| format!("{byte:02X}")).collect()
-    }
 }

@@ -101,12 +101,12 @@ impl Ref {
 pub(crate) struct Join {
     /// The value whose key it has, and whose place.
     pub(crate) like: Ref,
-    pub(crate) shape: Shape,
+    pub(crate) content: Content,
     pub(crate) index: Option<Index>,
 }
 
 #[derive(Clone, Copy)]
-pub(crate) enum Shape {
+pub(crate) enum Content {
     Object(Children),
     Array(Children),
     /// The value of another place.
@@ -211,7 +211,7 @@ impl Tree {
     fn joined_value(&self, at: Ref) -> Value<'_> {
         let mut value = at;
         while let Some(join) = value.as_join()
-            && let Shape::Same(other) = self.joins[join].shape
+            && let Content::Same(other) = self.joins[join].content
         {
             value = other;
         }
@@ -263,10 +263,10 @@ impl Tree {
     }
 
     fn joined_payload(&self, join: usize) -> Payload {
-        match self.joins[join].shape {
-            Shape::Object(children) => Payload::Object(children),
-            Shape::Array(children) => Payload::Array(children),
-            Shape::Same(other) => self.payload(other),
+        match self.joins[join].content {
+            Content::Object(children) => Payload::Object(children),
+            Content::Array(children) => Payload::Array(children),
+            Content::Same(other) => self.payload(other),
         }
     }
 
@@ -313,14 +313,14 @@ impl Tree {
         let index = (object && children.len() > Index::FROM)
             .then(|| Index::build(children.len(), |at| self.key(children[at as usize])).ok())
             .flatten();
-        let shape = if object { Shape::Object(range) } else { Shape::Array(range) };
-        self.joins.push(Join { like, shape, index });
+        let content = if object { Content::Object(range) } else { Content::Array(range) };
+        self.joins.push(Join { like, content, index });
         Ref::join(self.joins.len() - 1)
     }
 
     /// Adds a value that has the key and place of `like` and the content of `other`.
     pub(crate) fn add_same(&mut self, like: Ref, other: Ref) -> Ref {
-        self.joins.push(Join { like, shape: Shape::Same(other), index: None });
+        self.joins.push(Join { like, content: Content::Same(other), index: None });
         Ref::join(self.joins.len() - 1)
     }
 

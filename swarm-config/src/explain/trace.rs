@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use super::{Contribution, Effect, Explanation};
 use crate::doc::Kind;
 use crate::error::Result;
-use crate::interpolate::{Part, is_reference, parts};
+use crate::interpolate::{Piece, is_reference, parts};
 use crate::path;
 use crate::tree::{Tree, Value, not_there};
 
@@ -151,7 +151,7 @@ impl Tree {
         let mut references = Vec::new();
         let text = template.as_str().filter(|_| followed.depth <= DEPTH).unwrap_or_default();
         for part in parts(text).unwrap_or_default() {
-            let Part::Reference { name, .. } = part else { continue };
+            let Piece::Reference { name, .. } = part else { continue };
             let Some(left) = followed.left.checked_sub(1) else { break };
             followed.left = left;
             let Some(mut target) = path::parse(name).ok().filter(|_| !name.contains(':')) else { continue };

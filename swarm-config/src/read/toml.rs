@@ -63,7 +63,7 @@ enum Table {
     Inline,
 }
 
-enum Shape {
+enum Form {
     Scalar(Payload),
     Table(Table),
     Array,
@@ -74,7 +74,7 @@ struct Item {
     key: Text,
     span: Range<usize>,
     depth: usize,
-    shape: Shape,
+    form: Form,
     children: Vec<u32>,
     /// Children by key, once there are many.
     names: Option<HashMap<Box<str>, u32, foldhash::fast::RandomState>>,
@@ -102,7 +102,7 @@ impl<'t, 'l> Reader<'t, 'l> {
             key: NO_KEY,
             span: base..base + text.len(),
             depth: 1,
-            shape: Shape::Table(Table::Header),
+            form: Form::Table(Table::Header),
             children: Vec::new(),
             names: None,
         };
@@ -180,10 +180,10 @@ impl<'t, 'l> Reader<'t, 'l> {
         self.out.str(self.items[item as usize].key)
     }
 
-    fn add(&mut self, parent: u32, key: Text, span: Range<usize>, shape: Shape) -> Result<u32> {
+    fn add(&mut self, parent: u32, key: Text, span: Range<usize>, form: Form) -> Result<u32> {
         let depth = self.items[parent as usize].depth + 1;
         // A scalar is no level of its own.
-        if depth - usize::from(matches!(shape, Shape::Scalar(_))) > self.out.limits.max_depth() {
+        if depth - usize::from(matches!(form, Form::Scalar(_))) > self.out.limits.max_depth() {
             return Err(self.out.limit("levels of nesting", self.out.limits.max_depth(), span.start));
         }
         if self.items.len() > self.out.limits.nodes {
@@ -191,13 +191,13 @@ impl<'t, 'l> Reader<'t, 'l> {
         }
         self.out.check_text(key, span.start)?;
         let new = self.items.len() as u32;
-        self.items.push(Item { key, span, depth, shape, children: Vec::new(), names: None });
+        self.items.push(Item { key, span, depth, form, children: Vec::new(), names: None });
         let mut names = self.items[parent as usize].names.take();
         self.items[parent as usize].children.push(new);
         let item = &self.items[parent as usize];
         if let Some(names) = &mut names {
             names.insert(self.name(new).into(), new);
-        } else if item.children.len() > Index::FROM && matches!(item.shape, Shape::Table(_)) {
+        } else if item.children.len() > Index::FROM && matches!(item.form, Form::Table(_)) {
             names = Some(item.children.iter().map(|child| (self.name(*child).into(), *child)).collect());
         }
         self.items[parent as usize].names = names;
@@ -213,18 +213,18 @@ impl<'t, 'l> Reader<'t, 'l> {
     fn step(&mut self, parent: u32, key: Text, span: Range<usize>, dotted: bool) -> Result<u32> {
         let Some(found) = self.child(parent, key) else {
             let table = if dotted { Table::Dotted } else { Table::Implicit };
-            return self.add(parent, key, span, Shape::Table(table));
+            return self.add(parent, key, span, Form::Table(table));
         };
         let item = &self.items[found as usize];
-        match item.shape {
-            Shape::Table(Table::Dotted) => Ok(found),
-            Shape::Table(Table::Implicit | Table::Header) if !dotted => Ok(found),
-            Shape::ArrayOfTables if !dotted => Ok(*item.children.last().unwrap_or(&found)),
-            Shape::Table(Table::Inline) => {
+        match item.form {
+            Form::Table(Table::Dotted) => Ok(found),
+            Form::Table(Table::Implicit | Table::Header) if !dotted => Ok(found),
+            Form::ArrayOfTables if !dotted => Ok(*item.children.last().unwrap_or(&found)),
+            Form::Table(Table::Inline) => {
                 let message = "an inline table is closed and cannot be added to";
                 Err(self.out.error(ErrorKind::Syntax, message, span))
             }
-            Shape::Table(_) => {
+            Form::Table(_) => {
                 let message = "a dotted key cannot add to a table that has a header";
                 Err(self.out.error(ErrorKind::DuplicateKey, message, span))
             }
@@ -241,19 +241,19 @@ impl<'t, 'l> Reader<'t, 'l> {
         }
         let header = self.header.take().unwrap_or(span.clone());
         self.section = match (self.child(at, *key), array) {
-            (None, false) => self.add(at, *key, header, Shape::Table(Table::Header))?,
+            (None, false) => self.add(at, *key, header, Form::Table(Table::Header))?,
             (None, true) => {
-                let list = self.add(at, *key, header.clone(), Shape::ArrayOfTables)?;
-                self.add(list, NO_KEY, header, Shape::Table(Table::Header))?
+                let list = self.add(at, *key, header.clone(), Form::ArrayOfTables)?;
+                self.add(list, NO_KEY, header, Form::Table(Table::Header))?
             }
-            (Some(found), true) if matches!(self.items[found as usize].shape, Shape::ArrayOfTables) => {
-                self.add(found, NO_KEY, header, Shape::Table(Table::Header))?
+            (Some(found), true) if matches!(self.items[found as usize].form, Form::ArrayOfTables) => {
+                self.add(found, NO_KEY, header, Form::Table(Table::Header))?
             }
             (Some(found), false)
-                if matches!(self.items[found as usize].shape, Shape::Table(Table::Implicit)) =>
+                if matches!(self.items[found as usize].form, Form::Table(Table::Implicit)) =>
             {
                 let item = &mut self.items[found as usize];
-                item.shape = Shape::Table(Table::Header);
+                item.form = Form::Table(Table::Header);
                 item.span = header;
                 found
             }
@@ -277,12 +277,12 @@ impl<'t, 'l> Reader<'t, 'l> {
         Ok(())
     }
 
-    fn place(&mut self, span: Range<usize>, shape: Shape) -> Result<u32> {
+    fn place(&mut self, span: Range<usize>, form: Form) -> Result<u32> {
         match self.target.take() {
-            Some((parent, key)) => self.add(parent, key, span, shape),
+            Some((parent, key)) => self.add(parent, key, span, form),
             None => {
                 let array = self.open.last().copied().unwrap_or(self.section);
-                self.add(array, NO_KEY, span, shape)
+                self.add(array, NO_KEY, span, form)
             }
         }
     }
@@ -325,17 +325,17 @@ impl<'t, 'l> Reader<'t, 'l> {
                 self.out.integer(negative, digits, radix, range.clone())?
             }
         };
-        self.place(range, Shape::Scalar(payload))?;
+        self.place(range, Form::Scalar(payload))?;
         Ok(())
     }
 
     /// Writes an item and what is below it into the arena. As deep as the limit on depth, which is small.
     fn flatten(&mut self, item: u32, key: Text) -> Result<()> {
-        let Item { span, shape, children, .. } = std::mem::replace(
+        let Item { span, form, children, .. } = std::mem::replace(
             &mut self.items[item as usize],
-            Item { key, span: 0..0, depth: 0, shape: Shape::Array, children: Vec::new(), names: None },
+            Item { key, span: 0..0, depth: 0, form: Form::Array, children: Vec::new(), names: None },
         );
-        if let Shape::Scalar(payload) = shape {
+        if let Form::Scalar(payload) = form {
             return self.out.push(Node::new(key, span, payload));
         }
         let open = self.out.open(span.start)?;
@@ -343,7 +343,7 @@ impl<'t, 'l> Reader<'t, 'l> {
             let key = self.items[child as usize].key;
             self.flatten(child, key)?;
         }
-        if matches!(shape, Shape::Table(_)) {
+        if matches!(form, Form::Table(_)) {
             self.out.close_object(open, key, span.end)?;
         } else {
             self.out.close_array(open, key, span.end)?;
@@ -374,7 +374,7 @@ impl EventReceiver for Reader<'_, '_> {
     fn inline_table_open(&mut self, span: Span, _: &mut dyn ErrorSink) -> bool {
         let span = self.span(span);
         self.attempt(|reader| {
-            let table = reader.place(span, Shape::Table(Table::Inline))?;
+            let table = reader.place(span, Form::Table(Table::Inline))?;
             reader.open.push(table);
             Ok(())
         })
@@ -389,7 +389,7 @@ impl EventReceiver for Reader<'_, '_> {
     fn array_open(&mut self, span: Span, _: &mut dyn ErrorSink) -> bool {
         let span = self.span(span);
         self.attempt(|reader| {
-            let array = reader.place(span, Shape::Array)?;
+            let array = reader.place(span, Form::Array)?;
             reader.open.push(array);
             Ok(())
         })

@@ -6,7 +6,7 @@ use crate::doc::Kind;
 
 /// What a type asked for at one place.
 #[derive(Default)]
-pub(super) struct Found {
+pub(super) struct Wanted {
     pub(super) kind: Option<Kind>,
     pub(super) fields: &'static [&'static str],
     pub(super) variants: &'static [&'static str],
@@ -20,7 +20,7 @@ pub(super) struct Found {
 /// Reads as a table with one key, the next of the way, and notes what is asked for at its end.
 pub(super) struct Probe<'w, 'f> {
     pub(super) way: &'w [&'static str],
-    pub(super) found: &'f mut Found,
+    pub(super) found: &'f mut Wanted,
 }
 
 #[derive(Debug)]
@@ -114,7 +114,7 @@ impl<'de> de::Deserializer<'de> for Probe<'_, '_> {
         self.found.kind = Some(Kind::Array);
         self.found.list = true;
         self.found.many = true;
-        let mut item = Found::default();
+        let mut item = Wanted::default();
         let _ = visitor.visit_seq(One { way: &[], found: &mut item });
         self.found.item = item.kind;
         Err(Enough)
@@ -169,7 +169,7 @@ impl<'de> de::Deserializer<'de> for Probe<'_, '_> {
 struct Chosen<'w, 'f> {
     variant: &'static str,
     rest: &'w [&'static str],
-    found: &'f mut Found,
+    found: &'f mut Wanted,
 }
 
 impl<'w, 'f> Chosen<'w, 'f> {
@@ -214,7 +214,7 @@ impl<'de> de::VariantAccess<'de> for Chosen<'_, '_> {
 
 struct One<'w, 'f> {
     way: &'w [&'static str],
-    found: &'f mut Found,
+    found: &'f mut Wanted,
 }
 
 impl<'de> de::SeqAccess<'de> for One<'_, '_> {
@@ -228,7 +228,7 @@ impl<'de> de::SeqAccess<'de> for One<'_, '_> {
 struct Keyed<'w, 'f> {
     key: Option<&'static str>,
     rest: &'w [&'static str],
-    found: &'f mut Found,
+    found: &'f mut Wanted,
 }
 
 impl<'de> de::MapAccess<'de> for Keyed<'_, '_> {

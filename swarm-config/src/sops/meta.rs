@@ -18,7 +18,7 @@ pub(super) struct Metadata {
     pub(super) age: Vec<(String, String)>,
     pub(super) modified: String,
     pub(super) mac: String,
-    pub(super) rule: Rule,
+    pub(super) rule: Scope,
     pub(super) mac_only_encrypted: bool,
     /// What is there besides, which a new file would lack.
     pub(super) others: Vec<String>,
@@ -29,36 +29,36 @@ pub(super) const UNENCRYPTED: &str = "_unencrypted";
 
 /// Which values are encrypted.
 #[derive(Clone, Debug)]
-pub(super) enum Rule {
+pub(super) enum Scope {
     UnencryptedSuffix(String),
     EncryptedSuffix(String),
     UnencryptedRegex(Matcher),
     EncryptedRegex(Matcher),
 }
 
-impl Default for Rule {
-    fn default() -> Rule {
-        Rule::UnencryptedSuffix(UNENCRYPTED.into())
+impl Default for Scope {
+    fn default() -> Scope {
+        Scope::UnencryptedSuffix(UNENCRYPTED.into())
     }
 }
 
-impl Rule {
+impl Scope {
     /// Whether what stands at a path is encrypted.
     pub(super) fn covers(&self, path: &[String]) -> bool {
         match self {
-            Rule::UnencryptedSuffix(suffix) => !path.iter().any(|key| key.ends_with(suffix)),
-            Rule::EncryptedSuffix(suffix) => path.iter().any(|key| key.ends_with(suffix)),
-            Rule::UnencryptedRegex(regex) => !path.iter().any(|key| regex.regex.is_match(key)),
-            Rule::EncryptedRegex(regex) => path.iter().any(|key| regex.regex.is_match(key)),
+            Scope::UnencryptedSuffix(suffix) => !path.iter().any(|key| key.ends_with(suffix)),
+            Scope::EncryptedSuffix(suffix) => path.iter().any(|key| key.ends_with(suffix)),
+            Scope::UnencryptedRegex(regex) => !path.iter().any(|key| regex.regex.is_match(key)),
+            Scope::EncryptedRegex(regex) => path.iter().any(|key| regex.regex.is_match(key)),
         }
     }
 
     fn entry(&self) -> (&'static str, &str) {
         match self {
-            Rule::UnencryptedSuffix(suffix) => ("unencrypted_suffix", suffix),
-            Rule::EncryptedSuffix(suffix) => ("encrypted_suffix", suffix),
-            Rule::UnencryptedRegex(regex) => ("unencrypted_regex", &regex.text),
-            Rule::EncryptedRegex(regex) => ("encrypted_regex", &regex.text),
+            Scope::UnencryptedSuffix(suffix) => ("unencrypted_suffix", suffix),
+            Scope::EncryptedSuffix(suffix) => ("encrypted_suffix", suffix),
+            Scope::UnencryptedRegex(regex) => ("unencrypted_regex", &regex.text),
+            Scope::EncryptedRegex(regex) => ("encrypted_regex", &regex.text),
         }
     }
 }
@@ -205,10 +205,13 @@ impl Metadata {
         }
         let mut rules = Vec::new();
         for (key, make) in [
-            ("unencrypted_suffix", (|text| Ok(Rule::UnencryptedSuffix(text))) as fn(String) -> Result<Rule>),
-            ("encrypted_suffix", |text| Ok(Rule::EncryptedSuffix(text))),
-            ("unencrypted_regex", |text| regex(&text).map(Rule::UnencryptedRegex)),
-            ("encrypted_regex", |text| regex(&text).map(Rule::EncryptedRegex)),
+            (
+                "unencrypted_suffix",
+                (|text| Ok(Scope::UnencryptedSuffix(text))) as fn(String) -> Result<Scope>,
+            ),
+            ("encrypted_suffix", |text| Ok(Scope::EncryptedSuffix(text))),
+            ("unencrypted_regex", |text| regex(&text).map(Scope::UnencryptedRegex)),
+            ("encrypted_regex", |text| regex(&text).map(Scope::EncryptedRegex)),
         ] {
             let text = text(&found[key]);
             if !text.is_empty() {

@@ -4,10 +4,12 @@ use std::ops::Range;
 
 use zeroize::Zeroizing;
 
+use super::Kept;
 use super::cipher::{self, BEGIN, DataKey, Type};
+use super::mac::Mac;
 use super::meta::Metadata;
+use super::open::Values;
 use super::outline::{self, Leaf, aad};
-use super::{Known, Mac, Values};
 use crate::Secret;
 use crate::doc::{Doc, Node, Payload};
 use crate::error::{Error, ErrorKind, Result};
@@ -191,7 +193,7 @@ pub(super) fn encrypt(
     format: Format,
     meta: &Metadata,
     key: &DataKey,
-    known: &Known,
+    known: &Kept,
 ) -> Result<(Vec<Edit>, String)> {
     let mut edits = Vec::new();
     let mut mac = Mac::new(meta.mac_only_encrypted);
@@ -327,7 +329,7 @@ pub(super) fn decrypt(
     format: Format,
     values: &Values,
     key: &DataKey,
-    known: &mut Known,
+    known: &mut Kept,
 ) -> Result<Secret<String>> {
     let source = &doc.source.text;
     let mut edits = without_metadata(doc, format)?;

@@ -279,17 +279,16 @@ impl<'a> de::Deserializer<'a> for De<'a, '_> {
             Payload::Float(value) => visitor.visit_f64(value),
             Payload::Text(text) => visitor.visit_borrowed_str(self.value.text(text)),
             Payload::Array(children) => {
-                let mut items = Items { of: self, next: 0, children };
+                let mut items = Items::new(self, children);
                 let made = visitor.visit_seq(&mut items)?;
                 self.notes.copied.set(Some(self.value.named));
-                if items.next < children.count {
+                if !items.is_read() {
                     return Err(de::Error::invalid_length(children.count as usize, &"fewer items"));
                 }
                 Ok(made)
             }
             Payload::Object(children) => {
-                let made =
-                    visitor.visit_map(Entries { of: self, children, next: 0, current: None, known: None })?;
+                let made = visitor.visit_map(Entries::new(self, children, None))?;
                 self.notes.copied.set(Some(self.value.named));
                 Ok(made)
             }
@@ -353,9 +352,7 @@ impl<'a> de::Deserializer<'a> for De<'a, '_> {
         visitor: V,
     ) -> Result<V::Value, Wrong> {
         match self.value.payload() {
-            Payload::Object(children) => {
-                visitor.visit_map(Entries { of: self, children, next: 0, current: None, known: Some(fields) })
-            }
+            Payload::Object(children) => visitor.visit_map(Entries::new(self, children, Some(fields))),
             _ => self.deserialize_any(visitor),
         }
     }

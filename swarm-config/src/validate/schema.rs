@@ -49,14 +49,14 @@ impl<'s> Documents<'s> {
 
 /// Every part of a schema, by number. What looks at schemas looks at this, so that all agree on what a schema says.
 pub(crate) struct Schema<'s> {
-    parts: Vec<Part<'s>>,
+    parts: Vec<Subschema<'s>>,
     numbers: HashMap<*const Json, usize>,
     /// References that lead nowhere, and the parts that have them.
     dangling: Vec<(&'s Json, &'s str)>,
 }
 
 /// An object or a boolean that may be a schema, and the parts that it leads to.
-pub(crate) struct Part<'s> {
+pub(crate) struct Subschema<'s> {
     pub(crate) text: &'s Json,
     /// What applies to the same value: by reference, and by `allOf`.
     pub(crate) also: Vec<usize>,
@@ -85,7 +85,7 @@ pub(crate) enum Step<'s> {
     Some,
 }
 
-impl Part<'_> {
+impl Subschema<'_> {
     /// All that has to do with the same value.
     pub(super) fn in_place(&self) -> impl Iterator<Item = usize> {
         self.also.iter().chain(&self.ways).chain(&self.asked).copied()
@@ -172,7 +172,7 @@ impl<'s> Schema<'s> {
         if let std::collections::hash_map::Entry::Vacant(new) = self.numbers.entry(text) {
             new.insert(number);
             let (also, ways, asked, below) = Default::default();
-            self.parts.push(Part { text, also, ways, asked, below });
+            self.parts.push(Subschema { text, also, ways, asked, below });
         }
     }
 
@@ -209,7 +209,7 @@ impl<'s> Schema<'s> {
         let matching = named("patternProperties").map(|(pattern, part)| (Step::Matching(pattern), part));
         let below = keys.chain(positions).chain(matching).chain(others);
         let below = below.filter_map(|(step, part)| Some((step, number(part)?))).collect();
-        self.parts[at] = Part { text, also, ways, asked, below };
+        self.parts[at] = Subschema { text, also, ways, asked, below };
     }
 
     /// A reference that applies to some value and leads nowhere. What is behind it, secrets and defaults too, is not known.
@@ -228,7 +228,7 @@ impl<'s> Schema<'s> {
     }
 
     /// All parts. The first one is the schema itself.
-    pub(crate) fn parts(&self) -> &[Part<'s>] {
+    pub(crate) fn parts(&self) -> &[Subschema<'s>] {
         &self.parts
     }
 

@@ -10,16 +10,27 @@ use crate::tree::Value;
 
 /// The items of a list.
 pub(super) struct Items<'a, 'w> {
-    pub(super) of: De<'a, 'w>,
-    pub(super) children: Children,
-    pub(super) next: u32,
+    of: De<'a, 'w>,
+    children: Children,
+    next: u32,
+}
+
+impl<'a, 'w> Items<'a, 'w> {
+    pub(super) fn new(of: De<'a, 'w>, children: Children) -> Items<'a, 'w> {
+        Items { of, children, next: 0 }
+    }
+
+    /// Whether all were read.
+    pub(super) fn is_read(&self) -> bool {
+        self.next == self.children.count
+    }
 }
 
 impl<'a> de::SeqAccess<'a> for &mut Items<'a, '_> {
     type Error = Wrong;
 
     fn next_element_seed<S: DeserializeSeed<'a>>(&mut self, seed: S) -> Result<Option<S::Value>, Wrong> {
-        if self.next == self.children.count {
+        if self.is_read() {
             return Ok(None);
         }
         let (tree, position) = (self.of.value.tree, self.next as usize);
@@ -37,11 +48,22 @@ impl<'a> de::SeqAccess<'a> for &mut Items<'a, '_> {
 
 /// The entries of a table.
 pub(super) struct Entries<'a, 'w> {
-    pub(super) of: De<'a, 'w>,
-    pub(super) children: Children,
-    pub(super) next: u32,
-    pub(super) current: Option<(&'a str, Value<'a>)>,
-    pub(super) known: Option<&'static [&'static str]>,
+    of: De<'a, 'w>,
+    children: Children,
+    next: u32,
+    current: Option<(&'a str, Value<'a>)>,
+    /// The fields of the struct that it is read as, if it is one.
+    known: Option<&'static [&'static str]>,
+}
+
+impl<'a, 'w> Entries<'a, 'w> {
+    pub(super) fn new(
+        of: De<'a, 'w>,
+        children: Children,
+        known: Option<&'static [&'static str]>,
+    ) -> Entries<'a, 'w> {
+        Entries { of, children, next: 0, current: None, known }
+    }
 }
 
 impl<'a> de::MapAccess<'a> for Entries<'a, '_> {
