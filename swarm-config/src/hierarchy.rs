@@ -7,7 +7,8 @@ use crate::source::Format;
 /// Layers from a folder: a base, the environment over it, and local changes over both.
 ///
 /// A layer `production` is a file `production.toml` (or `.yaml`, `.yml`, `.json`), or a folder `production` of such
-/// files, merged in the order of their names. From the bottom:
+/// files, merged in the order of their names. With the feature `sops` they may be encrypted: as
+/// `production/secrets.yaml` beside `production/app.toml`. From the bottom:
 ///
 /// 1. `base`, if it is there;
 /// 2. the parents of the environment, the furthest first;
