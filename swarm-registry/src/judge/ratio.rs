@@ -27,7 +27,7 @@ impl Split {
     /// A version without a weight that has users anyway is a mismatch with `p` 0. Without any user there is nothing to test,
     /// and `p` is 1. Leave out pinned keys.
     pub fn sample_ratio(&self, counts: &BTreeMap<String, u64>) -> SampleRatio {
-        let weighed: BTreeMap<&str, u16> = self.weights().collect();
+        let weighed: BTreeMap<&str, u16> = self.basis_points().collect();
         let stray = counts.iter().any(|(version, count)| *count > 0 && !weighed.contains_key(&**version));
         // Not as integers: a source may count anything.
         let total: f64 = counts.values().map(|count| *count as f64).sum();

@@ -315,7 +315,7 @@ impl Driver<'_> {
                 Err(error) => return (Verdict::Inconclusive, error.to_string()),
             }
         };
-        let asked = split.weights().map(|(version, _)| async move {
+        let asked = split.basis_points().map(|(version, _)| async move {
             let (channel, version) = (self.channel.to_owned(), version.to_owned());
             let window = Window { channel, version, since: status.began.min(now), until: now };
             let observed = self.observe(&window).await;
@@ -351,7 +351,7 @@ impl Driver<'_> {
             if let Some(why) = unread {
                 return (Verdict::Inconclusive, why);
             }
-            if users.len() == split.weights().count() {
+            if users.len() == split.basis_points().count() {
                 let ratio = split.sample_ratio(&users);
                 if ratio.is_mismatch() {
                     let counts: Vec<String> =

@@ -6,7 +6,8 @@ use crate::traffic::{Split, WHOLE};
 /// Slots are dealt out one by one to whoever has fewest for its weight (Webster's method). With fewer slots to deal nobody
 /// gets more, so that while a candidate grows no slot goes from one of the others to another.
 pub(crate) fn ramped(origin: &Split, candidate: &str, points: u16) -> Result<Split> {
-    let others: Vec<(&str, u16)> = origin.weights().filter(|(version, _)| *version != candidate).collect();
+    let others: Vec<(&str, u16)> =
+        origin.basis_points().filter(|(version, _)| *version != candidate).collect();
     let mut dealt = vec![0_u16; others.len()];
     for _ in 0..WHOLE - points {
         let mut next: Option<usize> = None;
@@ -57,11 +58,11 @@ mod tests {
             let mut before = origin.clone();
             for points in ramp {
                 let split = ramped(&origin, "new", points).unwrap();
-                for (version, has) in split.weights() {
-                    let had = before.weights().find(|(v, _)| *v == version).map_or(0, |(_, points)| points);
+                for (version, has) in split.basis_points() {
+                    let had = before.basis_points().find(|(v, _)| *v == version).map_or(0, |(_, points)| points);
                     prop_assert!(version == "new" || has <= had, "{version}: {had} to {has}");
                     if version != "new" {
-                        let first = origin.weights().find(|(v, _)| *v == version).unwrap().1;
+                        let first = origin.basis_points().find(|(v, _)| *v == version).unwrap().1;
                         let exact = f64::from(first) * f64::from(WHOLE - points) / f64::from(WHOLE);
                         prop_assert!((f64::from(has) - exact).abs() <= 3.0, "{version}: {has} of {exact}");
                     }

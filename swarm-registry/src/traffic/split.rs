@@ -15,6 +15,7 @@ pub(crate) const WHOLE: u16 = 10_000;
 ///
 /// let split = Split::of([("v1.0", 80.0), ("v2.0", 20.0)])?.pin("tester@example.org", "v2.0");
 /// assert_eq!(split.to_string(), "v1.0 80%, v2.0 20%");
+/// assert!(split.weights().eq([("v1.0", 80.0), ("v2.0", 20.0)]));
 /// assert!(Split::of([("v1.0", 0.8), ("v2.0", 0.2)]).is_err()); // fractions
 /// # Ok::<(), swarm_registry::Error>(())
 /// ```
@@ -101,8 +102,14 @@ impl Split {
         Ok(self)
     }
 
-    /// The versions and their basis points, in the order they were given.
-    pub fn weights(&self) -> impl Iterator<Item = (&str, u16)> {
+    /// The versions and their percentages, in the order they were given: what [`of`](Split::of) takes.
+    pub fn weights(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.basis_points().map(|(version, points)| (version, f64::from(points) / 100.0))
+    }
+
+    /// The versions and their basis points, in the order they were given: what
+    /// [`of_basis_points`](Split::of_basis_points) takes, and exact.
+    pub fn basis_points(&self) -> impl Iterator<Item = (&str, u16)> {
         self.weights.iter().map(|(version, points)| (&**version, *points))
     }
 

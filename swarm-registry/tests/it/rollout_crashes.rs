@@ -96,7 +96,7 @@ struct Speaking {
 impl MetricSource for Speaking {
     async fn observe(&self, window: &Window) -> Result<Observed, Box<dyn std::error::Error + Send + Sync>> {
         let split = self.registry.deployment("production").await?.split();
-        let has = split.weights().find(|(version, _)| *version == "v2").map_or(0, |(_, points)| points);
+        let has = split.basis_points().find(|(version, _)| *version == "v2").map_or(0, |(_, points)| points);
         let said = self.by_weight.iter().find(|(weight, _)| *weight == has).map(|(_, said)| *said);
         Ok(match (said.unwrap(), &*window.version) {
             (Said::Nothing, _) => Observed::new(),
@@ -172,7 +172,7 @@ proptest! {
                 let EventKind::Rollout(rollout) = &event.kind else { continue };
                 if let RolloutChange::Advanced { by: StepEnd::Weighted, .. } = rollout.change {
                     let split = rollout.deployment.as_ref().unwrap().split();
-                    weights.extend(split.weights().find(|(v, _)| *v == "v2").map(|(_, points)| points));
+                    weights.extend(split.basis_points().find(|(v, _)| *v == "v2").map(|(_, points)| points));
                 }
             }
             let all = steps.iter().map(|(weight, _)| *weight).chain([10_000]);

@@ -877,7 +877,7 @@ async fn others_shrink_in_proportion_and_nobody_else_moves() {
         assert!(moved.clone().all(|(_, after)| after == "v2"), "to the candidate alone");
     }
     let last: BTreeMap<String, u16> =
-        deployments.last().unwrap().split().weights().map(|(v, p)| (v.to_owned(), p)).collect();
+        deployments.last().unwrap().split().basis_points().map(|(v, p)| (v.to_owned(), p)).collect();
     assert_eq!(last, BTreeMap::from([("v1".into(), 3_000), ("v2".into(), 6_000), ("v3".into(), 1_000)]));
 }
 

@@ -32,7 +32,7 @@ fn weights_that_are_no_split_are_refused_by_name() {
         assert!(error.to_string().contains(part), "{weights:?}: {error}");
     }
     let thirds = Split::of([("a", 33.33), ("b", 33.33), ("c", 33.34), ("d", 0.0)]).unwrap();
-    assert_eq!(thirds.weights().collect::<Vec<_>>(), [("a", 3333), ("b", 3333), ("c", 3334)]);
+    assert_eq!(thirds.basis_points().collect::<Vec<_>>(), [("a", 3333), ("b", 3333), ("c", 3334)]);
 }
 
 /// A fifth of the agents, then all, then back: the founding example.
@@ -514,7 +514,7 @@ proptest! {
                 assert_eq!(made.is_some(), expected.is_some());
                 let (Some(made), Some(expected)) = (made, expected) else { continue };
                 let split = made.split();
-                let weights: Vec<(String, u16)> = split.weights().map(|(v, p)| (v.to_owned(), p)).collect();
+                let weights: Vec<(String, u16)> = split.basis_points().map(|(v, p)| (v.to_owned(), p)).collect();
                 assert_eq!(weights, model.splits[expected]);
                 assert_eq!(made.number() as usize, model.splits.len());
                 if let (Some(before), DeploymentCause::Deployed) = (before, made.cause()) {
@@ -526,8 +526,8 @@ proptest! {
 }
 
 fn fewest_move(old: &Split, new: &Split, before: &[String], after: &[String]) {
-    let old: BTreeMap<&str, u16> = old.weights().collect();
-    let new: BTreeMap<&str, u16> = new.weights().collect();
+    let old: BTreeMap<&str, u16> = old.basis_points().collect();
+    let new: BTreeMap<&str, u16> = new.basis_points().collect();
     let grown = |version: &str| {
         let weight = |split: &BTreeMap<&str, u16>| split.get(version).copied().unwrap_or(0);
         weight(&new).saturating_sub(weight(&old))

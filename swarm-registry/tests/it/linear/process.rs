@@ -143,9 +143,9 @@ impl Seen {
 /// The weights make the whole, and each version has as many slots as it weighs.
 fn adds_up(deployment: &Deployment) {
     let split = deployment.split();
-    assert_eq!(split.weights().map(|(_, points)| usize::from(points)).sum::<usize>(), 10_000);
+    assert_eq!(split.basis_points().map(|(_, points)| usize::from(points)).sum::<usize>(), 10_000);
     let slots = deployment.slots();
-    for (version, points) in split.weights() {
+    for (version, points) in split.basis_points() {
         assert_eq!(slots.iter().filter(|slot| *slot == version).count(), usize::from(points));
     }
 }
