@@ -4,6 +4,34 @@ use std::fmt;
 ///
 /// Implemented by you. It is called synchronously and may be called several times for one mutation; it must not call
 /// the registry.
+///
+/// ```
+/// use std::sync::Arc;
+/// use swarm_registry::{Action, Authorizer, ErrorKind, ObjectVersionStore, Split, Version, VersionRegistry};
+///
+/// /// Lets operators do everything, and others only register.
+/// struct OperatorsDeploy;
+///
+/// impl Authorizer for OperatorsDeploy {
+///     fn authorize(&self, actor: Option<&str>, action: Action, target: &str) -> Result<(), String> {
+///         match (actor, action) {
+///             (Some("ops"), _) | (_, Action::Register) => Ok(()),
+///             _ => Err(format!("only ops may {action} {target}")),
+///         }
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), swarm_registry::Error> {
+/// let store = ObjectVersionStore::memory();
+/// let registry = VersionRegistry::builder().authorizer(Arc::new(OperatorsDeploy)).with_store(store).await?;
+/// registry.register(Version::new("v1.0").artifact("bytes")).await?;
+/// let refused = registry.acting_as("ci").deploy("production", Split::all("v1.0")).await.unwrap_err();
+/// assert_eq!(refused.kind(), ErrorKind::Denied);
+/// registry.acting_as("ops").deploy("production", Split::all("v1.0")).await?;
+/// # Ok(())
+/// # }
+/// ```
 pub trait Authorizer: Send + Sync + 'static {
     /// Allows the action, or says why not.
     ///

@@ -41,9 +41,12 @@ const LONGEST: Duration = Duration::from_secs(3_660 * 24 * 3600);
 ///     .analysis(hours(24))
 ///     .approval("the release manager looks at the figures")
 ///     .weight(100.0)
-///     .judge(Judge::new([Criterion::lower_is_better("errors")]).sequential(10_000))
+///     .judge(Judge::new([Criterion::lower_is_better("errors").tolerance_absolute(0.01)]).sequential(10_000))
 ///     .deadline(hours(12), OnDeadline::Abort);
 /// ```
+///
+/// The judge has an absolute tolerance, since a baseline without any errors leaves a relative one nothing, and the candidate
+/// would be held for ever.
 ///
 /// Setters do not fail; [`start_rollout`](crate::VersionRegistry::start_rollout) tells what is wrong, all of it at once.
 /// The same plan serves for every version.

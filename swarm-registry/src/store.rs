@@ -23,6 +23,62 @@ use crate::error::Result;
 /// - What was acknowledged is seen by every call that begins later, and is as durable as the store promises.
 /// - An error means that the outcome is not known. The registry looks afterwards.
 /// - Methods may be cancelled at any await, which leaves the outcome unknown too, and called at the same time.
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use std::sync::{Mutex, MutexGuard, PoisonError};
+///
+/// use async_trait::async_trait; // the trait is one of async_trait's
+/// use bytes::Bytes;
+/// use swarm_registry::{Result, VersionRegistry, VersionStore};
+///
+/// #[derive(Default)]
+/// struct Shelf(Mutex<BTreeMap<String, Bytes>>); // a table of a database, for example
+///
+/// #[async_trait]
+/// impl VersionStore for Shelf {
+///     async fn get(&self, name: &str) -> Result<Option<Bytes>> {
+///         Ok(self.objects().get(name).cloned())
+///     }
+///
+///     async fn create(&self, name: &str, bytes: Bytes) -> Result<bool> {
+///         let mut objects = self.objects(); // INSERT … ON CONFLICT DO NOTHING
+///         let free = !objects.contains_key(name);
+///         if free {
+///             objects.insert(name.to_owned(), bytes);
+///         }
+///         Ok(free)
+///     }
+///
+///     async fn put(&self, name: &str, bytes: Bytes) -> Result<()> {
+///         self.objects().insert(name.to_owned(), bytes);
+///         Ok(())
+///     }
+///
+///     async fn list(&self, folder: &str, after: &str) -> Result<Vec<String>> {
+///         let inside = |name: &&String| name.starts_with(&format!("{folder}/")) && name.as_str() > after;
+///         Ok(self.objects().keys().filter(inside).cloned().collect())
+///     }
+///
+///     async fn delete(&self, name: &str) -> Result<()> {
+///         self.objects().remove(name);
+///         Ok(())
+///     }
+/// }
+///
+/// impl Shelf {
+///     fn objects(&self) -> MutexGuard<'_, BTreeMap<String, Bytes>> {
+///         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+///     }
+/// }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<()> {
+/// let registry = VersionRegistry::with_store(Shelf::default()).await?;
+/// # registry.verify().await.map(drop)
+/// # }
+/// ```
+///
+/// A store that cannot answer says so with [`Error::store`](crate::Error::store), to which `because` adds the cause.
 #[diagnostic::on_unimplemented(
     note = "any `object_store::ObjectStore` is one inside `ObjectVersionStore::new`"
 )]

@@ -43,6 +43,24 @@ impl VersionRegistry {
     /// for their turn, which comes within three looks or two minutes, whichever is more. A driver that lost its lease, because
     /// it was held up, is refused whatever it still wants to write. Verbs of people need no lease and are noticed within 15 s.
     ///
+    /// ```
+    /// # use swarm_registry::{ObjectVersionStore, Rollout, RolloutPhase, Split, Version, VersionRegistry};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), swarm_registry::Error> {
+    /// # let registry = VersionRegistry::with_store(ObjectVersionStore::memory()).await?;
+    /// # for id in ["v1.0", "v2.0"] { registry.register(Version::new(id).artifact(id)).await?; }
+    /// registry.deploy("production", Split::all("v1.0")).await?;
+    /// let plan = Rollout::new().weight(20.0).weight(100.0); // without an analysis, so that nothing need be measured
+    /// registry.start_rollout("production", "v2.0", &plan).await?;
+    /// let ended = registry.drive_rollout("production", &()).await?;
+    /// assert_eq!(ended.phase(), RolloutPhase::Completed);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// How a [`MetricSource`] is made stands there; a service that has rollouts again and again keeps
+    /// [`drive_rollouts`](VersionRegistry::drive_rollouts) going.
+    ///
     /// # Errors
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) where there was no rollout;
     /// [`ErrorKind::Untrusted`](crate::ErrorKind::Untrusted) where a version that it would serve lacks signatures that this

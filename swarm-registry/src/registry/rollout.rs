@@ -24,6 +24,28 @@ impl VersionRegistry {
     /// and a rollback goes back further: [`rollback_from`](VersionRegistry::rollback_from) or
     /// [`abort_rollout`](VersionRegistry::abort_rollout) is what you mean.
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use swarm_registry::{Criterion, Judge, ObjectVersionStore, Rollout, RolloutPhase, Split, Version, VersionRegistry};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), swarm_registry::Error> {
+    /// # let registry = VersionRegistry::with_store(ObjectVersionStore::memory()).await?;
+    /// # for id in ["v1.0", "v2.0"] { registry.register(Version::new(id).artifact(id)).await?; }
+    /// registry.deploy("production", Split::all("v1.0")).await?;
+    /// let plan = Rollout::new()
+    ///     .weight(20.0)
+    ///     .analysis(Duration::from_secs(24 * 3600))
+    ///     .weight(100.0)
+    ///     .judge(Judge::new([Criterion::lower_is_better("errors").tolerance_absolute(0.01)]).sequential(10_000));
+    /// let status = registry.start_rollout("production", "v2.0", &plan).await?;
+    /// assert_eq!((status.candidate(), status.baseline()), ("v2.0", "v1.0"));
+    ///
+    /// let status = registry.abort_rollout(&status, "not on a Friday").await?;
+    /// assert_eq!(status.phase(), RolloutPhase::Aborted);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] lists everything that is wrong with the plan; [`ErrorKind::InvalidState`] where a rollout
     /// is under way on the channel, or the candidate has more of it already than the plan first gives;

@@ -96,6 +96,18 @@ impl VersionRegistry {
     /// Puts one snapshot in the place of all records, and removes what `retention` does not keep: versions that nothing
     /// reaches, with their bytes, and the history from before. Their ids stay used up.
     ///
+    /// ```
+    /// # use chrono::{TimeDelta, Utc};
+    /// # use swarm_registry::{ObjectVersionStore, Retention, VersionRegistry};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), swarm_registry::Error> {
+    /// # let registry = VersionRegistry::with_store(ObjectVersionStore::memory()).await?;
+    /// registry.compact(Retention::everything()).await?; // opens faster, and forgets nothing
+    /// registry.compact(Retention::since(Utc::now() - TimeDelta::days(90))).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// Records are emptied, not removed: what counts is that their numbers stay taken. Others may read and write meanwhile;
     /// another process that knew the removed history tells it until it opens the registry anew. Cut off in the middle,
     /// versions can be gone and the history from before still be there; call it again.
@@ -126,6 +138,25 @@ impl VersionRegistry {
     /// The file is there whole or not at all; one that was there before is replaced. It is written beside its place first,
     /// under a name that ends in `.part`: dropped or killed in the middle, that file stays behind.
     ///
+    /// ```
+    /// # use swarm_registry::{ObjectVersionStore, Split, Version, VersionRegistry};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let file = folder.path().join("registry.backup");
+    /// # let registry = VersionRegistry::with_store(ObjectVersionStore::memory()).await?;
+    /// # registry.register(Version::new("v1.0").artifact("bytes")).await?;
+    /// # registry.deploy("production", Split::all("v1.0")).await?;
+    /// let head = registry.backup(&file).await?;
+    ///
+    /// let elsewhere = ObjectVersionStore::folder(folder.path().join("elsewhere"))?; // empty, and of any kind
+    /// assert_eq!(VersionRegistry::restore(&file, elsewhere.clone()).await?, head);
+    /// let restored = VersionRegistry::with_store(elsewhere).await?;
+    /// assert_eq!(restored.artifact("v1.0").await?, "bytes");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`ErrorKind::Io`] where the file cannot be written; else as [`verify`](VersionRegistry::verify).
     pub async fn backup(&self, path: impl AsRef<Path>) -> Result<Head> {
@@ -151,6 +182,8 @@ impl VersionRegistry {
     /// Makes the empty `store` hold the registry that was [backed up](VersionRegistry::backup) to `path`. Until it
     /// answers, nobody else may write to that store. Where it held another registry before, every handle on that one must be
     /// gone: one that is still open goes on with its own numbers, and what it writes damages the log.
+    ///
+    /// [`backup`](VersionRegistry::backup) shows how.
     ///
     /// Everything is checked before anything counts: cut off in the middle, the store opens as an empty registry or as the
     /// whole one, and the same call can be made again until it answered.

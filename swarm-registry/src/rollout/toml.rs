@@ -125,7 +125,8 @@ impl Rollout {
     ///     [[judge.metrics]]
     ///     name = "errors"
     ///     better = "lower"     # or "higher"
-    ///     tolerance = 0.05     # tolerance_absolute and ranks can stand here too
+    ///     tolerance = 0.05     # that of Criterion where it is left out; ranks can stand here too
+    ///     tolerance_absolute = 0.01 # of the errors of a baseline without any, 0.05 is nothing, and nobody is promoted
     /// "#)?;
     /// let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
     /// let same = Rollout::new()
@@ -136,7 +137,7 @@ impl Rollout {
     ///     .weight(100.0)
     ///     .look_every(minutes(5))
     ///     .deadline(minutes(12 * 60), OnDeadline::Abort)
-    ///     .judge(Judge::new([Criterion::lower_is_better("errors")]).sequential(10_000));
+    ///     .judge(Judge::new([Criterion::lower_is_better("errors").tolerance_absolute(0.01)]).sequential(10_000));
     /// assert_eq!(plan, same);
     /// # Ok::<(), swarm_registry::Error>(())
     /// ```
