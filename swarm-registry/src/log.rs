@@ -234,6 +234,26 @@ impl Log {
         Ok(())
     }
 
+    /// Removes what killed writes left beside objects that nobody makes any more, where there is a snapshot of record `seq`.
+    ///
+    /// A writer that was held up, not killed, would find its file gone, and fail. Where it could still make the object, another
+    /// one could take the same name for its file meanwhile, and the first would make the object of what the second wrote: so
+    /// nothing is removed beside a record or a snapshot that can yet be made. Artifacts have names of their own.
+    pub(crate) async fn sweep(&self, seq: u64) -> Result<()> {
+        for name in self.store.leftovers().await? {
+            let settled = match (name.split_once('/').map(|(folder, _)| folder), number(&name)) {
+                (Some("log"), Some(of)) => of <= seq,
+                (Some("snapshots"), Some(of)) => of < seq,
+                (Some("artifacts"), _) => true,
+                _ => false,
+            };
+            if settled {
+                self.store.delete(&name).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Makes an empty store hold the snapshot `bytes`, and takes the first number, so that a handle which was opened while
     /// the store was empty reads the snapshot and cannot write that number.
     pub(crate) async fn found(&self, state: &State, bytes: Bytes) -> Result<()> {

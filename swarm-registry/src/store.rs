@@ -115,6 +115,17 @@ pub trait VersionStore: Send + Sync + 'static {
     /// # Errors
     /// [`ErrorKind::Store`](crate::ErrorKind::Store).
     async fn delete(&self, name: &str) -> Result<()>;
+
+    /// The names of what writes left behind that were killed more than an hour ago by the store's own clock, each the name of
+    /// the object that was to be written, `#` and more: [`delete`](VersionStore::delete) takes them.
+    ///
+    /// For stores that write beside the place and move what is whole. Others leave nothing, which is the default.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Store`](crate::ErrorKind::Store).
+    async fn leftovers(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
 }
 
 /// Several registries may share a store, and one that was chosen at run time is an `Arc<dyn VersionStore>`.
@@ -138,5 +149,9 @@ impl<S: VersionStore + ?Sized> VersionStore for Arc<S> {
 
     async fn delete(&self, name: &str) -> Result<()> {
         (**self).delete(name).await
+    }
+
+    async fn leftovers(&self) -> Result<Vec<String>> {
+        (**self).leftovers().await
     }
 }

@@ -129,6 +129,7 @@ impl VersionRegistry {
                 store.delete(&object).await?;
             }
         }
+        self.shared.log.sweep(state.seq).await?;
         // What is gone from the store is gone from this process's memory and answers too.
         self.reload().await
     }

@@ -1,6 +1,7 @@
 use std::fmt;
-use std::path::Path as FsPath;
+use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -22,7 +23,12 @@ use crate::error::{Error, Result};
 pub struct ObjectVersionStore {
     objects: Arc<dyn ObjectStore>,
     prefix: Path,
+    /// Of this machine, where it is one.
+    folder: Option<PathBuf>,
 }
+
+/// How old a file of a write is that nobody goes on with.
+const ABANDONED: Duration = Duration::from_secs(3600);
 
 impl ObjectVersionStore {
     /// Keeps a registry in `objects`, under the path `prefix`, which may be empty.
@@ -32,12 +38,12 @@ impl ObjectVersionStore {
     pub fn new(objects: Arc<dyn ObjectStore>, prefix: &str) -> Result<Self> {
         let prefix = Path::parse(prefix)
             .map_err(|error| Error::input(format!("{prefix:?} is no path in a store")).because(error))?;
-        Ok(ObjectVersionStore { objects, prefix })
+        Ok(ObjectVersionStore { objects, prefix, folder: None })
     }
 
     /// Keeps a registry in memory, until the last clone is dropped.
     pub fn memory() -> Self {
-        ObjectVersionStore { objects: Arc::new(InMemory::new()), prefix: Path::default() }
+        ObjectVersionStore { objects: Arc::new(InMemory::new()), prefix: Path::default(), folder: None }
     }
 
     /// Keeps a registry in a folder of this machine, which is made if it is not there. File and folder are synced with
@@ -50,7 +56,12 @@ impl ObjectVersionStore {
         let fail = |error| Error::io(format!("could not open the folder {}", path.display()), error);
         make_folder(path).map_err(fail)?;
         let objects = LocalFileSystem::new_with_prefix(path).map_err(|error| fail(error.into()))?;
-        Ok(ObjectVersionStore { objects: Arc::new(objects.with_fsync(true)), prefix: Path::default() })
+        let folder = Some(path.canonicalize().map_err(fail)?);
+        Ok(ObjectVersionStore {
+            objects: Arc::new(objects.with_fsync(true)),
+            prefix: Path::default(),
+            folder,
+        })
     }
 
     fn at(&self, name: &str) -> Path {
@@ -81,12 +92,46 @@ pub(crate) fn sync_parent(path: &FsPath) -> std::io::Result<()> {
     sync(parent.unwrap_or(FsPath::new(".")))
 }
 
+/// The files in these folders of `root` whose names end in `#` and a number, which is how `object_store` calls what it writes
+/// before it has its place, and that are older by an hour than the newest change to a folder: that is the file system's own time,
+/// wherever it is mounted from.
+fn abandoned(root: &FsPath) -> std::io::Result<Vec<String>> {
+    let mut found = Vec::new();
+    let mut now = None;
+    for folder in ["artifacts", "log", "snapshots"] {
+        let entries = match std::fs::read_dir(root.join(folder)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            entries => entries?,
+        };
+        now = now.max(Some(root.join(folder).metadata()?.modified()?));
+        for entry in entries {
+            let entry = entry?;
+            let file = entry.file_name();
+            let Some((file, true)) = file.to_str().map(|name| (name, is_part(name))) else { continue };
+            match entry.metadata().and_then(|entry| entry.modified()) {
+                Ok(at) => found.push((format!("{folder}/{file}"), at)),
+                // Its write ended meanwhile.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    let old = |at| now.is_some_and(|now| now.duration_since(at).is_ok_and(|age| age > ABANDONED));
+    let mut names: Vec<String> = found.into_iter().filter(|(_, at)| old(*at)).map(|(name, _)| name).collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
+fn is_part(name: &str) -> bool {
+    name.rsplit_once('#').is_some_and(|(_, n)| !n.is_empty() && n.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 fn sync(folder: &FsPath) -> std::io::Result<()> {
     // Elsewhere folders cannot be opened, or need not be synced.
     if cfg!(unix) { std::fs::File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
-fn failed(verb: &str, name: &str, error: ObjectError) -> Error {
+fn failed(verb: &str, name: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::store(format!("could not {verb} {name}")).at_object(name).because(error)
 }
 
@@ -134,10 +179,25 @@ impl VersionStore for ObjectVersionStore {
     }
 
     async fn delete(&self, name: &str) -> Result<()> {
+        if let (Some(folder), true) = (&self.folder, is_part(name)) {
+            // No name of an object.
+            return match tokio::fs::remove_file(folder.join(name)).await {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    Err(failed("remove", name, error))
+                }
+                _ => Ok(()),
+            };
+        }
         match self.objects.delete(&self.at(name)).await {
             Ok(()) | Err(ObjectError::NotFound { .. }) => Ok(()),
             Err(error) => Err(failed("remove", name, error)),
         }
+    }
+
+    async fn leftovers(&self) -> Result<Vec<String>> {
+        let Some(folder) = self.folder.clone() else { return Ok(Vec::new()) };
+        let found = tokio::task::spawn_blocking(move || abandoned(&folder)).await;
+        found.map_err(std::io::Error::from).flatten().map_err(|error| failed("list", "leftovers", error))
     }
 }
 

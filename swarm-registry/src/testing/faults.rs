@@ -116,4 +116,9 @@ impl<S: VersionStore> VersionStore for FaultyStore<S> {
     async fn delete(&self, name: &str) -> Result<()> {
         self.write(self.store.delete(name)).await
     }
+
+    async fn leftovers(&self) -> Result<Vec<String>> {
+        self.alive()?;
+        self.store.leftovers().await
+    }
 }

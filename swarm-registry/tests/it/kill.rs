@@ -53,6 +53,29 @@ pub(crate) async fn prepare(folder: &Path) {
     registry.backup(folder.join("backup")).await.unwrap();
 }
 
+/// What writers left that were killed: beside a record and a snapshot that are there, and an artifact that is not.
+fn leave_parts(folder: &Path) {
+    for name in
+        ["log/00000000000000000001.json#1", "snapshots/00000000000000000005.jsonl#12", "artifacts/a#1"]
+    {
+        std::fs::write(folder.join("registry").join(name), "half of").unwrap();
+    }
+}
+
+/// Makes a file look as if it was written two hours ago.
+fn aged(file: &Path) {
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(7_200);
+    std::fs::File::options().write(true).open(file).unwrap().set_modified(long_ago).unwrap();
+}
+
+/// The files of writes that were cut off.
+fn parts(registry: &Path) -> Vec<PathBuf> {
+    let folders = ["log", "snapshots", "artifacts"].map(|folder| registry.join(folder));
+    let entries = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap());
+    let files = entries.map(|entry| entry.unwrap().path());
+    files.filter(|file| file.to_string_lossy().contains('#')).collect()
+}
+
 /// What a started process does, and nothing where nobody started it: restores, then does the script on the registry that
 /// was there. It appends a line to a witness for each acknowledged verb.
 #[test]
@@ -131,7 +154,10 @@ pub(crate) fn copy(from: &Path, to: &Path) {
         if entry.path().is_dir() {
             copy(&entry.path(), &to);
         } else {
-            std::fs::copy(entry.path(), to).unwrap();
+            std::fs::copy(entry.path(), &to).unwrap();
+            if to.to_string_lossy().contains('#') {
+                aged(&to);
+            }
         }
     }
 }
@@ -209,6 +235,18 @@ async fn strike(template: &Path, states: &(Vec<String>, String), point: &Point) 
     // The other one.
     let registry = VersionRegistry::open(folder.path().join("registry")).await.unwrap();
     go_on(&name, &registry, acknowledged, states).await;
+    // What was cut off now is too young to be taken for left behind. An hour later, nothing stays.
+    let folder = folder.path().join("registry");
+    registry.compact(Retention::everything()).await.unwrap();
+    for left in parts(&folder) {
+        let modified = left.metadata().unwrap().modified().unwrap();
+        assert!(modified.elapsed().unwrap().as_secs() < 3_600, "{name}: {} is left", left.display());
+        aged(&left);
+    }
+    registry.register(Version::new("later").artifact("later")).await.unwrap();
+    registry.compact(Retention::everything()).await.unwrap();
+    assert_eq!(parts(&folder), Vec::<PathBuf>::new(), "{name}");
+    registry.verify().await.unwrap();
     (acknowledged, code != Some(0))
 }
 
@@ -268,6 +306,28 @@ fn a_folder_that_is_there_is_synced_with_those_above_it() {
     }
 }
 
+/// A writer that is only held up may still link the file to the number, so another one must not get the name of that file.
+#[tokio::test]
+async fn what_is_left_beside_a_record_that_is_not_there_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    prepare(folder.path()).await;
+    let registry = folder.path().join("registry");
+    let next = registry.join("log/00000000000000000009.json#1");
+    for name in ["log/00000000000000000009.json#1", "artifacts/b#2", "artifacts/b#x"] {
+        std::fs::write(registry.join(name), "").unwrap();
+        aged(&registry.join(name));
+    }
+    let open = VersionRegistry::open(&registry).await.unwrap();
+    assert_eq!(open.verify().await.unwrap().record, 6);
+    open.compact(Retention::everything()).await.unwrap();
+    assert_eq!(parts(&registry), [next.clone(), registry.join("artifacts/b#x")]);
+    for id in ["v3", "v4", "v5"] {
+        open.register(Version::new(id).artifact(id)).await.unwrap();
+    }
+    open.compact(Retention::everything()).await.unwrap();
+    assert_eq!(parts(&registry), [registry.join("artifacts/b#x")]);
+}
+
 fn can_trace() -> bool {
     let tried = Command::new("strace").args(["-f", "-o", "/dev/null", "true"]).output();
     tried.is_ok_and(|tried| tried.status.success())
@@ -297,6 +357,7 @@ fn a_kill_or_a_failure_at_any_call_leaves_what_was_acknowledged_and_at_most_one_
     let template = tempfile::tempdir().unwrap();
     std::fs::write(template.path().join("told"), "").unwrap();
     runtime().block_on(prepare(template.path()));
+    leave_parts(template.path());
     let states = runtime().block_on(expected(template.path()));
     let mut points = Vec::new();
     let mut calls = 0;
