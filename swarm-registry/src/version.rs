@@ -201,7 +201,7 @@ impl VersionInfo {
         &self.labels
     }
 
-    /// The version it was made from.
+    /// The version it was made from. It still says so after retention removed that one.
     pub fn parent(&self) -> Option<&str> {
         self.parent.as_deref()
     }

@@ -123,6 +123,12 @@ async fn a_line_ends_at_a_version_that_was_removed() {
     assert_eq!(ids(registry.find(&Query::new().descendants_of("v1")).await.unwrap()), ["v2"]);
     assert!(registry.lineage("v4").await.unwrap().is_empty());
     assert_eq!(registry.version("v4").await.unwrap().parent(), Some("v3"));
+    let removed = registry.find(&Query::new().descendants_of("v3")).await.unwrap_err();
+    let orphan = registry.register(Version::new("v5").artifact("v5").parent("v3")).await.unwrap_err();
+    for error in [removed, orphan] {
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert_eq!(error.to_string(), "version \"v3\" was removed by retention");
+    }
 }
 
 #[tokio::test]
