@@ -1,6 +1,7 @@
+use std::fmt;
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::error::Result;
 use crate::rollout::RolloutPhase;
@@ -221,4 +222,83 @@ impl Event {
         let at = wire::time(object, record.at)?;
         Ok(Event { record: record.seq, at, actor: record.actor.clone(), kind })
     }
+}
+
+/// One line: `42 2026-03-01T09:00:00Z ops: production #7: v1.0 80%, v2.0 20%`.
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.record, shown(self.at))?;
+        if let Some(actor) = &self.actor {
+            write!(f, " {actor}")?;
+        }
+        write!(f, ": {}", self.kind)
+    }
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let or_none = |version: &Option<String>| version.clone().unwrap_or_else(|| "nothing".to_owned());
+        match self {
+            EventKind::VersionRegistered { version } => write!(f, "registered {version}"),
+            EventKind::VersionSigned { version, key } => write!(f, "{version} signed by {key}"),
+            EventKind::VersionsCollected { versions } => write!(f, "removed {}", versions.join(", ")),
+            EventKind::AliasMoved { alias, from, to } => {
+                write!(f, "alias {alias}: {} to {}", or_none(from), or_none(to))
+            }
+            EventKind::AliasProtected { alias, protected: true } => write!(f, "alias {alias} protected"),
+            EventKind::AliasProtected { alias, .. } => write!(f, "alias {alias} not protected any more"),
+            EventKind::Deployed(made) => write!(f, "{made}"),
+            EventKind::Rollout(rollout) => write!(f, "{rollout}"),
+            EventKind::RolloutLeased { channel, rollout, term, until } => {
+                write!(f, "rollout {rollout} of {channel}: driver {term} until {}", shown(*until))
+            }
+            EventKind::RecordsSkipped => f.write_str("what came before was compacted away"),
+        }
+    }
+}
+
+impl fmt::Display for RolloutEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rollout {} of {}: {}", self.rollout, self.channel, self.change)?;
+        if let Some(deployment) = &self.deployment {
+            write!(f, ", {deployment}")?;
+        }
+        match &self.reason {
+            Some(reason) => write!(f, " ({reason})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for RolloutChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RolloutChange::Started { candidate } => write!(f, "started with {candidate}"),
+            RolloutChange::Advanced { by, step, phase: RolloutPhase::Completed } => {
+                write!(f, "{by}, completed after {step} steps")
+            }
+            RolloutChange::Advanced { by, step, .. } => write!(f, "{by}, at step {step}"),
+            RolloutChange::Inconclusive => f.write_str("inconclusive"),
+            RolloutChange::Paused => f.write_str("paused"),
+            RolloutChange::Resumed => f.write_str("resumed"),
+            RolloutChange::Failed => f.write_str("failed"),
+            RolloutChange::Aborted => f.write_str("aborted"),
+        }
+    }
+}
+
+impl fmt::Display for StepEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            StepEnd::Weighted => "weighted",
+            StepEnd::Held => "held",
+            StepEnd::Passed => "passed",
+            StepEnd::Approved => "approved",
+            StepEnd::Skipped => "skipped",
+        })
+    }
+}
+
+fn shown(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -129,5 +130,18 @@ impl Deployment {
             at: wire::time(object, record.at)?,
             record: record.seq,
         })
+    }
+}
+
+/// `production #7: v1.0 80%, v2.0 20%`, and what number it restored or whose rollout it belongs to.
+impl fmt::Display for Deployment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} #{}: {}", self.channel, self.number, self.split())?;
+        match self.cause {
+            Cause::Deployed => Ok(()),
+            Cause::Promoted => f.write_str(", promoted"),
+            Cause::RolledBack(number) => write!(f, ", as in #{number}"),
+            Cause::RolledOut(rollout) => write!(f, ", by rollout {rollout}"),
+        }
     }
 }

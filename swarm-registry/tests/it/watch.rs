@@ -9,8 +9,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures::StreamExt;
 use swarm_registry::testing::FakeClock;
 use swarm_registry::{
-    Event, EventKind, ObjectVersionStore, Result, Retention, Split, Version, VersionRegistry, VersionStore,
-    Watch, WatchOptions,
+    Event, EventKind, ObjectVersionStore, Result, Retention, Rollout, Split, Version, VersionRegistry,
+    VersionStore, Watch, WatchOptions,
 };
 
 fn start() -> DateTime<Utc> {
@@ -79,6 +79,35 @@ async fn a_watch_leaves_out_nothing_that_a_compaction_kept() {
     assert_eq!(others.last().unwrap().kind, collected);
     assert_eq!(router.route("anyone"), "v2", "what it read is served");
     assert_eq!(router.deployment().number(), 6);
+}
+
+#[tokio::test]
+async fn an_event_reads_as_one_line() {
+    let clock = FakeClock::new("2026-03-01T09:00:00Z".parse().unwrap());
+    let registry = VersionRegistry::builder().clock(Arc::new(clock));
+    let registry = registry.with_store(ObjectVersionStore::memory()).await.unwrap();
+    write(&registry).await;
+    let ops = registry.acting_as("ops");
+    ops.rollback("production").await.unwrap();
+    let plan = Rollout::new().weight(12.5).weight(100.0);
+    registry.start_rollout("production", "v2", &plan).await.unwrap();
+    registry.drive_rollout("production", &()).await.unwrap();
+    let lines: Vec<String> = registry.history(4).await.unwrap().iter().map(ToString::to_string).collect();
+    let expected = [
+        "4 2026-03-01T09:00:00Z: alias stable: nothing to v1",
+        "5 2026-03-01T09:00:00Z: alias stable: v1 to nothing",
+        "6 2026-03-01T09:00:00Z: alias stable: nothing to v2",
+        "7 2026-03-01T09:00:00Z: production #1: v1 100%",
+        "8 2026-03-01T09:00:00Z: production #2: v2 100%",
+        "9 2026-03-01T09:00:00Z ops: production #3: v1 100%, as in #1",
+        "10 2026-03-01T09:00:00Z: rollout 10 of production: started with v2",
+        "11 2026-03-01T09:00:00Z: rollout 10 of production: driver 1 until 2026-03-01T09:03:00Z",
+        "12 2026-03-01T09:00:00Z: rollout 10 of production: weighted, at step 1, \
+         production #4: v1 87.5%, v2 12.5%, by rollout 10",
+        "13 2026-03-01T09:00:00Z: rollout 10 of production: weighted, completed after 2 steps, \
+         production #5: v2 100%, by rollout 10",
+    ];
+    assert_eq!(lines, expected);
 }
 
 #[tokio::test]
