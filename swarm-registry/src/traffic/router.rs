@@ -6,6 +6,7 @@ use arc_swap::{ArcSwap, Cache, Guard};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::deployment::Deployment;
+use super::slots::Slots;
 use super::split::WHOLE;
 
 /// The slot of `key` in `channel`, 0 to 9,999.
@@ -29,25 +30,23 @@ use super::split::WHOLE;
 /// assert_eq!(slot("staging", b"user-42"), 6412);
 /// ```
 pub fn slot(channel: &str, key: &[u8]) -> u16 {
-    places(seed(channel), key).0
+    scale(xxh3_64_with_seed(key, seed(channel)) >> 32)
 }
 
 fn seed(channel: &str) -> u64 {
     xxh3_64(channel.as_bytes())
 }
 
+/// A half of a hash as one of 10,000 places.
 #[inline]
-fn places(seed: u64, key: &[u8]) -> (u16, u16) {
-    let hash = xxh3_64_with_seed(key, seed);
-    let scale = |half: u64| ((half * u64::from(WHOLE)) >> 32) as u16;
-    (scale(hash >> 32), scale(hash & 0xffff_ffff))
+fn scale(half: u64) -> u16 {
+    ((half * u64::from(WHOLE)) >> 32) as u16
 }
 
 /// The whole of one deployment in the form that is asked.
 pub(crate) struct Routes {
     seed: u64,
-    /// Here and not behind a pointer, which would be one more load on the way.
-    table: [u16; WHOLE as usize],
+    table: Table,
     /// Those of the weights, in their order, then those of the pins.
     versions: Vec<Arc<str>>,
     /// Keys and the place of their version, sorted by the key.
@@ -56,19 +55,49 @@ pub(crate) struct Routes {
     deployment: Arc<Deployment>,
 }
 
-/// What a key gets: the place of its version, and its own place in the mirror.
+/// The version of each slot. Half as large where that is enough, since a processor's nearest memory holds little more. Here
+/// and not behind a pointer, which would be one more load on the way.
+#[expect(clippy::large_enum_variant, reason = "they live in an `Arc`, and few have more than 256 versions")]
+enum Table {
+    Narrow([u8; WHOLE as usize]),
+    Wide([u16; WHOLE as usize]),
+}
+
+impl Table {
+    fn new(slots: &Slots, versions: usize) -> Self {
+        if versions <= 256 {
+            let mut table = [0; WHOLE as usize];
+            for (slot, version) in table.iter_mut().zip(slots.expand()) {
+                *slot = version as u8; // One of 256.
+            }
+            return Table::Narrow(table);
+        }
+        let mut table = [0; WHOLE as usize];
+        for (slot, version) in table.iter_mut().zip(slots.expand()) {
+            *slot = version;
+        }
+        Table::Wide(table)
+    }
+
+    #[inline]
+    fn version(&self, slot: u16) -> usize {
+        match self {
+            Table::Narrow(table) => usize::from(table[usize::from(slot)]),
+            Table::Wide(table) => usize::from(table[usize::from(slot)]),
+        }
+    }
+}
+
+/// What a key gets: the place of its version; and its hash, whose lower half is its place in the mirror.
 #[derive(Clone, Copy)]
 struct Found {
     version: usize,
-    place: u16,
+    hash: u64,
 }
 
 impl Routes {
     pub(crate) fn new(deployment: Arc<Deployment>) -> Self {
-        let mut table = [0; WHOLE as usize];
-        for (slot, version) in table.iter_mut().zip(deployment.slots.expand()) {
-            *slot = version;
-        }
+        let table = Table::new(&deployment.slots, deployment.weights.len());
         let mut versions: Vec<Arc<str>> = deployment.weights.iter().map(|(v, _)| v.clone()).collect();
         let mut pins = Vec::with_capacity(deployment.pins.len());
         for (key, version) in &deployment.pins {
@@ -83,12 +112,12 @@ impl Routes {
         self.deployment.number()
     }
 
-    #[inline]
+    #[inline(always)]
     fn find(&self, key: &str) -> Found {
-        let (slot, place) = places(self.seed, key.as_bytes());
+        let hash = xxh3_64_with_seed(key.as_bytes(), self.seed);
         let pinned = if self.pins.is_empty() { None } else { self.pinned(key) };
-        let version = pinned.unwrap_or_else(|| usize::from(self.table[usize::from(slot)]));
-        Found { version, place }
+        let version = pinned.unwrap_or_else(|| self.table.version(scale(hash >> 32)));
+        Found { version, hash }
     }
 
     /// Out of the way of those who pin nothing.
@@ -104,7 +133,8 @@ impl Routes {
     }
 
     fn mirror(&self, found: Found) -> Option<&str> {
-        let mirror = self.mirror.as_ref().filter(|(_, points)| found.place < *points);
+        let place = scale(found.hash & 0xffff_ffff);
+        let mirror = self.mirror.as_ref().filter(|(_, points)| place < *points);
         mirror.map(|(version, _)| &**version)
     }
 }
