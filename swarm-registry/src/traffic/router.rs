@@ -55,28 +55,24 @@ pub(crate) struct Routes {
     deployment: Arc<Deployment>,
 }
 
-/// The version of each slot. Half as large where that is enough, since a processor's nearest memory holds little more. Here
-/// and not behind a pointer, which would be one more load on the way.
-#[expect(clippy::large_enum_variant, reason = "they live in an `Arc`, and few have more than 256 versions")]
+/// The version of each slot: a byte each where that is enough, since a processor's nearest memory holds little more.
+#[expect(clippy::large_enum_variant, reason = "each stands in an `Arc` of its own, and most are narrow")]
 enum Table {
+    /// Here and not behind a pointer, which would be one more load on the way.
     Narrow([u8; WHOLE as usize]),
-    Wide([u16; WHOLE as usize]),
+    Wide(Box<[u16]>),
 }
 
 impl Table {
     fn new(slots: &Slots, versions: usize) -> Self {
-        if versions <= 256 {
-            let mut table = [0; WHOLE as usize];
-            for (slot, version) in table.iter_mut().zip(slots.expand()) {
-                *slot = version as u8; // One of 256.
-            }
-            return Table::Narrow(table);
+        if versions > 256 {
+            return Table::Wide(slots.expand().collect());
         }
         let mut table = [0; WHOLE as usize];
         for (slot, version) in table.iter_mut().zip(slots.expand()) {
-            *slot = version;
+            *slot = version as u8; // One of 256.
         }
-        Table::Wide(table)
+        Table::Narrow(table)
     }
 
     #[inline]

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use futures::StreamExt;
 use proptest::prelude::*;
 use swarm_registry::testing::{FakeClock, FaultyStore};
 use swarm_registry::{
-    DeploymentCause, ErrorKind, EventKind, ObjectVersionStore, Routed, Split, Version, VersionRegistry,
-    WatchOptions, slot,
+    DeploymentCause, Digest, ErrorKind, EventKind, ObjectVersionStore, Routed, Split, Version,
+    VersionRegistry, WatchOptions, slot,
 };
 
 use crate::registry_with;
@@ -562,4 +562,28 @@ async fn a_watch_takes_any_waits() {
     let event = watch.next().await.unwrap().unwrap();
     assert!(matches!(event.kind, EventKind::VersionRegistered { .. }), "{event:?}");
     elsewhere.await.unwrap();
+}
+
+/// Also around the most that a byte can tell apart.
+#[tokio::test]
+async fn any_number_of_versions_is_routed_by_the_same_table() {
+    for count in [256_u16, 257, 1_000] {
+        let registry = VersionRegistry::with_store(ObjectVersionStore::memory()).await.unwrap();
+        let digest = Digest::of(b"the same");
+        for at in 0..count {
+            registry.register(Version::new(format!("v{at}")).digest(digest)).await.unwrap();
+        }
+        let rest = 10_000 - (count - 1);
+        let points = (0..count).map(|at| (format!("v{at}"), if at == 0 { rest } else { 1 }));
+        let split = Split::of_basis_points(points).unwrap();
+        let table = registry.deploy("production", split).await.unwrap().slots();
+        let router = registry.router("production").await.unwrap();
+        let mut seen = BTreeSet::new();
+        for key in (0..60_000).map(|at| format!("user-{at}")) {
+            let version = &table[usize::from(slot("production", key.as_bytes()))];
+            assert_eq!(router.route(&key), version.as_str(), "{key} of {count}");
+            seen.insert(version);
+        }
+        assert!(seen.len() > usize::from(count) * 9 / 10, "{} of {count}", seen.len());
+    }
 }
