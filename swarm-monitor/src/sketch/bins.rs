@@ -1,7 +1,7 @@
 use crate::sketch::mapping::{Bin, Mapping};
 
 /// So many bins of one sign are kept at most. What lies below them is counted in the lowest.
-const MOST_BINS: usize = 2_048;
+pub(crate) const MOST_BINS: usize = 2_048;
 /// Bins are added so many at a time.
 const STEP: i32 = 16;
 

@@ -135,7 +135,8 @@ fn add_all<C: Copy + Into<u64>>(run: &mut Run, first: i32, counts: &[C]) {
     let below = ((run.first - first).max(0) as usize).min(counts.len());
     let (low, rest) = counts.split_at(below);
     run.counts[0] += low.iter().map(|&count| count.into()).sum::<u64>();
-    let at = (first + below as i32 - run.first) as usize;
+    // Nothing is left of a bucket that lies below altogether.
+    let at = (first + below as i32 - run.first).max(0) as usize;
     for (bin, &count) in run.counts[at..].iter_mut().zip(rest) {
         *bin += count.into();
     }
@@ -168,6 +169,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::sketch::bins::MOST_BINS;
 
     proptest! {
         #[test]
@@ -189,6 +191,19 @@ mod tests {
             prop_assert_eq!(twice(&bins.positive), once(&back.positive));
             prop_assert_eq!(back.zero, 2 * zero);
         }
+    }
+
+    #[test]
+    fn a_bucket_below_all_that_is_kept_counts_in_the_lowest_bin() {
+        let mut low = Bins::default();
+        low.positive.cover(-5_000, -4_900);
+        low.positive.counts.fill(300);
+        let all: u64 = low.positive.counts.iter().sum();
+        let mut bins = Bins::default();
+        bins.positive.add(0, 1);
+        bins.positive.cover(-(MOST_BINS as i32), 0);
+        Packed::new(&low).add_to(&mut bins);
+        assert_eq!((bins.positive.counts[0], bins.count()), (all, all + 1));
     }
 
     #[test]
