@@ -102,17 +102,19 @@ impl ValueCell {
     }
 
     /// Takes what waits, and accepts values of `second` from then on.
-    pub(crate) fn empty(&self, second: u64, mut take: impl FnMut(f64)) {
+    pub(crate) fn empty(&self, second: u64, take: impl FnOnce(&[f64])) {
         // Others hold it for a few instructions, unless the system puts them to sleep in between.
         while self.busy.swap(true, Ordering::Acquire) {
             thread::yield_now();
         }
         let len = self.len.load(Ordering::Relaxed) as usize;
-        for value in self.values.iter().take(len) {
-            take(f64::from_bits(value.load(Ordering::Relaxed)));
+        let mut values = [0.0; WAITING];
+        for (value, waiting) in values.iter_mut().zip(&self.values[..len]) {
+            *value = f64::from_bits(waiting.load(Ordering::Relaxed));
         }
         self.len.store(0, Ordering::Relaxed);
         self.second.store(second, Ordering::Relaxed);
         self.busy.store(false, Ordering::Release);
+        take(&values[..len]);
     }
 }

@@ -9,7 +9,7 @@ use crate::metric::About;
 use crate::rings::{Part, Reach, Rings, Tally};
 use crate::sketch::bins::Bins;
 use crate::sketch::mapping::Mapping;
-use crate::sketch::packed::Packed;
+use crate::sketch::packed::{Gather, Packed};
 use crate::sketch::{MOST, Sketch};
 use crate::summary::{Moments, Summary};
 use crate::window::Span;
@@ -281,10 +281,13 @@ impl Series {
     /// Adds the sizes of the values of `span`.
     pub(crate) fn sketch(&self, span: &Span, into: &mut Sketch) {
         let Body::Observed(observed) = &self.body else { return };
-        observed.caught_up(span.now).rings.visit(span, |part| match part {
-            Part::Open(values) => into.bins_mut().merge(&values.bins),
-            Part::Closed(_, closed) => closed.1.add_to(into.bins_mut()),
+        let state = observed.caught_up(span.now);
+        let mut all = Gather::new(into.bins_mut());
+        state.rings.visit(span, |part| match part {
+            Part::Open(values) => all.merge(&values.bins),
+            Part::Closed(_, closed) => all.add(&closed.1),
         });
+        all.finish();
     }
 
     /// Since when nothing was recorded, and whether nothing is left in the rings.
@@ -411,15 +414,15 @@ impl Observed {
             self.empty(&mut state, now);
             state.rings.roll(now);
         }
-        mine.empty(state.rings.second(), |value| state.add(value));
-        state.add(value);
+        mine.empty(state.rings.second(), |values| state.add(values));
+        state.add(&[value]);
         Ok(())
     }
 
     /// Sorts in what waits in every cell, into the second that is open.
     fn empty(&self, state: &mut ObservedState, second: u64) {
         for cell in self.cells.iter().filter_map(OnceLock::get) {
-            cell.empty(second, |value| state.add(value));
+            cell.empty(second, |values| state.add(values));
         }
     }
 
@@ -433,13 +436,18 @@ impl Observed {
 }
 
 impl ObservedState {
-    fn add(&mut self, value: f64) {
-        let pivot = *self.pivot.get_or_insert(value);
+    fn add(&mut self, new: &[f64]) {
+        let Some(&first) = new.first() else { return };
+        let pivot = *self.pivot.get_or_insert(first);
         self.active = self.rings.second();
-        let bin = self.mapping.bin(value);
         let values = self.rings.current();
-        values.moments.add(value, pivot);
-        values.bins.add(bin);
+        // A copy stays in registers while the bins are written.
+        let mut moments = values.moments;
+        for &value in new {
+            moments.add(value, pivot);
+            values.bins.add(self.mapping.bin(value));
+        }
+        values.moments = moments;
     }
 }
 

@@ -1,4 +1,4 @@
-use crate::sketch::bins::{Bins, Run};
+use crate::sketch::bins::{Bins, MOST_BINS, Run};
 
 /// The bins of a bucket that takes no more values, in as few bytes as two simple ways allow.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,24 +70,25 @@ fn pack(run: &Run) -> PackedRun {
     let Some((first, last)) = run.span() else { return PackedRun::Empty };
     let from = (first - run.first) as usize;
     let counts = &run.counts[from..=(last - run.first) as usize];
-    let most = counts.iter().copied().max().unwrap_or(0);
-    let width = match most {
+    let width = match counts.iter().copied().max().unwrap_or(0) {
         0..0x100 => 1,
         0x100..0x1_0000 => 2,
         0x1_0000..0x1_0000_0000 => 4,
         _ => 8,
     };
+    // Pairs are read one by one and whole spans several at a time, which is worth more bytes where buckets are large.
+    let most = if width == 1 { counts.len() } else { width * counts.len() / 4 * 3 };
     let mut pairs = Vec::new();
     let mut next = 0;
     for (at, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
         put(&mut pairs, (at - next) as u64);
         put(&mut pairs, count);
         next = at + 1;
-        if pairs.len() >= width * counts.len() {
+        if pairs.len() >= most {
             break;
         }
     }
-    if pairs.len() < width * counts.len() {
+    if pairs.len() < most {
         return PackedRun::Sparse { first, pairs: pairs.into() };
     }
     match width {
@@ -129,6 +130,70 @@ impl PackedRun {
     }
 }
 
+/// Adds the bins of many buckets: those with small counts in counts of 32 bits first, of which a processor adds several at a time.
+pub(crate) struct Gather<'a> {
+    into: &'a mut Bins,
+    first: i32,
+    counts: Vec<u32>,
+    /// So many more cannot overflow.
+    more: u32,
+}
+
+impl<'a> Gather<'a> {
+    pub(crate) fn new(into: &'a mut Bins) -> Self {
+        Gather { into, first: 0, counts: Vec::new(), more: MOST_RUNS }
+    }
+
+    pub(crate) fn add(&mut self, packed: &Packed) {
+        match packed {
+            Packed::Positive(PackedRun::Bytes { first, counts }) => self.add_small(*first, counts),
+            Packed::Positive(PackedRun::Shorts { first, counts }) => self.add_small(*first, counts),
+            other => other.add_to(self.into),
+        }
+    }
+
+    pub(crate) fn merge(&mut self, open: &Bins) {
+        self.into.merge(open);
+    }
+
+    fn add_small<C: Copy + Into<u32>>(&mut self, first: i32, counts: &[C]) {
+        let (low, end) = if self.counts.is_empty() {
+            (first, first)
+        } else {
+            (self.first.min(first), self.first + self.counts.len() as i32)
+        };
+        let end = end.max(first + counts.len() as i32);
+        if self.more == 0 || (end - low) as usize > 2 * MOST_BINS {
+            self.finish();
+            return self.add_small(first, counts);
+        }
+        if self.counts.is_empty() {
+            self.first = first;
+        } else if low < self.first {
+            self.counts.splice(0..0, std::iter::repeat_n(0, (self.first - low) as usize));
+            self.first = low;
+        }
+        if self.counts.len() < (end - low) as usize {
+            self.counts.resize((end - low) as usize, 0);
+        }
+        for (bin, &count) in self.counts[(first - low) as usize..].iter_mut().zip(counts) {
+            *bin += count.into();
+        }
+        self.more -= 1;
+    }
+
+    pub(crate) fn finish(&mut self) {
+        if !self.counts.is_empty() {
+            add_all(&mut self.into.positive, self.first, &self.counts);
+        }
+        self.counts.clear();
+        self.more = MOST_RUNS;
+    }
+}
+
+/// As many counts of 16 bits have a sum of 32.
+const MOST_RUNS: u32 = 0x1_0000;
+
 fn add_all<C: Copy + Into<u64>>(run: &mut Run, first: i32, counts: &[C]) {
     run.cover(first, first + counts.len() as i32 - 1);
     // What lies below the lowest bin that is kept goes into that one.
@@ -152,6 +217,12 @@ pub(crate) fn put(bytes: &mut Vec<u8>, mut value: u64) {
 }
 
 pub(crate) fn take(bytes: &mut &[u8]) -> u64 {
+    // One byte is what most take.
+    if let [byte @ 0..0x80, rest @ ..] = bytes {
+        let value = u64::from(*byte);
+        *bytes = rest;
+        return value;
+    }
     let (mut value, mut shift) = (0, 0);
     while let Some((&byte, rest)) = bytes.split_first() {
         *bytes = rest;
@@ -169,7 +240,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::sketch::bins::MOST_BINS;
 
     proptest! {
         #[test]
@@ -190,6 +260,32 @@ mod tests {
             prop_assert_eq!(twice(&bins.negative), once(&back.negative));
             prop_assert_eq!(twice(&bins.positive), once(&back.positive));
             prop_assert_eq!(back.zero, 2 * zero);
+        }
+
+        #[test]
+        fn many_gathered_are_each_added(
+            runs in prop::collection::vec(
+                (-9_000..9_000i32, prop::collection::vec(prop_oneof![1..9u64, 1..0x300u64, 1..0x2_0000u64], 1..40)), 0..30,
+            ),
+        ) {
+            let (mut one_by_one, mut gathered) = (Bins::default(), Bins::default());
+            let mut gather = Gather::new(&mut gathered);
+            for (first, counts) in &runs {
+                let mut bins = Bins::default();
+                for (at, &count) in counts.iter().enumerate() {
+                    bins.positive.add(first / 8 + at as i32, count);
+                }
+                // Far apart now and then, so that some fall out below.
+                if first % 8 == 0 {
+                    bins.positive.add(*first, 3);
+                }
+                let packed = Packed::new(&bins);
+                packed.add_to(&mut one_by_one);
+                gather.add(&packed);
+            }
+            gather.finish();
+            let counts = |run: &Run| run.iter().filter(|(_, c)| *c > 0).collect::<Vec<_>>();
+            prop_assert_eq!(counts(&gathered.positive), counts(&one_by_one.positive));
         }
     }
 
