@@ -290,11 +290,17 @@ impl Inner {
             }
             return;
         }
-        self.record_slowly(key, metric, measurement, tags);
+        self.record_slowly(key.as_ref(), metric, measurement, tags);
     }
 
     #[cold]
-    fn record_slowly(&self, key: Option<Key>, metric: &str, measurement: Measurement<'_>, tags: Tags<'_>) {
+    fn record_slowly(
+        &self,
+        key: Option<&Key<'_>>,
+        metric: &str,
+        measurement: Measurement<'_>,
+        tags: Tags<'_>,
+    ) {
         // A series may be evicted between finding it and recording into it: once, as it was just used.
         for _ in 0..3 {
             let (series, own) = match self.table.find(metric, MetricKind::of(&measurement), tags, false) {

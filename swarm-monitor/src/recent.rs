@@ -8,18 +8,27 @@ use crate::sink::Tags;
 
 /// A key has at most so many words, which is what five tags of usual length take.
 const WORDS: usize = 16;
+/// Strings of a key are shorter than this.
+const LONG: usize = 32;
 /// A thread remembers so many keys.
 const SLOTS: usize = 256;
 
-/// The names and tags of a record in the order they were given, packed into words; equal if and only if those are.
-#[derive(Clone, Copy, PartialEq)]
-pub(crate) struct Key {
-    words: [u64; WORDS],
+/// A record's name and tags in the order they were given, and where to look for them.
+#[derive(Clone, Copy)]
+pub(crate) struct Key<'a> {
+    monitor: u64,
+    /// Of all strings, five bits each, after the kind, which is not 0, so that the number of strings shows.
+    lengths: u64,
     hash: u64,
+    name: &'a str,
+    tags: Tags<'a>,
 }
 
 struct Slot {
-    key: Key,
+    monitor: u64,
+    lengths: u64,
+    /// What the strings hold, one after the other; with their lengths, no other strings hold the same.
+    words: [u64; WORDS],
     series: Arc<Series>,
 }
 
@@ -27,103 +36,107 @@ thread_local! {
     static RECENT: RefCell<Vec<Option<Slot>>> = const { RefCell::new(Vec::new()) };
 }
 
-impl Key {
+impl<'a> Key<'a> {
     /// `None` for what is too long, which is then looked for in the table.
     #[inline]
-    pub(crate) fn new(monitor: u64, kind: u8, name: &str, tags: Tags<'_>) -> Option<Key> {
-        let mut packer = Packer { words: [0; WORDS], len: 2, lengths: u64::from(kind) + 1, hash: monitor };
-        if tags.len() > 5 {
+    pub(crate) fn new(monitor: u64, kind: u8, name: &'a str, tags: Tags<'a>) -> Option<Self> {
+        if tags.len() > 5 || name.len() >= LONG {
             return None;
         }
-        packer.words[0] = monitor;
-        packer.put(name)?;
+        // Records with the same values under other names are rare: names of tags are compared, not hashed.
+        let mut hash = monitor ^ digest(name.as_bytes());
+        let mut lengths = (u64::from(kind) + 1) << 5 | name.len() as u64;
+        let mut longest = 0;
         for (key, value) in tags {
-            packer.put(key)?;
-            packer.put(value)?;
+            lengths = lengths << 10 | (key.len() as u64) << 5 | value.len() as u64;
+            longest |= key.len() | value.len();
+            hash = hash.rotate_left(7) ^ digest(value.as_bytes());
         }
-        packer.words[1] = packer.lengths;
-        let hash = fold(packer.hash ^ SEEDS[0], packer.lengths ^ SEEDS[1]);
-        Some(Key { words: packer.words, hash })
+        (longest < LONG).then(|| Key {
+            monitor,
+            lengths,
+            hash: fold(hash ^ SEEDS[0], lengths ^ SEEDS[1]),
+            name,
+            tags,
+        })
+    }
+
+    /// Goes through the words of all strings, as long as `see` agrees.
+    #[inline(always)]
+    fn words(&self, mut see: impl FnMut(u64) -> bool) -> bool {
+        words(self.name.as_bytes(), &mut see)
+            && self
+                .tags
+                .iter()
+                .all(|(key, value)| words(key.as_bytes(), &mut see) && words(value.as_bytes(), &mut see))
+    }
+
+    #[inline(always)]
+    fn is_at(&self, slot: &Slot) -> bool {
+        let mut known = slot.words.iter();
+        slot.lengths == self.lengths
+            && slot.monitor == self.monitor
+            && self.words(|word| known.next() == Some(&word))
     }
 }
 
 /// The series that the thread has for `key`.
 #[inline]
-pub(crate) fn with<R>(key: &Key, then: impl FnOnce(&Series) -> R) -> Option<R> {
+pub(crate) fn with<R>(key: &Key<'_>, then: impl FnOnce(&Series) -> R) -> Option<R> {
     RECENT
         .try_with(|recent| {
             let recent = recent.borrow();
             let slot = recent.get(key.hash as usize % SLOTS)?.as_ref()?;
-            (slot.key.words == key.words).then(|| then(&slot.series))
+            key.is_at(slot).then(|| then(&slot.series))
         })
         .ok()?
 }
 
-/// Remembers it.
-pub(crate) fn put(key: Key, series: &Arc<Series>) {
+/// Remembers it, unless it is too long altogether.
+pub(crate) fn put(key: &Key<'_>, series: &Arc<Series>) {
+    let mut words = [0; WORDS];
+    let mut free = words.iter_mut();
+    if !key.words(|word| free.next().map(|place| *place = word).is_some()) {
+        return;
+    }
+    let slot = Slot { monitor: key.monitor, lengths: key.lengths, words, series: series.clone() };
     // Fails while the thread ends, and then nothing needs to be remembered.
     let _ = RECENT.try_with(|recent| {
         let mut recent = recent.borrow_mut();
         if recent.is_empty() {
             recent.resize_with(SLOTS, || None);
         }
-        let old = recent[key.hash as usize % SLOTS].replace(Slot { key, series: series.clone() });
+        let old = recent[key.hash as usize % SLOTS].replace(slot);
         drop(recent);
         drop(old);
     });
 }
 
-struct Packer {
-    words: [u64; WORDS],
-    len: usize,
-    /// Five bits a string, after the kind, which is not 0, so that the number of strings shows.
-    lengths: u64,
-    hash: u64,
+/// Shows the words that tell a string from others of its length. Of a long one some bytes are in two.
+#[inline(always)]
+fn words(bytes: &[u8], mut see: impl FnMut(u64) -> bool) -> bool {
+    match bytes.len() {
+        0 => true,
+        1..=8 => see(short(bytes)),
+        9..=16 => see(eight(bytes, 0)) && see(eight(bytes, bytes.len() - 8)),
+        _ => {
+            let (a, b) = (eight(bytes, 0), eight(bytes, 8));
+            let (c, d) = (eight(bytes, bytes.len() - 16), eight(bytes, bytes.len() - 8));
+            see(a) && see(b) && see(c) && see(d)
+        }
+    }
 }
 
-impl Packer {
-    #[inline(always)]
-    fn put(&mut self, string: &str) -> Option<()> {
-        let bytes = string.as_bytes();
-        let (low, high) = match bytes.len() {
-            0 => (0, 0),
-            1..=3 => {
-                let middle = u64::from(bytes[bytes.len() / 2]) << 8;
-                (u64::from(bytes[0]) | middle | u64::from(bytes[bytes.len() - 1]) << 16, 0)
-            }
-            4..=7 => (four(bytes, 0) | four(bytes, bytes.len() - 4) << 32, 0),
-            8 => (eight(bytes, 0), 0),
-            9..=31 => return self.put_long(bytes),
-            _ => return None,
-        };
-        self.lengths = self.lengths << 5 | bytes.len() as u64;
-        *self.words.get_mut(self.len)? = low;
-        self.len += 1;
-        self.mix(low, high);
-        Some(())
-    }
-
-    #[inline(always)]
-    fn put_long(&mut self, bytes: &[u8]) -> Option<()> {
-        self.lengths = self.lengths << 5 | bytes.len() as u64;
-        let (low, high) = (eight(bytes, 0), eight(bytes, bytes.len() - 8));
-        let words = self.words.get_mut(self.len..self.len + 2)?;
-        words.copy_from_slice(&[low, high]);
-        self.len += 2;
-        self.mix(low, high);
-        if bytes.len() > 16 {
-            let (low, high) = (eight(bytes, 8), eight(bytes, bytes.len() - 16));
-            let words = self.words.get_mut(self.len..self.len + 2)?;
-            words.copy_from_slice(&[low, high]);
-            self.len += 2;
-            self.mix(low, high);
+#[inline(always)]
+fn digest(bytes: &[u8]) -> u64 {
+    match bytes.len() {
+        0 => 0,
+        1..=8 => fold(short(bytes) ^ SEEDS[0], SEEDS[1]),
+        _ => {
+            let (first, last) = (eight(bytes, 0), eight(bytes, bytes.len() - 8));
+            let middle = if bytes.len() > 16 { eight(bytes, bytes.len() / 2 - 4) } else { 0 };
+            fold(first ^ SEEDS[0], last ^ SEEDS[1] ^ middle.rotate_left(32))
         }
-        Some(())
-    }
-
-    #[inline(always)]
-    fn mix(&mut self, low: u64, high: u64) {
-        self.hash = self.hash.rotate_left(7) ^ fold(low ^ SEEDS[0], high ^ SEEDS[1]);
     }
 }
 
@@ -134,6 +147,17 @@ const SEEDS: [u64; 2] = [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344];
 fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
     product as u64 ^ (product >> 64) as u64
+}
+
+/// Of one to eight bytes.
+#[inline(always)]
+fn short(bytes: &[u8]) -> u64 {
+    let len = bytes.len();
+    if len >= 4 {
+        four(bytes, 0) | four(bytes, len - 4) << 32
+    } else {
+        u64::from(bytes[0]) | u64::from(bytes[len / 2]) << 8 | u64::from(bytes[len - 1]) << 16
+    }
 }
 
 #[inline(always)]
@@ -151,33 +175,57 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::PerformanceMonitor;
+    use crate::metric::MetricKind;
+    use crate::table::Found;
+
+    /// Whether a thread that remembers the one takes the other for it.
+    fn alike(one: &Key<'_>, other: &Key<'_>) -> bool {
+        let monitor = PerformanceMonitor::new();
+        let Found::Own(series) = monitor.inner.table.find("any", MetricKind::Counter, &[], false) else {
+            return false;
+        };
+        put(one, &series);
+        with(one, |_| ()).is_some() && with(other, |_| ()).is_some()
+    }
 
     proptest! {
         #[test]
-        fn keys_are_equal_only_for_the_same_names_and_tags(
+        fn keys_are_alike_only_for_the_same_names_and_tags(
             a in prop::collection::vec("[ab]{0,33}", 1..8), b in prop::collection::vec("[ab]{0,3}", 1..8),
             same in prop::bool::ANY, kinds in (0..2u8, 0..2u8),
         ) {
-            let key = |strings: &[String], kind| {
-                let tags: Vec<(&str, &str)> = strings[1..].chunks_exact(2).map(|t| (&*t[0], &*t[1])).collect();
-                (Key::new(1, kind, &strings[0], &tags), (strings[0].clone(), format!("{tags:?}"), kind))
-            };
-            let b = if same { &a } else { &b };
-            if let ((Some(first), names), (Some(second), others)) = (key(&a, kinds.0), key(b, kinds.1)) {
-                prop_assert_eq!(first == second, names == others);
+            fn strings(all: &[String]) -> (&str, Vec<(&str, &str)>) {
+                (&all[0], all[1..].chunks_exact(2).map(|tag| (&*tag[0], &*tag[1])).collect())
+            }
+            let (a, b) = (strings(&a), if same { strings(&a) } else { strings(&b) });
+            if let (Some(mut one), Some(mut other)) =
+                (Key::new(1, kinds.0, a.0, &a.1), Key::new(1, kinds.1, b.0, &b.1))
+            {
+                let equal = a == b && kinds.0 == kinds.1;
+                prop_assert!(!equal || one.hash == other.hash);
+                // Even where the hashes collide.
+                (one.hash, other.hash) = (0, 0);
+                let mut words = 0;
+                one.words(|_| { words += 1; true });
+                prop_assert_eq!(alike(&one, &other), equal && words <= WORDS);
             }
         }
     }
 
     #[test]
     fn a_string_of_every_length_is_told_from_its_neighbours() {
-        for len in 1..32 {
+        for len in 1..LONG {
             let string = "x".repeat(len);
+            let key = Key { hash: 0, ..Key::new(1, 0, &string, &[]).unwrap() };
             for at in 0..len {
                 let mut other = string.clone();
                 other.replace_range(at..=at, "y");
-                assert!(Key::new(1, 0, &string, &[]) != Key::new(1, 0, &other, &[]), "{len} {at}");
+                assert!(!alike(&key, &Key { hash: 0, ..Key::new(1, 0, &other, &[]).unwrap() }), "{len} {at}");
             }
+            assert!(alike(&key, &Key { hash: 0, ..Key::new(1, 0, &string.clone(), &[]).unwrap() }), "{len}");
         }
+        assert!(Key::new(1, 0, &"x".repeat(LONG), &[]).is_none());
+        assert!(Key::new(1, 0, "x", &[("x", &"x".repeat(LONG))]).is_none());
     }
 }
