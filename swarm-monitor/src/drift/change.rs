@@ -28,6 +28,13 @@ pub trait ChangeDetector: Send + Sync {
     fn restore(&mut self, state: &[f64]) -> Result<()>;
 }
 
+/// Whether the statistic of a move that matters, one upwards or one downwards, is beyond `threshold`.
+#[inline]
+pub(crate) fn is_beyond(threshold: f64, up: f64, down: f64, direction: Direction) -> bool {
+    (up > threshold && direction != Direction::LowerIsWorse)
+        || (down > threshold && direction != Direction::HigherIsWorse)
+}
+
 pub(crate) fn not_a_state(name: &str, state: &[f64]) -> Error {
     Error::input(format!("{} numbers that are no saved state of {name}", state.len()))
 }

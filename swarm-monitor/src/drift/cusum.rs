@@ -1,4 +1,4 @@
-use crate::drift::change::{ChangeDetector, not_a_state};
+use crate::drift::change::{ChangeDetector, is_beyond, not_a_state};
 use crate::error::Result;
 use crate::metric::Direction;
 
@@ -97,8 +97,7 @@ impl ChangeDetector for Cusum {
         }
         self.above = (self.above + z - self.slack).max(0.0);
         self.below = (self.below - z - self.slack).max(0.0);
-        let change = (self.above > self.threshold && self.direction != Direction::LowerIsWorse)
-            || (self.below > self.threshold && self.direction != Direction::HigherIsWorse);
+        let change = is_beyond(self.threshold, self.above, self.below, self.direction);
         if change {
             (self.above, self.below) = (0.0, 0.0);
         }

@@ -1,4 +1,4 @@
-use crate::drift::change::{ChangeDetector, not_a_state};
+use crate::drift::change::{ChangeDetector, is_beyond, not_a_state};
 use crate::drift::cusum::threshold;
 use crate::error::Result;
 use crate::metric::Direction;
@@ -110,10 +110,8 @@ impl ChangeDetector for PageHinkley {
         state.down = self.forget * state.down + deviation + self.delta;
         state.lowest = if state.up < state.lowest { state.up } else { state.lowest };
         state.highest = if state.down > state.highest { state.down } else { state.highest };
-        let change = state.count >= self.least as f64
-            && ((state.up - state.lowest > self.threshold && self.direction != Direction::LowerIsWorse)
-                || (state.highest - state.down > self.threshold
-                    && self.direction != Direction::HigherIsWorse));
+        let (up, down) = (state.up - state.lowest, state.highest - state.down);
+        let change = state.count >= self.least as f64 && is_beyond(self.threshold, up, down, self.direction);
         if change {
             *state = State { count: self.believed, ..FRESH };
         }
