@@ -18,7 +18,7 @@ use axum::routing::post;
 use serde_json::Value;
 use swarm_monitor::testing::FakeClock;
 use swarm_monitor::{
-    AlertEngine, AlertRule, Condition, Matcher, PerformanceMonitor, Route, Severity, Webhook,
+    AlertEngine, AlertRule, Condition, Endpoint, Matcher, PerformanceMonitor, Route, Severity, Webhook,
 };
 
 /// The other side.
@@ -66,7 +66,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let alerts = AlertEngine::builder(&monitor)
         .rule(AlertRule::new("violations", violations).each("agent").severity(Severity::Critical))
         // It is on this machine, which has to be allowed.
-        .route(Route::new("webhook", Webhook::new(&url)?.allow_private().key(*b"a key of ours")))
+        .route(Route::new(
+            "webhook",
+            Webhook::new(Endpoint::new(&url)?.allow_private()).key(*b"a key of ours"),
+        ))
         .build()?;
 
     // What `alerts.run()` does by itself, with a real clock.

@@ -64,6 +64,8 @@ pub use notify::alertmanager::Alertmanager;
 #[cfg(feature = "http")]
 pub use notify::chat::{Discord, Slack};
 #[cfg(feature = "http")]
+pub use notify::http::Endpoint;
+#[cfg(feature = "http")]
 pub use notify::webhook::Webhook;
 pub use notify::{FnNotifier, Notification, Notifier, NotifyError};
 pub use select::Selection;

@@ -1,11 +1,9 @@
 use std::fmt::Write;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
 use crate::alert::AlertState;
-use crate::error::Result;
 use crate::notify::http::Endpoint;
 use crate::notify::{Notification, Notifier, NotifyError};
 
@@ -27,52 +25,16 @@ pub struct Discord {
 }
 
 impl Slack {
-    /// By the address that Slack gave, which is a secret.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for what is no `http` or `https` address, or has a user in it.
-    pub fn new(url: &str) -> Result<Self> {
-        Ok(Slack { endpoint: Endpoint::new(url)? })
-    }
-
-    /// Allows addresses of this machine and of private networks, for what speaks like Slack there.
-    #[must_use]
-    pub fn allow_private(mut self) -> Self {
-        self.endpoint.allow_private();
-        self
-    }
-
-    /// How long a request may take: 10 seconds by default.
-    #[must_use]
-    pub fn time_out(mut self, time_out: Duration) -> Self {
-        self.endpoint.time_out(time_out);
-        self
+    /// At the address that Slack gave, or at what speaks like Slack.
+    pub fn new(endpoint: Endpoint) -> Self {
+        Slack { endpoint }
     }
 }
 
 impl Discord {
-    /// By the address that Discord gave, which is a secret.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for what is no `http` or `https` address, or has a user in it.
-    pub fn new(url: &str) -> Result<Self> {
-        Ok(Discord { endpoint: Endpoint::new(url)? })
-    }
-
-    /// Allows addresses of this machine and of private networks, for what speaks like Discord there.
-    #[must_use]
-    pub fn allow_private(mut self) -> Self {
-        self.endpoint.allow_private();
-        self
-    }
-
-    /// How long a request may take: 10 seconds by default.
-    #[must_use]
-    pub fn time_out(mut self, time_out: Duration) -> Self {
-        self.endpoint.time_out(time_out);
-        self
+    /// At the address that Discord gave, or at what speaks like Discord.
+    pub fn new(endpoint: Endpoint) -> Self {
+        Discord { endpoint }
     }
 }
 

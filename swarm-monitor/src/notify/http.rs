@@ -12,12 +12,23 @@ use ureq::{Agent, Error as HttpError};
 use crate::error::{Error, Result};
 use crate::notify::NotifyError;
 
-/// An address to post JSON to. It may hold a token, and is never shown but for its host.
+/// An address that a notifier posts to, and how (feature `http`). It may hold a token, and is never shown but for its host.
 ///
 /// A redirect is not followed. Of an answer the status and at most 64 KiB of headers are read, and nothing of its body. No proxy is used,
 /// so that the addresses that were looked up and checked are those that are connected to.
+///
+/// ```
+/// use std::time::Duration;
+/// use swarm_monitor::{Alertmanager, Endpoint, Slack};
+///
+/// let slack = Slack::new(Endpoint::new("https://hooks.slack.com/services/T/B/TOKEN")?);
+/// let inside = Endpoint::new("http://alertmanager:9093")?.allow_private().time_out(Duration::from_secs(3));
+/// let alertmanager = Alertmanager::new(inside);
+/// # Ok::<(), swarm_monitor::Error>(())
+/// ```
 #[derive(Clone)]
-pub(crate) struct Endpoint {
+#[must_use]
+pub struct Endpoint {
     url: String,
     host: String,
     private: bool,
@@ -27,7 +38,12 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    pub(crate) fn new(url: &str) -> Result<Self> {
+    /// This address, which is treated as a secret.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for what is no `http` or `https` address, or has a user in it.
+    pub fn new(url: &str) -> Result<Self> {
         // Not the parser's own words, which may have the URL in them.
         let wrong = |what: &str| Error::input(format!("a notifier's address {what}"));
         let uri: Uri = url.parse().map_err(|_| wrong("is a URL"))?;
@@ -49,18 +65,30 @@ impl Endpoint {
         })
     }
 
-    pub(crate) fn allow_private(&mut self) {
+    /// Allows addresses of this machine and of private networks. Link-local ones are never told anything.
+    pub fn allow_private(mut self) -> Self {
         self.private = true;
         self.agent = agent(self.private, self.time_out);
+        self
     }
 
-    pub(crate) fn time_out(&mut self, time_out: Duration) {
+    /// How long a request may take from looking up the address to the answer's status: 10 seconds by default.
+    pub fn time_out(mut self, time_out: Duration) -> Self {
         self.time_out = time_out;
         self.agent = agent(self.private, self.time_out);
+        self
     }
 
-    pub(crate) fn bearer(&mut self, token: String) {
-        self.bearer = Some(token);
+    /// Sends this token as `Authorization: Bearer`.
+    pub fn bearer(mut self, token: impl Into<String>) -> Self {
+        self.bearer = Some(token.into());
+        self
+    }
+
+    /// The same with `path` at the end of its address.
+    pub(crate) fn at(mut self, path: &str) -> Self {
+        self.url = format!("{}{path}", self.url.trim_end_matches('/'));
+        self
     }
 
     /// Posts, on a thread where blocking is allowed.
@@ -299,8 +327,8 @@ mod tests {
             let error = Endpoint::new(url).unwrap_err();
             assert!(!format!("{error} {error:?}").contains("TOKEN"), "{error:?}");
         }
-        let mut endpoint = Endpoint::new("https://hooks.example.com/T/TOKEN?key=TOKEN").unwrap();
-        endpoint.bearer("TOKEN".to_owned());
+        let endpoint = Endpoint::new("https://hooks.example.com/T/TOKEN?key=TOKEN").unwrap();
+        let endpoint = endpoint.bearer("TOKEN");
         assert!(!format!("{endpoint:?}").contains("TOKEN"));
     }
 }

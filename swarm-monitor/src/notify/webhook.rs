@@ -1,5 +1,4 @@
 use std::fmt;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use base64::Engine;
@@ -7,7 +6,6 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use crate::error::Result;
 use crate::notify::http::Endpoint;
 use crate::notify::{Notification, Notifier, NotifyError};
 
@@ -22,40 +20,15 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// To this address, which is treated as a secret.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for what is no `http` or `https` address, or has a user in it.
-    pub fn new(url: &str) -> Result<Self> {
-        Ok(Webhook { endpoint: Endpoint::new(url)?, key: None })
+    /// To this address.
+    pub fn new(endpoint: Endpoint) -> Self {
+        Webhook { endpoint, key: None }
     }
 
     /// Signs with this key. Libraries of Standard Webhooks want it in base64, after `whsec_`.
     #[must_use]
     pub fn key(mut self, key: impl Into<Vec<u8>>) -> Self {
         self.key = Some(key.into());
-        self
-    }
-
-    /// Sends this token as `Authorization: Bearer`.
-    #[must_use]
-    pub fn bearer(mut self, token: impl Into<String>) -> Self {
-        self.endpoint.bearer(token.into());
-        self
-    }
-
-    /// Allows addresses of this machine and of private networks. Link-local ones are never told anything.
-    #[must_use]
-    pub fn allow_private(mut self) -> Self {
-        self.endpoint.allow_private();
-        self
-    }
-
-    /// How long a request may take from looking up the address to the answer's status: 10 seconds by default.
-    #[must_use]
-    pub fn time_out(mut self, time_out: Duration) -> Self {
-        self.endpoint.time_out(time_out);
         self
     }
 }
@@ -107,7 +80,8 @@ mod tests {
 
     #[test]
     fn a_key_is_not_shown() {
-        let webhook = Webhook::new("https://example.com/TOKEN").unwrap().key("KEY").bearer("BEARER");
+        let webhook =
+            Webhook::new(Endpoint::new("https://example.com/TOKEN").unwrap().bearer("BEARER")).key("KEY");
         let shown = format!("{webhook:?}");
         assert!(!shown.contains("KEY") && !shown.contains("TOKEN") && !shown.contains("BEARER"), "{shown}");
     }

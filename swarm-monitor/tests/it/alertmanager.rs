@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use swarm_monitor::{
-    AlertEngine, AlertRule, Alertmanager, Condition, Measurement, PerformanceMonitor, Route, Severity,
+    AlertEngine, AlertRule, Alertmanager, Condition, Endpoint, Measurement, PerformanceMonitor, Route,
+    Severity,
 };
 
 use crate::notify::{Server, ok};
@@ -103,7 +104,8 @@ inhibit_rules:
     };
     let monitor = PerformanceMonitor::new();
     let above = |limit| Condition::of("load").last().above(limit);
-    let alertmanager = Alertmanager::new(&format!("http://{}", running.address)).unwrap().allow_private();
+    let alertmanager =
+        Alertmanager::new(Endpoint::new(&format!("http://{}", running.address)).unwrap().allow_private());
     let alerts = AlertEngine::builder(&monitor)
         .rule(AlertRule::new("down", above(50.0)).each("agent").severity(Severity::Critical))
         .rule(AlertRule::new("slow", above(5.0)).each("agent").summary("\"slow\" \\ {{ it }} \n é"))

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use swarm_monitor::testing::conformance;
 use swarm_monitor::{
-    AlertEngine, AlertRule, Alertmanager, Condition, Discord, ErrorKind, Matcher, Notifier, Route, Severity,
-    Slack, Webhook,
+    AlertEngine, AlertRule, Alertmanager, Condition, Discord, Endpoint, ErrorKind, Matcher, Notifier, Route,
+    Severity, Slack, Webhook,
 };
 
 use crate::Timed;
@@ -104,11 +104,15 @@ fn read(reader: &mut impl BufRead) -> Option<Request> {
     Some(Request { line: line.trim_end().to_owned(), headers, body })
 }
 
+/// On this machine.
+fn here(url: &str) -> Endpoint {
+    Endpoint::new(url).unwrap().allow_private()
+}
+
 #[tokio::test]
 async fn a_webhook_posts_what_alertmanager_would_and_signs_it() {
     let server = Server::answering(&[ok]);
-    let webhook =
-        Webhook::new(&server.url("/hook?key=1")).unwrap().allow_private().key("secret").bearer("token");
+    let webhook = Webhook::new(here(&server.url("/hook?key=1")).bearer("token")).key("secret");
     let told = conformance::notifier(&webhook).await;
     let requests: Vec<Request> = told.iter().map(|_| server.next()).collect();
     assert!(server.had_no_more());
@@ -158,14 +162,14 @@ async fn a_webhook_posts_what_alertmanager_would_and_signs_it() {
 async fn every_notifier_does_what_the_kit_asks() {
     let server = Server::answering(&[ok]);
     let url = server.url("/in/TOKEN");
-    conformance::notifier(&Slack::new(&url).unwrap().allow_private()).await;
+    conformance::notifier(&Slack::new(here(&url))).await;
     let slack = server.next().json();
     assert!(slack["text"].as_str().unwrap().starts_with("*1 firing · conformance*\n"), "{slack}");
     while server.requests.try_recv().is_ok() {}
-    conformance::notifier(&Discord::new(&url).unwrap().allow_private()).await;
+    conformance::notifier(&Discord::new(here(&url))).await;
     assert!(server.next().json()["content"].as_str().unwrap().starts_with("**1 firing · conformance**\n"));
     while server.requests.try_recv().is_ok() {}
-    conformance::notifier(&Alertmanager::new(&server.url("/prefix/")).unwrap().allow_private()).await;
+    conformance::notifier(&Alertmanager::new(here(&server.url("/prefix/")))).await;
     let request = server.next();
     assert_eq!(request.line, "POST /prefix/api/v2/alerts HTTP/1.1");
     assert_eq!(request.json()[0]["endsAt"], "2024-10-04T16:00:00Z");
@@ -222,8 +226,7 @@ async fn a_hostile_receiver_is_survived_and_told_when_it_is_good_again() {
 
 fn watching(server: &Server) -> (Timed, AlertEngine) {
     let timed = Timed::new();
-    let webhook =
-        Webhook::new(&server.url("/TOKEN")).unwrap().allow_private().time_out(Duration::from_millis(300));
+    let webhook = Webhook::new(here(&server.url("/TOKEN")).time_out(Duration::from_millis(300)));
     let alerts = AlertEngine::builder(&timed.monitor)
         .rule(
             AlertRule::new("over", Condition::of("x").above(5.0).window(Duration::from_secs(60)))
@@ -284,7 +287,7 @@ async fn of_an_answer_of_ten_gigabytes_next_to_nothing_is_read() {
         }
         false
     }]);
-    let webhook = Webhook::new(&server.url("/")).unwrap().allow_private();
+    let webhook = Webhook::new(here(&server.url("/")));
     let (timed, started) = (Timed::new(), Instant::now());
     timed.monitor.record("x", 9.0, &[]);
     let alerts = AlertEngine::builder(&timed.monitor)
@@ -304,20 +307,20 @@ async fn private_addresses_are_refused_unless_allowed_and_link_local_ones_always
     let port = server.address.port();
     // By name too: what is checked is what the name leads to, and that is what is connected to.
     for host in ["127.0.0.1", "localhost", "0x7f000001", "[::ffff:127.0.0.1]"] {
-        let webhook = Webhook::new(&format!("http://{host}:{port}/TOKEN")).unwrap();
+        let webhook = Webhook::new(Endpoint::new(&format!("http://{host}:{port}/TOKEN")).unwrap());
         let error = told(&webhook).await.unwrap_err();
         let (shown, retryable) = (format!("{error} {error:?}"), error.is_retryable());
         assert!(!shown.contains("TOKEN"), "{shown}");
         assert!(shown.contains("private and was not allowed") && !retryable, "{host}: {shown}");
     }
     for host in ["169.254.169.254", "[fe80::1]", "0.0.0.0"] {
-        let webhook = Webhook::new(&format!("http://{host}:{port}/")).unwrap().allow_private();
+        let webhook = Webhook::new(here(&format!("http://{host}:{port}/")));
         let error = told(&webhook).await.unwrap_err();
         assert!(error.to_string().contains("nobody's to be told"), "{host}: {error}");
     }
     assert!(server.had_no_more());
-    told(&Webhook::new(&format!("http://localhost:{port}/")).unwrap().allow_private()).await.unwrap();
-    let error = Webhook::new("https://user:TOKEN@example.com/").unwrap_err();
+    told(&Webhook::new(here(&format!("http://localhost:{port}/")))).await.unwrap();
+    let error = Endpoint::new("https://user:TOKEN@example.com/").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
 }
 
@@ -344,7 +347,7 @@ async fn a_receiver_that_is_not_there_is_told_when_it_is() {
     timed.monitor.record("x", 9.0, &[]);
     let alerts = AlertEngine::builder(&timed.monitor)
         .rule(AlertRule::new("over", Condition::of("x").above(5.0)).severity(Severity::Critical))
-        .route(Route::new("hook", Webhook::new(&format!("http://{address}/")).unwrap().allow_private()))
+        .route(Route::new("hook", Webhook::new(here(&format!("http://{address}/")))))
         .build()
         .unwrap();
     alerts.evaluate();
