@@ -27,6 +27,7 @@ mod programs;
 mod prometheus;
 mod sinks;
 mod snapshot;
+mod soak;
 mod threads;
 mod time;
 mod windows;
