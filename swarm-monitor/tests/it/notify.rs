@@ -66,7 +66,7 @@ impl Server {
     }
 
     pub(crate) fn next(&self) -> Request {
-        self.requests.recv_timeout(Duration::from_secs(10)).unwrap()
+        self.requests.recv_timeout(Duration::from_secs(60)).unwrap()
     }
 
     fn had_no_more(&self) -> bool {
@@ -180,8 +180,8 @@ async fn every_notifier_does_what_the_kit_asks() {
 async fn a_hostile_receiver_is_survived_and_told_when_it_is_good_again() {
     let hostile: [(&str, Answer, &str); 7] = [
         ("closes at once", |_| false, "no connection to 127.0.0.1"),
-        ("says nothing", |stream| stream.read(&mut [0; 1]).is_err(), "no answer from 127.0.0.1 in 300ms"),
-        ("answers a byte a moment", |stream| drip(stream), "no answer from 127.0.0.1 in 300ms"),
+        ("says nothing", |stream| stream.read(&mut [0; 1]).is_err(), "no answer from 127.0.0.1 in 2s"),
+        ("answers a byte a moment", |stream| drip(stream), "no answer from 127.0.0.1 in 2s"),
         (
             "is broken",
             |stream| answer(stream, "500 Internal Server Error\r\ncontent-length: 0"),
@@ -204,12 +204,14 @@ async fn a_hostile_receiver_is_survived_and_told_when_it_is_good_again() {
     for (what, bad, says) in hostile {
         let answers: &'static [Answer] = Box::leak(Box::new([bad, ok as Answer]));
         let server = Server::answering(answers);
-        let (timed, alerts) = watching(&server);
+        // A machine that is busy is no receiver that is slow.
+        let time_out = Duration::from_secs(if says.contains("no answer") { 2 } else { 30 });
+        let (timed, alerts) = watching(&server, time_out);
         timed.monitor.record("x", 9.0, &[]);
         alerts.evaluate();
         let started = Instant::now();
         let delivery = alerts.deliver().await;
-        assert!(started.elapsed() < Duration::from_secs(5), "{what}");
+        assert!(started.elapsed() < Duration::from_secs(20), "{what}");
         assert_eq!(delivery.delivered, 0, "{what}");
         let error = delivery.failed[0].1.to_string();
         assert!(error.contains(says) && !error.contains("TOKEN"), "{what}: {error}");
@@ -224,9 +226,9 @@ async fn a_hostile_receiver_is_survived_and_told_when_it_is_good_again() {
     }
 }
 
-fn watching(server: &Server) -> (Timed, AlertEngine) {
+fn watching(server: &Server, time_out: Duration) -> (Timed, AlertEngine) {
     let timed = Timed::new();
-    let webhook = Webhook::new(here(&server.url("/TOKEN")).time_out(Duration::from_millis(300)));
+    let webhook = Webhook::new(here(&server.url("/TOKEN")).time_out(time_out));
     let alerts = AlertEngine::builder(&timed.monitor)
         .rule(
             AlertRule::new("over", Condition::of("x").above(5.0).window(Duration::from_secs(60)))
@@ -244,7 +246,7 @@ fn answer(stream: &mut TcpStream, head: &str) -> bool {
 
 /// Sends headers without an end, until the other side has had enough.
 fn drip(stream: &mut TcpStream) -> bool {
-    stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n");
     // Reading is how it waits: it ends when the other side closes.
     while !matches!(stream.read(&mut [0; 1]), Ok(0)) {
@@ -271,12 +273,12 @@ fn flood(stream: &mut TcpStream) -> bool {
 #[tokio::test]
 async fn of_an_answer_of_ten_gigabytes_next_to_nothing_is_read() {
     let server = Server::answering(&[flood]);
-    let (timed, alerts) = watching(&server);
+    let (timed, alerts) = watching(&server, Duration::from_secs(30));
     timed.monitor.record("x", 9.0, &[]);
     alerts.evaluate();
     let started = Instant::now();
     assert_eq!(alerts.deliver().await.delivered, 1, "it said that it has it");
-    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(started.elapsed() < Duration::from_secs(20));
     // What the system itself has room for.
     assert!(FLOOD.load(Ordering::SeqCst) < 100 << 20, "{FLOOD:?}");
     // Headers without an end are not read for ever either.
@@ -298,7 +300,7 @@ async fn of_an_answer_of_ten_gigabytes_next_to_nothing_is_read() {
     alerts.evaluate();
     let delivery = alerts.deliver().await;
     assert_eq!(delivery.delivered, 0);
-    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", delivery.failed);
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", delivery.failed);
 }
 
 #[tokio::test]
