@@ -126,6 +126,12 @@ impl CallContext {
         }
     }
 
+    /// Whether anybody hears of the progress.
+    #[cfg(feature = "process")]
+    pub(crate) fn is_heard(&self) -> bool {
+        self.progress.is_some()
+    }
+
     /// Calls a plugin that the manifest of this one [requires](crate::ManifestBuilder::requires), in a version that it
     /// named there, within the deadline of this call.
     ///

@@ -6,10 +6,12 @@ mod look;
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::{fmt, io};
 
+use futures::Stream;
+use futures::stream::BoxStream;
 use tempfile::TempDir;
 
 use self::beneath::{Folder, Node};
@@ -18,6 +20,7 @@ use self::look::{ENTRIES_LIMIT, MANIFEST, NO_FILE};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::{Manifest, ManifestBuilder, ManifestFile, check_name};
+use crate::plugin::{Plugin, PluginError};
 
 /// Finds plugins in folders without running any.
 ///
@@ -36,8 +39,15 @@ pub struct PluginDiscovery {
 /// A plugin that was found: a private copy of its file or folder, and what its manifest says.
 ///
 /// The copy goes with the last clone.
-#[derive(Debug, Clone)]
-pub struct Found(Arc<Inner>);
+#[derive(Clone)]
+pub struct Found {
+    inner: Arc<Inner>,
+    /// Of one load.
+    changes: Arc<Mutex<Option<Changes>>>,
+}
+
+/// What takes the place of the plugins of a load.
+pub(crate) type Changes = BoxStream<'static, Result<Vec<Arc<dyn Plugin>>, PluginError>>;
 
 #[derive(Debug)]
 struct Inner {
@@ -54,44 +64,75 @@ struct Inner {
 impl Found {
     /// Where it was found.
     pub fn path(&self) -> &Path {
-        &self.0.path
+        &self.inner.path
     }
 
     pub(crate) fn shared_path(&self) -> &Arc<Path> {
-        &self.0.path
+        &self.inner.path
     }
 
     /// The copy that is to be loaded, which is what the digest is of: a file, or a folder.
     pub fn copy(&self) -> &Path {
-        &self.0.copy
+        &self.inner.copy
     }
 
     /// `wasm`, `native`, `process`, or what the manifest says.
     pub fn kind(&self) -> &str {
-        &self.0.kind
+        &self.inner.kind
     }
 
     /// The digest of the copy.
     pub fn digest(&self) -> Digest {
-        self.0.digest
+        self.inner.digest
     }
 
     /// The number of its folder, from 1 in the order in which they were given. Lower is stronger.
     pub fn precedence(&self) -> u32 {
-        self.0.precedence
+        self.inner.precedence
     }
 
     /// A manifest with what `plugin.toml` says. Without one: the name of the file without its extension, and version 0.0.0.
     pub fn manifest(&self) -> ManifestBuilder {
-        match &self.0.manifest {
+        match &self.inner.manifest {
             Some(file) => file.builder(),
-            None => Manifest::builder(&self.0.stem, "0.0.0"),
+            None => Manifest::builder(&self.inner.stem, "0.0.0"),
         }
+    }
+
+    /// Says, in a load, what its plugins become later: each item takes the place of all plugins of the load, as a reload does
+    /// without a change of the file. Read until the file is loaded anew or removed.
+    ///
+    /// An error leaves them as they are and is told in an event.
+    pub fn follow(
+        &self,
+        changes: impl Stream<Item = Result<Vec<Arc<dyn Plugin>>, PluginError>> + Send + 'static,
+    ) {
+        *self.changes.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::pin(changes));
+    }
+
+    /// The same for another load.
+    pub(crate) fn again(&self) -> Found {
+        Found { inner: self.inner.clone(), changes: Arc::default() }
+    }
+
+    pub(crate) fn changes(&self) -> Option<Changes> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The program and its arguments, of `plugin.toml`. Empty without it.
     pub fn command(&self) -> &[String] {
-        self.0.manifest.as_ref().map_or(&[], |file| &file.command)
+        self.inner.manifest.as_ref().map_or(&[], |file| &file.command)
+    }
+}
+
+impl fmt::Debug for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { path, kind, digest, .. } = &*self.inner;
+        f.debug_struct("Found")
+            .field("path", path)
+            .field("kind", kind)
+            .field("digest", digest)
+            .finish_non_exhaustive()
     }
 }
 
@@ -224,7 +265,7 @@ impl PluginDiscovery {
         if self.allowed.as_ref().is_some_and(|allowed| !allowed.contains(&digest)) {
             return Err(format!("its digest {digest} is not among those allowed"));
         }
-        Ok(Found(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             path: candidate.path.as_path().into(),
             copy,
             kind,
@@ -233,6 +274,7 @@ impl PluginDiscovery {
             manifest,
             stem,
             _store: own,
-        })))
+        });
+        Ok(Found { inner, changes: Arc::default() })
     }
 }

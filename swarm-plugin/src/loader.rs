@@ -16,7 +16,8 @@ pub trait Loader: Send + Sync + 'static {
 
     /// Loads what [`Found::copy`] holds. Begin each manifest with [`Found::manifest`].
     ///
-    /// What it answers belongs together: it is replaced and removed together, as one.
+    /// What it answers belongs together: it is replaced and removed together, as one. Where it becomes something else without
+    /// a change of the file, [`Found::follow`] says what.
     ///
     /// # Errors
     /// Why it cannot be loaded. The version before, if there was one, still serves.

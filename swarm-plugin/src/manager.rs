@@ -3,6 +3,7 @@
 mod builder;
 mod change;
 mod folders;
+mod follow;
 mod retire;
 
 use std::fmt;
@@ -20,12 +21,13 @@ use semver::VersionReq;
 use serde_json::Value;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::call::{self, CallOptions};
 use crate::catalogue::{Catalogue, Serving};
+use crate::discovery::Changes;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventKind};
 use crate::info::{Origin, PluginInfo};
@@ -244,7 +246,7 @@ impl fmt::Debug for PluginManager {
     }
 }
 
-type Making = BoxFuture<'static, Result<Vec<Arc<dyn Plugin>>, PluginError>>;
+type Making = BoxFuture<'static, Result<(Vec<Arc<dyn Plugin>>, Option<Changes>), PluginError>>;
 
 /// Makes the instances of a unit.
 #[derive(Clone)]
@@ -266,7 +268,7 @@ where
 {
     let make = Arc::new(move || -> Making {
         let making = make();
-        Box::pin(async move { Ok(vec![Arc::new(making.await?) as Arc<dyn Plugin>]) })
+        Box::pin(async move { Ok((vec![Arc::new(making.await?) as Arc<dyn Plugin>], None)) })
     });
     Recipe { make, origin: None }
 }
@@ -286,6 +288,8 @@ struct Past {
     current: Option<Recipe>,
     /// The last good one before that.
     previous: Option<Recipe>,
+    /// Cancelled when what is followed is not what serves any more.
+    following: Option<DropGuard>,
 }
 
 pub(crate) struct Shared {

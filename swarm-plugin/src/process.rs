@@ -1,18 +1,22 @@
 //! Programs that speak MCP over their standard streams.
 
 mod child;
+#[cfg(unix)]
+mod guard;
 mod server;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::{Stream, stream};
 use rmcp::model::{CallToolResult, Tool};
 use serde_json::{Value, json};
 
 use self::child::Program;
-use self::server::Server;
+use self::server::{Server, User};
 use crate::call::CallContext;
 use crate::discovery::Found;
 use crate::loader::Loader;
@@ -45,17 +49,46 @@ use crate::plugin::{Plugin, PluginError};
 /// Calls under way fail, and say that the same call may succeed later. The next call starts the program anew, at once the first
 /// time, then after 0.1 s, 0.2 s and so on up to 30 s while it does not stay up for ten seconds.
 ///
+/// A program that answers nothing any more is started anew as well: when a call was given up, a ping sent then is not answered
+/// for five seconds, and no other call is under way.
+///
+/// # Tools that come and go
+/// A server that says `tools/list_changed`, or has other tools once it was started anew, is asked for its tools, and its plugins
+/// are replaced as in a reload, while it runs on. Where the new list cannot be used, the plugins stay and an event says why.
+///
+/// # Progress and cancellation
+/// `notifications/progress` is told to the caller, in order, as far as it grows. A call that is cancelled, times out or is dropped
+/// is told to the server with `notifications/cancelled`.
+///
 /// # Contained, and not
-/// Contained: crashes, loops, exits, output without end (a message is read up to 16 MiB, and what is longer is dropped), processes
-/// that it starts (the whole group is killed in the end), and on Linux core files, files over 1 GiB, over 1,024 open files, and
-/// memory, where [`memory`](ProcessLoader::memory) says how much. Not contained: it may do what the user may that your
-/// service runs as, files and network included; a process that leaves its group is not found again; when your service is
-/// killed, a program that does not end with its standard input lives on.
+/// Contained: crashes, loops, exits, silence, output without end (a message is read up to 16 MiB, and what is longer is dropped),
+/// questions without end, processes that it starts (the whole group is killed in the end, also when your service is killed: a
+/// shell that does nothing else waits for that), and on Linux core files, files over 1 GiB, over 1,024 open files, and memory and
+/// processes, where [`memory`](ProcessLoader::memory) and [`processes`](ProcessLoader::processes) say how much. Not contained: it
+/// may do what the user may that your service runs as, files and network included; a process that leaves its group is not found
+/// again; it may use all of the processor.
 #[derive(Debug, Clone, Default)]
 #[must_use]
 pub struct ProcessLoader {
     env: BTreeMap<String, String>,
+    limits: Limits,
+    #[cfg(unix)]
+    guard: Arc<self::guard::Guard>,
+}
+
+/// What a program may use of the machine.
+#[derive(Debug, Clone)]
+struct Limits {
     memory: Option<u64>,
+    processes: Option<u64>,
+    file: u64,
+    descriptors: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { memory: None, processes: None, file: 1024 * 1024 * 1024, descriptors: 1024 }
+    }
 }
 
 impl ProcessLoader {
@@ -73,7 +106,14 @@ impl ProcessLoader {
     /// How many bytes of address space a program may have. Programs of some runtimes, such as Node.js, reserve far more than
     /// they use. Linux only.
     pub fn memory(mut self, bytes: u64) -> Self {
-        self.memory = Some(bytes);
+        self.limits.memory = Some(bytes);
+        self
+    }
+
+    /// How many processes and threads the user may have for a program to start another. All of the user's count, your
+    /// service's included, and none of it holds for `root`. Linux only.
+    pub fn processes(mut self, count: u64) -> Self {
+        self.limits.processes = Some(count);
         self
     }
 
@@ -85,7 +125,16 @@ impl ProcessLoader {
             Some((first, rest)) => (resolved(folder, first), rest.to_vec()),
         };
         let name = found.path().file_name().unwrap_or_default().to_string_lossy().escape_debug().to_string();
-        Program { name, program, args, folder: folder.to_owned(), env: self.env.clone(), memory: self.memory }
+        Program {
+            name,
+            program,
+            args,
+            folder: folder.to_owned(),
+            env: self.env.clone(),
+            limits: self.limits.clone(),
+            #[cfg(unix)]
+            guard: self.guard.clone(),
+        }
     }
 }
 
@@ -105,9 +154,16 @@ impl Loader for ProcessLoader {
             return Err(PluginError::new("plugin.toml names no command"));
         }
         // Held as long as the program may be started again.
-        let server = Arc::new(Server::start(self.program(found), found.clone()).await?);
-        match tools(&server, found).await {
-            Ok(plugins) => Ok(plugins),
+        let server = Arc::new(Server::start(self.program(found), found.again()).await?);
+        let made = match server.tools().await {
+            Ok(tools) => plugins(&server, found, &tools).map(|plugins| (plugins, tools)),
+            Err(failure) => Err(failure),
+        };
+        match made {
+            Ok((plugins, tools)) => {
+                found.follow(successors(server, found.again(), tools));
+                Ok(plugins)
+            }
             Err(failure) => {
                 server.stop().await;
                 Err(failure)
@@ -116,30 +172,44 @@ impl Loader for ProcessLoader {
     }
 }
 
-async fn tools(server: &Arc<Server>, found: &Found) -> Result<Vec<Arc<dyn Plugin>>, PluginError> {
-    let tools = server.tools().await?;
+fn plugins(server: &Arc<Server>, found: &Found, tools: &[Tool]) -> Result<Vec<Arc<dyn Plugin>>, PluginError> {
     if tools.is_empty() {
         return Err(PluginError::new("the server has no tools"));
     }
-    server.begin(tools.len());
-    let plugin = |tool: Tool| {
-        let manifest = manifest(found.manifest(), &tool)?;
-        Ok(Arc::new(ToolPlugin { manifest, tool: tool.name.into_owned(), server: server.clone() })
-            as Arc<dyn Plugin>)
+    let manifests: Vec<Manifest> =
+        tools.iter().map(|tool| manifest(found.manifest(), tool)).collect::<Result<_, _>>()?;
+    let plugin = |(manifest, tool): (Manifest, &Tool)| {
+        let user = User::of(server.clone());
+        Arc::new(ToolPlugin { manifest, tool: tool.name.to_string(), user }) as Arc<dyn Plugin>
     };
-    tools.into_iter().map(plugin).collect()
+    Ok(manifests.into_iter().zip(tools).map(plugin).collect())
+}
+
+/// What the tools of a server become, until it is stopped.
+fn successors(
+    server: Arc<Server>,
+    found: Found,
+    tools: Vec<Tool>,
+) -> impl Stream<Item = Result<Vec<Arc<dyn Plugin>>, PluginError>> + Send {
+    stream::unfold((server, found, tools), |(server, found, mut tools)| async move {
+        loop {
+            let now = server.changed_tools().await?;
+            match now {
+                Ok(now) if now == tools => {}
+                Ok(now) => {
+                    let made = plugins(&server, &found, &now);
+                    tools = now;
+                    return Some((made, (server, found, tools)));
+                }
+                Err(failure) => return Some((Err(failure), (server, found, tools))),
+            }
+        }
+    })
 }
 
 /// What the server says of a tool, with what `plugin.toml` says of the server.
 fn manifest(base: ManifestBuilder, tool: &Tool) -> Result<Manifest, PluginError> {
-    let description: String = tool
-        .description
-        .as_deref()
-        .unwrap_or_default()
-        .chars()
-        .map(|c| if c.is_control() && c != '\n' && c != '\t' { ' ' } else { c })
-        .take(4096)
-        .collect();
+    let description = legible(tool.description.as_deref().unwrap_or_default());
     let mut schema = Value::Object((*tool.input_schema).clone());
     if schema.get("type").is_none() {
         schema["type"] = json!("object");
@@ -147,11 +217,17 @@ fn manifest(base: ManifestBuilder, tool: &Tool) -> Result<Manifest, PluginError>
     Ok(base.name(tool.name.as_ref()).description(description).parameters(schema).bounded().build()?)
 }
 
+/// What a program says to people, without what a terminal would obey.
+fn legible(text: &str) -> String {
+    let plain = |c: char| if c.is_control() && c != '\n' && c != '\t' { ' ' } else { c };
+    text.chars().map(plain).take(4096).collect()
+}
+
 /// One tool of a server.
 struct ToolPlugin {
     manifest: Manifest,
     tool: String,
-    server: Arc<Server>,
+    user: User,
 }
 
 #[async_trait]
@@ -160,19 +236,19 @@ impl Plugin for ToolPlugin {
         &self.manifest
     }
 
-    async fn execute(&self, params: Value, _cx: &CallContext) -> Result<Value, PluginError> {
+    async fn execute(&self, params: Value, cx: &CallContext) -> Result<Value, PluginError> {
         let Value::Object(arguments) = params else {
             return Err(PluginError::new("parameters are not an object"));
         };
-        answer(self.server.call(self.tool.clone(), arguments).await?)
+        answer(self.user.server().call(self.tool.clone(), arguments, cx).await?)
     }
 
     async fn check(&self) -> Result<(), PluginError> {
-        self.server.ping().await
+        self.user.server().ping().await
     }
 
     async fn cleanup(&self) -> Result<(), PluginError> {
-        self.server.end().await;
+        self.user.end().await;
         Ok(())
     }
 }

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Past, Recipe, Shared, Supply, Unit};
 use crate::catalogue::{Catalogue, Serving, Slot};
+use crate::discovery::Changes;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventKind, Stage};
 use crate::info::Status;
@@ -24,9 +25,9 @@ impl Shared {
         self.to_the_end(async move {
             let unit = Arc::new(Unit { precedence: 0, path: None, turn: tokio::sync::Mutex::default() });
             let mut past = unit.turn.lock().await;
-            let (instances, recipe) = shared.make("", supply).await?;
+            let Made { instances, recipe, .. } = shared.make("", supply).await?;
             shared.install(&unit, instances, recipe.as_ref(), None).await?;
-            *past = Past { current: recipe, previous: None };
+            *past = Past { current: recipe, ..Past::default() };
             Ok(())
         })
         .await
@@ -41,7 +42,7 @@ impl Shared {
                 return Err(Error::new(ErrorKind::InvalidState, message).of_plugin(&name));
             }
             let mut past = unit.turn.lock().await;
-            let (instances, recipe) = shared.make(&name, supply).await?;
+            let Made { instances, recipe, .. } = shared.make(&name, supply).await?;
             shared.install(&unit, instances, recipe.as_ref(), Some(&name)).await?;
             past.previous = std::mem::replace(&mut past.current, recipe);
             Ok(())
@@ -58,9 +59,12 @@ impl Shared {
                 let message = "there is no version to go back to that could be made again";
                 return Err(Error::new(ErrorKind::InvalidState, message).of_plugin(&name));
             };
-            let (instances, recipe) = shared.make(&name, Supply::Recipe(previous)).await?;
-            shared.install(&unit, instances, recipe.as_ref(), Some(&name)).await?;
-            *past = Past { current: recipe, previous: None };
+            let Made { instances, recipe, changes } = shared.make(&name, Supply::Recipe(previous)).await?;
+            // What comes from a file may be several plugins, of which this is one.
+            let name = unit.path.is_none().then_some(&*name);
+            shared.install(&unit, instances, recipe.as_ref(), name).await?;
+            *past = Past { current: recipe, ..Past::default() };
+            shared.follow(&unit, &mut past, changes);
             Ok(())
         })
         .await
@@ -77,19 +81,17 @@ impl Shared {
     }
 
     /// Makes the instances. What fails here has no version yet, and goes by the name that was asked for.
-    pub(super) async fn make(
-        &self,
-        name: &str,
-        supply: Supply,
-    ) -> Result<(Vec<Arc<dyn Plugin>>, Option<Recipe>)> {
+    pub(super) async fn make(&self, name: &str, supply: Supply) -> Result<Made> {
         let recipe = match supply {
-            Supply::Value(plugin) => return Ok((vec![plugin], None)),
+            Supply::Value(plugin) => {
+                return Ok(Made { instances: vec![plugin], recipe: None, changes: None });
+            }
             Supply::Recipe(recipe) => recipe,
         };
         let limit = self.settings.load_timeout;
         let making = AssertUnwindSafe(async { (recipe.make)().await }).catch_unwind();
         let failure = match tokio::time::timeout(limit, making).await {
-            Ok(Ok(Ok(instances))) => return Ok((instances, Some(recipe))),
+            Ok(Ok(Ok((instances, changes)))) => return Ok(Made { instances, recipe: Some(recipe), changes }),
             Ok(Ok(Err(failure))) => failure,
             Ok(Err(payload)) => PluginError::panicked(&*payload),
             Err(_) => PluginError::new(format_args!("took longer than {limit:?}")),
@@ -231,6 +233,14 @@ impl Shared {
         self.tell(loaded.event(EventKind::Refused { stage, reason: error.to_string() }));
         error.of_plugin(loaded.manifest.name())
     }
+}
+
+/// What a supply gave.
+pub(super) struct Made {
+    pub(super) instances: Vec<Arc<dyn Plugin>>,
+    /// How to make the same again.
+    pub(super) recipe: Option<Recipe>,
+    pub(super) changes: Option<Changes>,
 }
 
 fn refused(failure: PluginError) -> Error {

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::change::Made;
 use super::{Making, Recipe, Shared, Supply, Unit};
 use crate::digest::Digest;
 use crate::discovery::{CHANGED, Candidate, Found, Look, PluginDiscovery};
@@ -133,9 +134,10 @@ impl Shared {
         let loading = self.to_the_end(async move {
             let name = shown(found.shared_path());
             let mut past = unit.turn.lock().await;
-            let (instances, recipe) = shared.make(&name, Supply::Recipe(recipe)).await?;
+            let Made { instances, recipe, changes } = shared.make(&name, Supply::Recipe(recipe)).await?;
             shared.install(&unit, instances, recipe.as_ref(), None).await?;
             past.previous = std::mem::replace(&mut past.current, recipe);
+            shared.follow(&unit, &mut past, changes);
             Ok(())
         });
         // What is refused was told as an event, with its stage.
@@ -152,6 +154,8 @@ impl Shared {
             known.places.keys().filter(|path| !here.contains(&***path) && !unsure(path)).cloned().collect();
         for path in gone {
             let Some(place) = known.places.remove(&path) else { continue };
+            let unit = place.unit.clone();
+            self.tasks.spawn(async move { unit.turn.lock().await.following = None });
             let removed = self.edit(|catalogue| Ok(catalogue.remove_unit(&place.unit)));
             for slot in removed.unwrap_or_default() {
                 self.tell(slot.event(EventKind::Retired));
@@ -190,8 +194,8 @@ impl Folders {
         let origin = Some(Origin { kind: found.kind().into(), digest: found.digest() });
         let found = found.clone();
         let make = Arc::new(move || -> Making {
-            let (loader, found) = (loader.clone(), found.clone());
-            Box::pin(async move { loader.load(&found).await })
+            let (loader, found) = (loader.clone(), found.again());
+            Box::pin(async move { Ok((loader.load(&found).await?, found.changes())) })
         });
         Ok(Recipe { make, origin })
     }
@@ -237,7 +241,7 @@ impl Candidate {
 }
 
 /// The name of a file for people: without what a terminal would obey.
-fn shown(path: &Path) -> String {
+pub(super) fn shown(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().escape_debug().to_string()
 }
 

@@ -4,11 +4,16 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
+
+use super::Limits;
+#[cfg(unix)]
+use super::guard::Guard;
 
 /// How a program is started.
 #[derive(Debug, Clone)]
@@ -19,12 +24,16 @@ pub(super) struct Program {
     pub(super) args: Vec<String>,
     pub(super) folder: PathBuf,
     pub(super) env: BTreeMap<String, String>,
-    pub(super) memory: Option<u64>,
+    pub(super) limits: Limits,
+    #[cfg(unix)]
+    pub(super) guard: Arc<Guard>,
 }
 
 /// A program that runs, or ran. Its group is killed when this is dropped.
 pub(super) struct Running {
     child: Child,
+    #[cfg(unix)]
+    guard: Arc<Guard>,
     /// Reads what the program says to people.
     told: JoinHandle<()>,
 }
@@ -48,8 +57,14 @@ impl Program {
             return Err(io::Error::other("the program has no pipes"));
         };
         let told = tokio::spawn(tell(self.name.clone(), stderr));
-        let running = Running { child, told };
-        running.limit(self.memory)?;
+        let running = Running {
+            child,
+            #[cfg(unix)]
+            guard: self.guard.clone(),
+            told,
+        };
+        running.guarded();
+        running.limit(&self.limits)?;
         Ok((running, stdout, stdin))
     }
 }
@@ -107,15 +122,27 @@ impl Running {
         rustix::process::Pid::from_raw(i32::try_from(self.child.id()?).ok()?)
     }
 
+    fn guarded(&self) {
+        if let Some(group) = self.group() {
+            self.guard.add(group);
+        }
+    }
+
+    fn unguarded(&self) {
+        if let Some(group) = self.group() {
+            self.guard.remove(group);
+        }
+    }
+
     #[cfg(target_os = "linux")]
-    fn limit(&self, memory: Option<u64>) -> io::Result<()> {
+    fn limit(&self, limits: &Limits) -> io::Result<()> {
         use rustix::process::{Resource, Rlimit, prlimit};
-        const GIB: u64 = 1024 * 1024 * 1024;
         let limits = [
             (Resource::Core, Some(0)),
-            (Resource::Fsize, Some(GIB)),
-            (Resource::Nofile, Some(1024)),
-            (Resource::As, memory),
+            (Resource::Fsize, Some(limits.file)),
+            (Resource::Nofile, Some(limits.descriptors)),
+            (Resource::As, limits.memory),
+            (Resource::Nproc, limits.processes),
         ];
         for (resource, limit) in limits {
             if limit.is_some() {
@@ -130,7 +157,7 @@ impl Running {
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn limit(&self, _memory: Option<u64>) -> io::Result<()> {
+    fn limit(&self, _limits: &Limits) -> io::Result<()> {
         Ok(())
     }
 
@@ -150,7 +177,11 @@ impl Running {
 
 #[cfg(not(unix))]
 impl Running {
-    fn limit(&self, _memory: Option<u64>) -> io::Result<()> {
+    fn guarded(&self) {}
+
+    fn unguarded(&self) {}
+
+    fn limit(&self, _limits: &Limits) -> io::Result<()> {
         Ok(())
     }
 
@@ -173,6 +204,7 @@ impl Running {
         };
         let _ = tokio::time::timeout(patience, patient).await;
         self.kill_group();
+        self.unguarded();
         let _ = self.child.start_kill();
         let _ = self.child.wait().await;
     }
@@ -181,6 +213,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.kill_group();
+        self.unguarded();
         self.told.abort();
     }
 }

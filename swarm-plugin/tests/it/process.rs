@@ -1,3 +1,8 @@
+mod hostile;
+mod orphans;
+mod reloads;
+mod talk;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -180,7 +185,8 @@ async fn nothing_of_a_program_is_left_after_the_shutdown() {
 }
 
 /// Answers when none of them is alive. A signal that was sent takes a moment, and only our own child is waited for.
-async fn gone(pids: [u64; 2]) {
+async fn gone(pids: impl AsRef<[u64]>) {
+    let pids = pids.as_ref();
     let gone = async {
         while pids.iter().any(|&pid| is_alive(pid)) {
             tokio::task::yield_now().await;

@@ -1,9 +1,17 @@
 #!/usr/bin/env python3
 """A server that does what it is told, however bad: {"do": ...}."""
-import json, os, subprocess, sys, threading, time
+import json, os, resource, subprocess, sys, threading, time
 
-TOOL = {"name": "unruly", "description": "bad\u001b[2J", "inputSchema": {"type": "object"}}
 lock = threading.Lock()
+cancelled = {}
+here = threading.local()
+
+
+def tool(name):
+    return {"name": name, "description": "bad\u001b[2J", "inputSchema": {"type": "object"}}
+
+
+tools = [tool(name) for name in os.environ.get("TOOLS", "unruly").split(",")]
 
 
 def send(message):
@@ -11,8 +19,56 @@ def send(message):
         print(json.dumps({"jsonrpc": "2.0", **message}), flush=True)
 
 
+def tell(method, params):
+    send({"method": method, "params": params})
+
+
+def change(names):
+    tools[:] = [tool(name) for name in names]
+    tell("notifications/tools/list_changed", {})
+
+
 def act(params):
     do = params.get("do")
+    if do == "progress":
+        for done in params["steps"]:
+            tell("notifications/progress", {"progressToken": here.token, "progress": done, "total": 9, "message": "a\u001b[2Jb"})
+    if do == "wait":
+        tell("notifications/progress", {"progressToken": here.token, "progress": 1})
+        cancelled.setdefault(here.id, threading.Event()).wait()
+        open("cancelled", "w").close()
+    if do == "look":
+        return {"structuredContent": {"cancelled": os.path.exists("cancelled")}}
+    if do == "tools":
+        for _ in range(params.get("times", 1)):
+            change(params["names"])
+    if do == "descriptors":
+        held = []
+        try:
+            while True:
+                held.append(os.open("/dev/null", os.O_RDONLY))
+        except OSError:
+            for file in held:
+                os.close(file)
+            return {"structuredContent": {"held": len(held)}}
+    if do == "file":
+        try:
+            os.truncate(os.open("big", os.O_CREAT | os.O_RDWR), params["bytes"])
+        except OSError as error:
+            return {"structuredContent": {"error": error.strerror}}
+    if do == "bomb":
+        # Each starts two.
+        subprocess.Popen([sys.executable, "-c", BOMB, str(params["depth"]), params["mark"]])
+        while sum(1 for line in open(params["mark"])) < 2 ** params["depth"] - 1:
+            pass
+    if do == "pid":
+        return {"structuredContent": {"pid": os.getpid()}}
+    if do == "limits":
+        return {"structuredContent": {"processes": resource.getrlimit(resource.RLIMIT_NPROC)[0]}}
+    if do == "lines":
+        with lock:
+            for _ in range(params["count"]):
+                sys.stdout.write('{"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": 1}}\n')
     if do == "exit":
         os._exit(params.get("code", 0))
     if do == "abort":
@@ -49,7 +105,21 @@ def act(params):
     return {"structuredContent": {"done": do}}
 
 
+BOMB = """
+import os, subprocess, sys, time
+depth, mark = int(sys.argv[1]), sys.argv[2]
+with open(mark, "a") as file:
+    file.write(f"{os.getpid()}\\n")
+if depth > 1:
+    for _ in range(2):
+        subprocess.Popen([sys.executable, "-c", os.environ["BOMB"], str(depth - 1), mark])
+time.sleep(1000)
+"""
+os.environ["BOMB"] = BOMB
+
+
 def answer(ask):
+    here.id, here.token = ask["id"], ask["params"].get("_meta", {}).get("progressToken")
     try:
         send({"id": ask["id"], "result": act(ask["params"].get("arguments", {}))})
     except MemoryError:
@@ -58,15 +128,21 @@ def answer(ask):
 
 for line in sys.stdin:
     ask = json.loads(line)
-    method = ask["method"]
+    method = ask.get("method")
     if method == "initialize":
         send({"id": ask["id"], "result": {"protocolVersion": ask["params"]["protocolVersion"],
-             "capabilities": {"tools": {}}, "serverInfo": {"name": "unruly", "version": "1.0.0"}}})
+             "capabilities": {"tools": {"listChanged": True}}, "serverInfo": {"name": "unruly", "version": "1.0.0"}}})
     elif method == "tools/list":
-        send({"id": ask["id"], "result": {"tools": [TOOL]}})
+        send({"id": ask["id"], "result": {"tools": tools}})
+    elif method == "notifications/cancelled":
+        cancelled.setdefault(ask["params"]["requestId"], threading.Event()).set()
+    elif method == "tools/call" and ask["params"].get("arguments", {}).get("do") == "deaf":
+        for number in range(ask["params"]["arguments"]["questions"]):
+            send({"id": f"q{number}", "method": "ping"})
+        time.sleep(1000)
     elif method == "tools/call":
         threading.Thread(target=answer, args=[ask], daemon=True).start()
-    elif "id" in ask:
+    elif method and "id" in ask:
         send({"id": ask["id"], "result": {}})
 
 if "STUBBORN" in os.environ:

@@ -1,0 +1,133 @@
+//! What comes from a program beside answers: progress of calls, and word that its tools changed.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use rmcp::RoleClient;
+use rmcp::model::{
+    ClientRequest, GetMeta, JsonRpcMessage, ProgressNotificationParam, ProgressToken, ServerNotification,
+};
+use rmcp::service::{RxJsonRpcMessage, TxJsonRpcMessage};
+use rmcp::transport::Transport;
+use tokio::sync::{Notify, Semaphore};
+
+use crate::call::{CallContext, Progress};
+
+/// Hears of the progress of one call. The call holds it; who else has one has a weak one, so that nothing holds the call up.
+pub(super) struct Observer {
+    cx: CallContext,
+    done: Mutex<f64>,
+}
+
+/// Goes with a request to the wire, which knows the token that the request got.
+#[derive(Clone)]
+pub(super) struct Watched(pub(super) Weak<Observer>);
+
+impl Observer {
+    pub(super) fn new(cx: &CallContext) -> Arc<Observer> {
+        Arc::new(Observer { cx: cx.clone(), done: Mutex::new(f64::NEG_INFINITY) })
+    }
+
+    fn tell(&self, params: ProgressNotificationParam) {
+        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        // Also refuses what is no number.
+        if params.progress > *done {
+            *done = params.progress;
+            let message = params.message.as_deref().map(super::legible);
+            self.cx.progress(Progress { done: params.progress, total: params.total, message });
+        }
+    }
+}
+
+/// What a program may ask without having read the answers.
+const UNREAD: usize = 64;
+
+/// The transport, with what is not an answer taken out in the order in which it comes.
+///
+/// What passes it and is not an answer costs a task, of which a program could cause any number otherwise.
+pub(super) struct Wire<T> {
+    inner: T,
+    observers: HashMap<ProgressToken, Weak<Observer>>,
+    changed: Arc<Notify>,
+    /// Came, and is not passed on yet.
+    held: Option<RxJsonRpcMessage<RoleClient>>,
+    room: Arc<Semaphore>,
+}
+
+impl<T> Wire<T> {
+    /// `changed` is told when the tools changed, once for any number of times.
+    pub(super) fn new(inner: T, changed: Arc<Notify>) -> Self {
+        let room = Arc::new(Semaphore::new(UNREAD));
+        Wire { inner, observers: HashMap::new(), changed, held: None, room }
+    }
+
+    fn watch(&mut self, request: &ClientRequest) {
+        /// Those that are gone are looked for when there are so many.
+        const MANY: usize = 64;
+        let ClientRequest::CallToolRequest(call) = request else { return };
+        let Some(Watched(observer)) = call.extensions.get() else { return };
+        if self.observers.len() >= MANY {
+            self.observers.retain(|_, observer| observer.strong_count() > 0);
+        }
+        if let Some(token) = request.get_meta().get_progress_token() {
+            self.observers.insert(token, observer.clone());
+        }
+    }
+
+    /// Passes on what is for the client.
+    fn sort(&mut self, message: RxJsonRpcMessage<RoleClient>) -> Option<RxJsonRpcMessage<RoleClient>> {
+        let JsonRpcMessage::Notification(notification) = message else { return Some(message) };
+        match notification.notification {
+            ServerNotification::ProgressNotification(told) => {
+                match self.observers.get(&told.params.progress_token).map(Weak::upgrade) {
+                    Some(Some(observer)) => observer.tell(told.params),
+                    Some(None) => drop(self.observers.remove(&told.params.progress_token)),
+                    None => {}
+                }
+            }
+            ServerNotification::ToolListChangedNotification(_) => self.changed.notify_one(),
+            // Nobody asked for the rest: the log, resources, prompts.
+            _ => {}
+        }
+        None
+    }
+}
+
+impl<T: Transport<RoleClient>> Transport<RoleClient> for Wire<T> {
+    type Error = T::Error;
+
+    fn send(
+        &mut self,
+        item: TxJsonRpcMessage<RoleClient>,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
+        if let JsonRpcMessage::Request(request) = &item {
+            self.watch(&request.request);
+        }
+        let is_answer = matches!(item, JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_));
+        let sent = self.inner.send(item);
+        let room = is_answer.then(|| self.room.clone());
+        async move {
+            let outcome = sent.await;
+            if let Some(room) = room {
+                room.add_permits(1);
+            }
+            outcome
+        }
+    }
+
+    async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
+        // Dropped at any await, it loses nothing.
+        while self.held.is_none() {
+            let message = self.inner.receive().await?;
+            self.held = self.sort(message);
+        }
+        if let Some(JsonRpcMessage::Request(_)) = &self.held {
+            self.room.acquire().await.ok()?.forget();
+        }
+        self.held.take()
+    }
+
+    fn close(&mut self) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        self.inner.close()
+    }
+}
