@@ -20,6 +20,8 @@ mod plugin;
 mod process;
 mod requirement;
 mod schema;
+#[cfg(feature = "serve_mcp")]
+mod serve_mcp;
 mod stats;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -40,5 +42,8 @@ pub use plugin::{Plugin, PluginError};
 pub use process::ProcessLoader;
 pub use requirement::Requirement;
 pub use semver::{Version, VersionReq};
+#[cfg(feature = "serve_mcp")]
+#[cfg_attr(docsrs, doc(cfg(feature = "serve_mcp")))]
+pub use serve_mcp::{Authorizer, McpClient, McpServer};
 pub use stats::Stats;
 pub use tokio_util::sync::CancellationToken;

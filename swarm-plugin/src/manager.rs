@@ -237,6 +237,12 @@ impl PluginManager {
     pub async fn shutdown(&self) {
         self.shared.shutdown().await;
     }
+
+    /// Cancelled when it is shut down.
+    #[cfg(feature = "serve_mcp")]
+    pub(crate) fn closing(&self) -> &CancellationToken {
+        &self.shared.closing
+    }
 }
 
 impl fmt::Debug for PluginManager {

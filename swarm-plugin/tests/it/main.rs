@@ -11,6 +11,8 @@ mod manifest;
 #[cfg(all(unix, feature = "process"))]
 mod process;
 mod reload;
+#[cfg(all(unix, feature = "process", feature = "serve_mcp"))]
+mod serve;
 mod tool;
 
 /// Every file of this folder is declared above, so that no test is left out by accident.
