@@ -55,6 +55,7 @@ pub struct McpServer {
     instructions: Option<String>,
     authorizer: Arc<dyn Authorizer>,
     hosts: Option<Vec<String>>,
+    origins: Vec<String>,
     body_limit: usize,
 }
 
@@ -111,6 +112,7 @@ impl McpServer {
             instructions: None,
             authorizer: Arc::new(Everybody),
             hosts: None,
+            origins: Vec::new(),
             body_limit: 4 * 1024 * 1024,
         }
     }
@@ -135,9 +137,16 @@ impl McpServer {
 
     /// The names, with or without a port, under which the HTTP service is reached. Requests with another `Host` are refused,
     /// since a web page can send them to a server on the machine of whoever looks at it. Those of the machine itself, unless
-    /// they are set.
+    /// they are set. Without names all are refused.
     pub fn hosts(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.hosts = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// The origins, such as `https://app.example.com:443` or `http://localhost:*`, of web pages that may send requests.
+    /// None, unless they are set; what is no browser sends no `Origin`.
+    pub fn origins(mut self, origins: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.origins = origins.into_iter().map(Into::into).collect();
         self
     }
 
@@ -195,9 +204,14 @@ impl McpServer {
     {
         let mut config = StreamableHttpServerConfig::default()
             .with_cancellation_token(self.plugins.closing().child_token())
-            .with_max_request_body_bytes(self.body_limit);
-        if let Some(hosts) = &self.hosts {
-            config = config.with_allowed_hosts(hosts);
+            .with_max_request_body_bytes(self.body_limit)
+            .with_allowed_origins(&self.origins)
+            .enforce_origin_validation();
+        match self.hosts.as_deref() {
+            None => {}
+            // There an empty list would allow all, and no host has an empty name.
+            Some([]) => config = config.with_allowed_hosts([""]),
+            Some(hosts) => config = config.with_allowed_hosts(hosts),
         }
         let server = self.clone();
         let sessions = Arc::new(LocalSessionManager::default());

@@ -15,7 +15,7 @@ use rmcp::model::{
 };
 use rmcp::service::{Peer, PeerRequestOptions, RunningService, ServiceError};
 use rmcp::transport::async_rw::AsyncRwTransport;
-use rmcp::{RoleClient, serve_client};
+use rmcp::{ClientCacheConfig, RoleClient, serve_client};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -81,7 +81,11 @@ impl Link {
         client.client_info = Implementation::new("swarm-plugin", env!("CARGO_PKG_VERSION"));
         let wire = Wire::new(AsyncRwTransport::new_client(stdout, stdin), changed);
         match serve_client(client, wire).await {
-            Ok(service) => Ok(Link { service, running }),
+            Ok(service) => {
+                // It forgets a list by the notifications that the wire takes out before it sees them.
+                service.peer().set_response_cache_config(ClientCacheConfig::disabled()).await;
+                Ok(Link { service, running })
+            }
             Err(error) => {
                 running.end(Duration::ZERO).await;
                 Err(PluginError::new(format_args!("{} does not speak MCP: {error}", program.name)))

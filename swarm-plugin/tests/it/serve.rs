@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use swarm_plugin::{
     Authorizer, CallContext, FnPlugin, Manifest, McpClient, McpServer, PluginManager, Progress,
 };
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{ChildStderr, Command};
 
 const WORDS: &str = include_str!("../programs/words.py");
@@ -189,6 +189,58 @@ async fn a_client_over_http_sees_a_tool_appear() {
 #[tokio::test]
 async fn a_client_of_the_newest_protocol_sees_a_tool_appear() {
     over_http("2026-07-28", "2026-07-28").await;
+}
+
+/// The status with which a client's first request is answered.
+async fn status(server: &McpServer, host: &str, origin: Option<&str>) -> String {
+    let router = axum::Router::new().route_service("/mcp", server.http());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut stream = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let serving = tokio::spawn(async move { axum::serve(listener, router).await });
+    let ask = json!({
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "initialize",
+        "params": {
+            "protocolVersion": "2025-11-25",
+            "capabilities": {},
+            "clientInfo": {"name": "page", "version": "1.0.0"},
+        },
+    })
+    .to_string();
+    let origin = origin.map(|origin| format!("origin: {origin}\r\n")).unwrap_or_default();
+    let head = format!(
+        "POST /mcp HTTP/1.1\r\nhost: {host}\r\n{origin}content-type: application/json\r\n\
+         accept: application/json, text/event-stream\r\ncontent-length: {}\r\n\r\n",
+        ask.len()
+    );
+    stream.write_all((head + &ask).as_bytes()).await.unwrap();
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).await.unwrap();
+    serving.abort();
+    line.split(' ').nth(1).unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn what_a_foreign_web_page_sends_is_refused() {
+    let plugins = PluginManager::new();
+    let server = McpServer::new(plugins.clone());
+    let open = server.clone().hosts(["mcp.example.com"]).origins(["https://app.example.com:443"]);
+    let closed = server.clone().hosts([] as [&str; 0]);
+    for (server, host, origin, expected) in [
+        (&server, "localhost", None, "200"),
+        (&server, "127.0.0.1:8000", None, "200"),
+        (&server, "attacker.example", None, "403"),
+        (&server, "localhost", Some("https://attacker.example"), "403"),
+        (&server, "localhost", Some("null"), "403"),
+        (&open, "mcp.example.com", Some("https://app.example.com"), "200"),
+        (&open, "mcp.example.com", Some("https://attacker.example"), "403"),
+        (&open, "localhost", None, "403"),
+        (&closed, "localhost", None, "403"),
+    ] {
+        assert_eq!(status(server, host, origin).await, expected, "{host} {origin:?}");
+    }
+    plugins.shutdown().await;
 }
 
 #[tokio::test]

@@ -133,7 +133,8 @@ for line in sys.stdin:
         send({"id": ask["id"], "result": {"protocolVersion": ask["params"]["protocolVersion"],
              "capabilities": {"tools": {"listChanged": True}}, "serverInfo": {"name": "unruly", "version": "1.0.0"}}})
     elif method == "tools/list":
-        send({"id": ask["id"], "result": {"tools": tools}})
+        # A time for which the list may be kept does not outlive the news that it has changed.
+        send({"id": ask["id"], "result": {"tools": tools, "ttlMs": 3600000}})
     elif method == "notifications/cancelled":
         cancelled.setdefault(ask["params"]["requestId"], threading.Event()).set()
     elif method == "tools/call" and ask["params"].get("arguments", {}).get("do") == "deaf":
