@@ -264,7 +264,8 @@ impl fmt::Display for RolloutEvent {
             write!(f, ", {deployment}")?;
         }
         match &self.reason {
-            Some(reason) => write!(f, " ({reason})"),
+            // Of somebody's own words or of a failed source, so it may be anything.
+            Some(reason) => write!(f, " ({})", one_line(reason)),
             None => Ok(()),
         }
     }
@@ -297,6 +298,18 @@ impl fmt::Display for StepEnd {
             StepEnd::Skipped => "skipped",
         })
     }
+}
+
+/// Without what would begin another line or speak to a terminal.
+fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char.is_control() {
+            true => line.extend(char.escape_default()),
+            false => line.push(char),
+        }
+    }
+    line
 }
 
 fn shown(at: DateTime<Utc>) -> String {

@@ -129,9 +129,9 @@ impl VersionRegistry {
                 store.delete(&object).await?;
             }
         }
-        self.shared.log.sweep(state.seq).await?;
         // What is gone from the store is gone from this process's memory and answers too.
-        self.reload().await
+        self.reload().await?;
+        self.shared.log.sweep(state.seq).await
     }
 
     /// Writes the whole registry, its artifacts included, to one file at `path`, as it is at one record.

@@ -93,17 +93,19 @@ pub(crate) fn sync_parent(path: &FsPath) -> std::io::Result<()> {
 }
 
 /// The files in these folders of `root` whose names end in `#` and a number, which is how `object_store` calls what it writes
-/// before it has its place, and that are older by an hour than the newest change to a folder: that is the file system's own time,
-/// wherever it is mounted from.
+/// before it has its place, and that are older by an hour than the newest change to `snapshots`, which a compaction has just
+/// made: that is the file system's own time, wherever it is mounted from.
 fn abandoned(root: &FsPath) -> std::io::Result<Vec<String>> {
     let mut found = Vec::new();
-    let mut now = None;
+    let now = match std::fs::metadata(root.join("snapshots")) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        snapshots => snapshots?.modified()?,
+    };
     for folder in ["artifacts", "log", "snapshots"] {
         let entries = match std::fs::read_dir(root.join(folder)) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             entries => entries?,
         };
-        now = now.max(Some(root.join(folder).metadata()?.modified()?));
         for entry in entries {
             let entry = entry?;
             let file = entry.file_name();
@@ -116,7 +118,7 @@ fn abandoned(root: &FsPath) -> std::io::Result<Vec<String>> {
             }
         }
     }
-    let old = |at| now.is_some_and(|now| now.duration_since(at).is_ok_and(|age| age > ABANDONED));
+    let old = |at| now.duration_since(at).is_ok_and(|age| age > ABANDONED);
     let mut names: Vec<String> = found.into_iter().filter(|(_, at)| old(*at)).map(|(name, _)| name).collect();
     names.sort_unstable();
     Ok(names)

@@ -92,6 +92,8 @@ async fn an_event_reads_as_one_line() {
     let plan = Rollout::new().weight(12.5).weight(100.0);
     registry.start_rollout("production", "v2", &plan).await.unwrap();
     registry.drive_rollout("production", &()).await.unwrap();
+    let begun = registry.start_rollout("production", "v1", &plan).await.unwrap();
+    registry.abort_rollout(&begun, "late\n43 ops: \u{1b}[2Jnothing").await.unwrap();
     let lines: Vec<String> = registry.history(4).await.unwrap().iter().map(ToString::to_string).collect();
     let expected = [
         "4 2026-03-01T09:00:00Z: alias stable: nothing to v1",
@@ -106,6 +108,8 @@ async fn an_event_reads_as_one_line() {
          production #4: v1 87.5%, v2 12.5%, by rollout 10",
         "13 2026-03-01T09:00:00Z: rollout 10 of production: weighted, completed after 2 steps, \
          production #5: v2 100%, by rollout 10",
+        "14 2026-03-01T09:00:00Z: rollout 14 of production: started with v1",
+        "15 2026-03-01T09:00:00Z: rollout 14 of production: aborted (late\\n43 ops: \\u{1b}[2Jnothing)",
     ];
     assert_eq!(lines, expected);
 }
