@@ -1,6 +1,6 @@
 use crate::sketch::bins::{Bins, MOST_BINS, Run};
 
-/// The bins of a bucket that takes no more values, in as few bytes as two simple ways allow.
+/// The bins of a bucket that takes no more values, in few bytes, by one of two simple ways.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Packed {
     /// Of values above zero, which is what most are.
