@@ -61,12 +61,13 @@ use crate::plugin::{Plugin, PluginError};
 /// is told to the server with `notifications/cancelled`.
 ///
 /// # Contained, and not
-/// Contained: crashes, loops, exits, silence, output without end (a message is read up to 16 MiB, and what is longer is dropped),
-/// questions without end, processes that it starts (the whole group is killed in the end, also when your service is killed: a
-/// shell that does nothing else waits for that), and on Linux core files, files over 1 GiB, over 1,024 open files, and memory and
-/// processes, where [`memory`](ProcessLoader::memory) and [`processes`](ProcessLoader::processes) say how much. Not contained: it
-/// may do what the user may that your service runs as, files and network included; a process that leaves its group is not found
-/// again; it may use all of the processor.
+/// Contained: crashes, loops, exits, silence, output without end (a message is read up to 16 MiB, and what is longer is
+/// dropped, so that its call ends with its deadline), questions without end, processes that it starts (the whole group is
+/// killed in the end, also when your service is killed: a shell that does nothing else waits for that), and on Linux core
+/// files, files over 1 GiB, over 1,024 open files, and memory and processes, where [`memory`](ProcessLoader::memory) and
+/// [`processes`](ProcessLoader::processes) say how much. Not contained: it may do what the user may that your service runs as,
+/// files and network included; a process that leaves its group is not found again; it may use all of the processor; what it
+/// starts before the limits are set, a moment after it, has none.
 #[derive(Debug, Clone, Default)]
 #[must_use]
 pub struct ProcessLoader {
