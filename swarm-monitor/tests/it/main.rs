@@ -30,6 +30,8 @@ mod snapshot;
 mod soak;
 mod threads;
 mod time;
+#[cfg(feature = "http")]
+mod tls;
 mod windows;
 
 use std::time::Duration;

@@ -17,14 +17,19 @@ use crate::Timed;
 /// A request as it came in.
 #[derive(Debug)]
 pub(crate) struct Request {
-    line: String,
+    pub(crate) line: String,
     headers: Vec<(String, String)>,
-    body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Request {
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The values of every header of this name.
+    pub(crate) fn all(&self, name: &str) -> Vec<&str> {
+        self.headers.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str()).collect()
     }
 
     pub(crate) fn json(&self) -> serde_json::Value {
@@ -105,7 +110,7 @@ fn read(reader: &mut impl BufRead) -> Option<Request> {
 }
 
 /// On this machine.
-fn here(url: &str) -> Endpoint {
+pub(crate) fn here(url: &str) -> Endpoint {
     Endpoint::new(url).unwrap().allow_private()
 }
 
@@ -240,7 +245,7 @@ fn watching(server: &Server, time_out: Duration) -> (Timed, AlertEngine) {
     (timed, alerts)
 }
 
-fn answer(stream: &mut TcpStream, head: &str) -> bool {
+pub(crate) fn answer(stream: &mut TcpStream, head: &str) -> bool {
     stream.write_all(format!("HTTP/1.1 {head}\r\n\r\n").as_bytes()).is_err()
 }
 
@@ -326,7 +331,7 @@ async fn private_addresses_are_refused_unless_allowed_and_link_local_ones_always
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
 }
 
-async fn told(notifier: &dyn Notifier) -> Result<(), swarm_monitor::NotifyError> {
+pub(crate) async fn told(notifier: &dyn Notifier) -> Result<(), swarm_monitor::NotifyError> {
     let timed = Timed::new();
     timed.monitor.record("x", 9.0, &[]);
     let recording = swarm_monitor::testing::RecordingNotifier::new();

@@ -14,28 +14,30 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
     found
 }
 
-/// A Python that has the OpenMetrics parser of `prometheus-client`: the one `SWARM_PYTHON` names, or `python3`.
-pub(crate) fn python_with_parser() -> Option<PathBuf> {
+/// A Python that has `module` of `package`: the one `SWARM_PYTHON` names, or `python3`.
+pub(crate) fn python_with(module: &str, package: &str) -> Option<PathBuf> {
     let python = std::env::var_os("SWARM_PYTHON").map_or_else(|| PathBuf::from("python3"), PathBuf::from);
-    let import = "import prometheus_client.openmetrics.parser";
-    let has = Command::new(&python).args(["-c", import]).stderr(Stdio::null()).status();
+    let has = Command::new(&python).args(["-c", &format!("import {module}")]).stderr(Stdio::null()).status();
     if has.is_ok_and(|status| status.success()) {
         return Some(python);
     }
-    eprintln!(
-        "left out: tests with Python's `prometheus-client`, which {python:?} has not; set SWARM_PYTHON"
-    );
+    eprintln!("left out: tests with Python's `{package}`, which {python:?} has not; set SWARM_PYTHON");
     None
 }
 
+/// One that has the OpenMetrics parser.
+pub(crate) fn python_with_parser() -> Option<PathBuf> {
+    python_with("prometheus_client.openmetrics.parser", "prometheus-client")
+}
+
 /// Runs it with `input` on its standard input.
-pub(crate) fn fed(command: &mut Command, input: &str) -> Output {
+pub(crate) fn fed(command: &mut Command, input: impl AsRef<[u8]>) -> Output {
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    let input = input.to_owned();
+    let input = input.as_ref().to_owned();
     // Beside it, as a program may write before it has read everything. One that ended early closed the pipe.
-    let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()).is_ok());
+    let writer = std::thread::spawn(move || stdin.write_all(&input).is_ok());
     let output = child.wait_with_output().unwrap();
     let _ = writer.join().unwrap();
     output
