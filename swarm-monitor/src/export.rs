@@ -1,11 +1,13 @@
 use std::collections::HashSet;
 
-use crate::export::family::families;
+use crate::export::family::{families, left_out};
 use crate::export::text::Writer;
 use crate::monitor::PerformanceMonitor;
 
 mod family;
 mod grafana;
+#[cfg(feature = "otlp")]
+pub(crate) mod otlp;
 mod page;
 mod rules;
 mod text;
@@ -56,7 +58,7 @@ impl PerformanceMonitor {
         for family in families(table) {
             writer.family(&family, self.inner.now(), table.settings.mapping);
         }
-        writer.left_out(&table.all(), self.lost());
+        writer.left_out(left_out(table));
         Exposition { content_type: format.content_type(), body: writer.finish() }
     }
 }

@@ -55,6 +55,8 @@ pub use drift::{DriftDetector, Finding, Verdict};
 pub use error::{Error, ErrorKind, Result};
 pub use event::Event;
 pub use export::Exposition;
+#[cfg(feature = "otlp")]
+pub use export::otlp::{OtlpExporter, Pushed};
 pub use handle::{Counter, Gauge, Histogram};
 pub use metric::{Description, Direction, MetricInfo, MetricKind};
 pub use monitor::PerformanceMonitor;

@@ -278,6 +278,13 @@ impl Inner {
         self.table.settings.time.now()
     }
 
+    /// What the clock shows, in nanoseconds since 1970, and not less than the monitor's second.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn nanos(&self) -> u64 {
+        let shown = self.clock.now().timestamp_nanos_opt().and_then(|nanos| u64::try_from(nanos).ok());
+        shown.unwrap_or(0).max(self.now().saturating_mul(1_000_000_000))
+    }
+
     #[inline]
     fn record(&self, metric: &str, measurement: Measurement<'_>, tags: Tags<'_>) {
         let kind = MetricKind::of(&measurement);

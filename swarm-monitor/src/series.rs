@@ -44,6 +44,8 @@ pub(crate) struct Series {
     pub(crate) hash: u64,
     /// Handles that point here. A series with one is not evicted.
     pub(crate) handles: AtomicUsize,
+    /// When it began to count, 0 for as long as the monitor has.
+    pub(crate) since: u64,
     settings: Settings,
     body: Body,
 }
@@ -115,7 +117,15 @@ impl Series {
                 }),
             })
         };
-        Series { about, tags, hash, handles: AtomicUsize::new(0), settings: settings.clone(), body }
+        Series {
+            about,
+            tags,
+            hash,
+            handles: AtomicUsize::new(0),
+            since: now,
+            settings: settings.clone(),
+            body,
+        }
     }
 
     /// Counts `n` more.

@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::export::{free, labels, plain};
 use crate::metric::{MetricInfo, MetricKind};
@@ -18,6 +19,24 @@ pub(crate) struct Family {
 
 /// Counts records that are in no series.
 pub(crate) const LEFT_OUT: &str = "swarm_monitor_left_out_records";
+/// What it is, in a sentence.
+pub(crate) const LEFT_OUT_HELP: &str = "Records that are in no series, by the reason.";
+
+/// What was refused, or came as another kind, of each metric; and what came of too many metrics: with its labels, sorted by name.
+pub(crate) fn left_out(table: &Table) -> Vec<(Vec<(String, String)>, u64)> {
+    let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let mut samples = Vec::new();
+    for metric in table.all() {
+        let about = &metric.about;
+        for (why, n) in [("mismatched", &about.mismatched), ("refused", &about.refused)] {
+            let n = n.load(Ordering::Relaxed);
+            samples.push((vec![label("metric", &about.name), label("why", why)], n));
+        }
+    }
+    samples.push((vec![label("why", "too many metrics")], table.lost.load(Ordering::Relaxed)));
+    samples.retain(|(_, n)| *n > 0);
+    samples
+}
 
 /// Every metric by its name, under names that no two share, whatever the metrics are called.
 ///

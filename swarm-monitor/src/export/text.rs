@@ -1,14 +1,11 @@
 use std::fmt::Write;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::export::Format;
-use crate::export::family::{Family, LEFT_OUT};
+use crate::export::family::{Family, LEFT_OUT, LEFT_OUT_HELP};
 use crate::metric::MetricKind;
 use crate::sketch::Sketch;
 use crate::sketch::mapping::Mapping;
 use crate::summary::Summary;
-use crate::table::Metric;
 use crate::window::time;
 
 /// Writes families as text.
@@ -52,26 +49,14 @@ impl Writer {
         }
     }
 
-    /// What was refused, or came as another kind, of each metric; and what came of too many metrics.
-    pub(crate) fn left_out(&mut self, metrics: &[Arc<Metric>], lost: u64) {
-        let labels = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        let mut samples = Vec::new();
-        for metric in metrics {
-            let about = &metric.about;
-            for (why, n) in [("mismatched", &about.mismatched), ("refused", &about.refused)] {
-                let n = n.load(Ordering::Relaxed);
-                samples.push((vec![labels("metric", &about.name), labels("why", why)], n));
-            }
-        }
-        samples.push((vec![labels("why", "too many metrics")], lost));
-        samples.retain(|(_, n)| *n > 0);
+    /// What is in no series.
+    pub(crate) fn left_out(&mut self, samples: Vec<(Vec<(String, String)>, u64)>) {
         if samples.is_empty() {
             return;
         }
         let ending = if self.format == Format::Prometheus { "_total" } else { "" };
         let _ = writeln!(self.text, "# TYPE {LEFT_OUT}{ending} counter");
-        let _ =
-            writeln!(self.text, "# HELP {LEFT_OUT}{ending} Records that are in no series, by the reason.");
+        let _ = writeln!(self.text, "# HELP {LEFT_OUT}{ending} {LEFT_OUT_HELP}");
         for (labels, n) in samples {
             self.sample(&format!("{LEFT_OUT}_total"), &labels, &n.to_string());
         }

@@ -275,7 +275,7 @@ impl Endpoint {
 
 /// What came back of a request.
 #[derive(Debug)]
-#[expect(dead_code, reason = "notifiers want to know of no body")]
+#[cfg_attr(not(feature = "otlp"), expect(dead_code, reason = "notifiers want to know of no body"))]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     /// Of its body.

@@ -42,7 +42,8 @@ impl Series {
         mapping: Mapping,
         input: &mut &[u8],
     ) -> Option<Self> {
-        let series = Series::new(about, tags, hash, settings);
+        let mut series = Series::new(about, tags, hash, settings);
+        series.since = 0;
         let now = settings.time.now();
         match &series.body {
             Body::Counted(counted) => {

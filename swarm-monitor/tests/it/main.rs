@@ -22,6 +22,8 @@ mod limits;
 mod memory;
 #[cfg(feature = "http")]
 mod notify;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod page;
 mod programs;
 mod prometheus;

@@ -30,6 +30,12 @@ pub(crate) fn python_with_parser() -> Option<PathBuf> {
     python_with("prometheus_client.openmetrics.parser", "prometheus-client")
 }
 
+/// One that has OpenTelemetry's messages.
+#[cfg(feature = "otlp")]
+pub(crate) fn python_with_otlp() -> Option<PathBuf> {
+    python_with("opentelemetry.proto.collector.metrics.v1.metrics_service_pb2", "opentelemetry-proto")
+}
+
 /// Runs it with `input` on its standard input.
 pub(crate) fn fed(command: &mut Command, input: impl AsRef<[u8]>) -> Output {
     let mut child =

@@ -200,7 +200,7 @@ impl AlertEngine {
 const LONGEST: u64 = 300;
 
 /// Seconds to wait after so many failures: doubling from one, and up to a quarter more or less, so that not everybody comes back at once.
-fn back_off(failures: u32, random: u64) -> u64 {
+pub(crate) fn back_off(failures: u32, random: u64) -> u64 {
     let whole = 1_u64.checked_shl(failures.saturating_sub(1)).unwrap_or(LONGEST).min(LONGEST);
     let spread = whole / 4;
     whole - spread + random % (2 * spread + 1)
