@@ -103,9 +103,30 @@ pub struct CallContext {
     deadline: Instant,
     cancel: Option<CancellationToken>,
     progress: Option<Arc<dyn Fn(Progress) + Send + Sync>>,
+    /// Whether the host gave the call up, where that is another than this crate's own here.
+    #[cfg(feature = "native")]
+    is_given_up: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
 }
 
 impl CallContext {
+    /// A call that came from a host elsewhere.
+    #[cfg(feature = "native")]
+    pub(crate) fn of_a_host(
+        lease: Arc<Lease>,
+        remaining: Duration,
+        is_given_up: Arc<dyn Fn() -> bool + Send + Sync>,
+        progress: Arc<dyn Fn(Progress) + Send + Sync>,
+    ) -> CallContext {
+        let deadline = after(Instant::now(), remaining);
+        CallContext {
+            lease,
+            deadline,
+            cancel: None,
+            progress: Some(progress),
+            is_given_up: Some(is_given_up),
+        }
+    }
+
     /// How much time is left.
     pub fn remaining(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
@@ -114,6 +135,10 @@ impl CallContext {
     /// Whether the caller does not wait any more. For code that loops without an await, such as in
     /// [`FnPlugin::blocking`](crate::FnPlugin::blocking).
     pub fn is_cancelled(&self) -> bool {
+        #[cfg(feature = "native")]
+        if self.is_given_up.as_ref().is_some_and(|is_given_up| is_given_up()) {
+            return true;
+        }
         self.lease.stop.is_cancelled()
             || self.cancel.as_ref().is_some_and(CancellationToken::is_cancelled)
             || self.remaining().is_zero()
@@ -183,7 +208,14 @@ pub(crate) async fn run(
 ) -> Result<Value> {
     let timeout = options.timeout.unwrap_or(lease.loaded.timeout);
     let deadline = after(begun, timeout);
-    let cx = CallContext { lease, deadline, cancel: options.cancel, progress: options.progress };
+    let cx = CallContext {
+        lease,
+        deadline,
+        cancel: options.cancel,
+        progress: options.progress,
+        #[cfg(feature = "native")]
+        is_given_up: None,
+    };
     let mut meter = Meter::start(&cx.lease, begun);
     let outcome = serve(params, &cx).await;
     meter.outcome = Some(outcome.as_ref().err().map(Error::kind));

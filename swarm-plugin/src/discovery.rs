@@ -99,6 +99,11 @@ impl Found {
         }
     }
 
+    #[cfg(feature = "native")]
+    pub(crate) fn manifest_file(&self) -> Option<&ManifestFile> {
+        self.inner.manifest.as_ref()
+    }
+
     /// Says, in a load, what its plugins become later: each item takes the place of all plugins of the load, as a reload does
     /// without a change of the file. Read until the file is loaded anew or removed.
     ///

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
-#![forbid(unsafe_code)]
+#![cfg_attr(not(feature = "native"), forbid(unsafe_code))]
+#![cfg_attr(feature = "native", deny(unsafe_code))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod call;
@@ -15,6 +16,9 @@ mod loader;
 mod manager;
 mod manifest;
 mod measure;
+#[cfg(feature = "native")]
+#[allow(unsafe_code, reason = "it calls functions of libraries, and is called by those of hosts")]
+mod native;
 mod plugin;
 #[cfg(feature = "process")]
 mod process;
@@ -36,6 +40,12 @@ pub use info::{PluginInfo, Status};
 pub use loader::Loader;
 pub use manager::{PluginManager, PluginManagerBuilder};
 pub use manifest::{Limits, Manifest, ManifestBuilder};
+#[cfg(feature = "native")]
+#[cfg_attr(docsrs, doc(cfg(feature = "native")))]
+pub use native::NativeLoader;
+#[cfg(feature = "native")]
+#[doc(hidden)]
+pub use native::guest as __native;
 pub use plugin::{Plugin, PluginError};
 #[cfg(feature = "process")]
 #[cfg_attr(docsrs, doc(cfg(feature = "process")))]

@@ -216,7 +216,7 @@ impl ManifestBuilder {
     }
 
     /// For what comes from outside, where nobody wrote limits down.
-    #[cfg(feature = "process")]
+    #[cfg(any(feature = "native", feature = "process"))]
     pub(crate) fn bounded(mut self) -> Self {
         self.limits.params_bytes.get_or_insert(DEFAULT_BYTES);
         self.limits.result_bytes.get_or_insert(DEFAULT_BYTES);

@@ -56,18 +56,54 @@ impl ManifestFile {
                 .map_or(0, |span| text.bytes().take(span.start).filter(|&byte| byte == b'\n').count());
             format!("plugin.toml, line {line}: {}", error.message().escape_debug())
         })?;
-        if let Some(range) = &file.api {
+        file.checked().map_err(|why| format!("plugin.toml: {why}"))
+    }
+
+    /// What a plugin of this kind says of itself: the same keys, but for those of the kind.
+    #[cfg(feature = "native")]
+    pub(crate) fn told(kind: &str, mut said: Value) -> Result<ManifestFile, String> {
+        let Some(keys) = said.as_object_mut() else { return Err("its description is not an object".into()) };
+        keys.insert("kind".into(), kind.into());
+        let file: ManifestFile = serde_json::from_value(said)
+            .map_err(|error| format!("its description: {}", error.to_string().escape_debug()))?;
+        file.checked().map_err(|why| format!("its description: {why}"))
+    }
+
+    /// With what `below` says, where this one says nothing.
+    #[cfg(feature = "native")]
+    pub(crate) fn over(mut self, below: ManifestFile) -> Result<ManifestFile, String> {
+        if (&self.name, &self.version) != (&below.name, &below.version) {
+            let ManifestFile { name, version, .. } = &self;
+            return Err(format!(
+                "plugin.toml says that it is {name} {version}, and it says that it is {} {}",
+                below.name, below.version
+            ));
+        }
+        if self.description.is_empty() {
+            self.description = below.description;
+        }
+        self.parameters = self.parameters.or(below.parameters);
+        for (name, range) in below.requires {
+            self.requires.entry(name).or_insert(range);
+        }
+        let (ours, theirs) = (&mut self.limits, below.limits);
+        ours.timeout_ms = ours.timeout_ms.or(theirs.timeout_ms);
+        ours.concurrency = ours.concurrency.or(theirs.concurrency);
+        ours.params_bytes = ours.params_bytes.or(theirs.params_bytes);
+        ours.result_bytes = ours.result_bytes.or(theirs.result_bytes);
+        Ok(self)
+    }
+
+    fn checked(self) -> Result<ManifestFile, String> {
+        if let Some(range) = &self.api {
             let parsed = VersionReq::parse(range);
-            let parsed =
-                parsed.map_err(|error| format!("plugin.toml: api {range:?} is not a range: {error}"))?;
+            let parsed = parsed.map_err(|error| format!("api {range:?} is not a range: {error}"))?;
             if !parsed.matches(&API) {
-                return Err(format!(
-                    "plugin.toml: it is written for the plugin API {range}, and this is {API}"
-                ));
+                return Err(format!("it is written for the plugin API {range}, and this is {API}"));
             }
         }
-        file.builder().build().map_err(|error| format!("plugin.toml: {error}"))?;
-        Ok(file)
+        self.builder().build().map_err(|error| error.to_string())?;
+        Ok(self)
     }
 
     pub(crate) fn builder(&self) -> ManifestBuilder {

@@ -8,6 +8,8 @@ mod folders;
 mod kit;
 mod load;
 mod manifest;
+#[cfg(all(unix, feature = "native"))]
+mod native;
 #[cfg(all(unix, feature = "process"))]
 mod process;
 mod reload;

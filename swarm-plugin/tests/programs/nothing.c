@@ -1,0 +1,4 @@
+/* A library, and no plugin. */
+int nothing(void) {
+    return 0;
+}
