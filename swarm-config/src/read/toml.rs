@@ -1,11 +1,11 @@
 //! TOML 1.1, from the events of `toml_parser`: what makes a table, and which may be gone on with, is decided here.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use toml_parser::decoder::{Encoding, IntegerRadix, ScalarKind};
+use toml_parser::lexer::{Token, TokenKind};
 use toml_parser::parser::{EventReceiver, RecursionGuard, ValidateWhitespace, parse_document};
 use toml_parser::{ErrorSink, ParseError, Span};
 
@@ -15,70 +15,48 @@ use crate::index::Index;
 use crate::limits::Limits;
 use crate::source::Source;
 
+mod item;
+
+use item::{Form, Item, Table};
+
 pub(crate) fn read(source: Arc<Source>, limits: &Limits) -> Result<Doc> {
     let (body, base) = source.body();
     let mut reader = Reader::new(body, base, DocBuilder::new(source.clone(), limits));
     let most = limits.nodes.saturating_mul(TOKENS);
-    let mut tokens = Vec::new();
-    for token in toml_parser::Source::new(body).lex() {
-        if tokens.len() >= most {
+    let mut tokens = Vec::with_capacity(STATEMENTS + STATEMENTS / 4);
+    // Lists and inline tables that are open. One that is closed by the other's bracket stays open: what is wrong is told
+    // of the whole.
+    let (mut lists, mut tables) = (0i64, 0i64);
+    for (count, token) in toml_parser::Source::new(body).lex().enumerate() {
+        if count >= most {
             return Err(reader.out.limit("tokens", most, base + token.span().start()));
         }
         tokens.push(token);
+        match token.kind() {
+            TokenKind::LeftSquareBracket => lists += 1,
+            TokenKind::RightSquareBracket => lists -= 1,
+            TokenKind::LeftCurlyBracket => tables += 1,
+            TokenKind::RightCurlyBracket => tables -= 1,
+            TokenKind::Newline if (lists, tables) == (0, 0) && tokens.len() >= STATEMENTS => {
+                reader.statements(&tokens)?;
+                tokens.clear();
+            }
+            _ => {}
+        }
     }
-    let mut syntax: Option<ParseError> = None;
-    let depth = limits.max_depth() as u32;
-    parse_document(
-        &tokens,
-        &mut ValidateWhitespace::new(
-            &mut RecursionGuard::new(&mut reader, depth),
-            toml_parser::Source::new(body),
-        ),
-        &mut syntax,
-    );
+    reader.statements(&tokens)?;
     drop(tokens);
-    let failed = reader.failed.take();
-    match (failed, syntax) {
-        (Some(failed), _) => return Err(failed),
-        (None, Some(syntax)) => return Err(reader.syntax(&syntax)),
-        (None, None) => {}
-    }
     reader.flatten(0, NO_KEY)?;
     Ok(reader.out.finish())
 }
 
-/// Tokens for each value that there may be: `key = 1` on a line of its own takes six. Each takes more memory than its text.
+/// Tokens that are parsed at once, up to the end of the statement that they end in: few enough to stay where the processor
+/// has them at hand, since all tokens of a text take ten times its memory.
+const STATEMENTS: usize = 1024;
+
+/// Tokens for each value that there may be: `key = 1` on a line of its own takes six. Each takes time, and those of one
+/// statement more memory than its text.
 const TOKENS: usize = 8;
-
-/// What may still be added to a table.
-#[derive(Clone, Copy, PartialEq)]
-enum Table {
-    /// Made on the way to a deeper header; a header of its own may follow.
-    Implicit,
-    /// Has had its header.
-    Header,
-    /// Made by a dotted key; further dotted keys may follow.
-    Dotted,
-    /// Closed.
-    Inline,
-}
-
-enum Form {
-    Scalar(Payload),
-    Table(Table),
-    Array,
-    ArrayOfTables,
-}
-
-struct Item {
-    key: Text,
-    span: Range<usize>,
-    depth: usize,
-    form: Form,
-    children: Vec<u32>,
-    /// Children by key, once there are many.
-    names: Option<HashMap<Box<str>, u32, foldhash::fast::RandomState>>,
-}
 
 struct Reader<'t, 'l> {
     text: &'t str,
@@ -98,19 +76,15 @@ struct Reader<'t, 'l> {
 
 impl<'t, 'l> Reader<'t, 'l> {
     fn new(text: &'t str, base: usize, out: DocBuilder<'l>) -> Self {
-        let root = Item {
-            key: NO_KEY,
-            span: base..base + text.len(),
-            depth: 1,
-            form: Form::Table(Table::Header),
-            children: Vec::new(),
-            names: None,
-        };
+        let root = Item::new(NO_KEY, base..base + text.len(), 1, Form::Table(Table::Header));
+        // A value of a configuration takes about 32 bytes. A text may lie, so this is no more than a few megabytes.
+        let mut items = Vec::with_capacity((text.len() / 32).min(1 << 16) + 1);
+        items.push(root);
         Reader {
             text,
             base,
             out,
-            items: vec![root],
+            items,
             path: Vec::new(),
             header: None,
             section: 0,
@@ -122,6 +96,19 @@ impl<'t, 'l> Reader<'t, 'l> {
 
     fn span(&self, span: Span) -> Range<usize> {
         span.start() + self.base..span.end() + self.base
+    }
+
+    /// Takes in whole statements.
+    fn statements(&mut self, tokens: &[Token]) -> Result<()> {
+        let mut syntax: Option<ParseError> = None;
+        let (text, depth) = (toml_parser::Source::new(self.text), self.out.limits.max_depth() as u32);
+        let mut guard = RecursionGuard::new(self, depth);
+        parse_document(tokens, &mut ValidateWhitespace::new(&mut guard, text), &mut syntax);
+        match (self.failed.take(), syntax) {
+            (Some(failed), _) => Err(failed),
+            (None, Some(syntax)) => Err(self.syntax(&syntax)),
+            (None, None) => Ok(()),
+        }
     }
 
     fn syntax(&self, error: &ParseError) -> Error {
@@ -172,8 +159,15 @@ impl<'t, 'l> Reader<'t, 'l> {
         let name = self.out.str(key);
         match &item.names {
             Some(names) => names.get(name).copied(),
-            None => item.children.iter().copied().find(|child| self.name(*child) == name),
+            None => self.children(parent).find(|child| self.name(*child) == name),
         }
+    }
+
+    fn children(&self, parent: u32) -> impl Iterator<Item = u32> {
+        let some = |item: u32| (item != 0).then_some(item);
+        std::iter::successors(some(self.items[parent as usize].first), move |child| {
+            some(self.items[*child as usize].next)
+        })
     }
 
     fn name(&self, item: u32) -> &str {
@@ -183,7 +177,7 @@ impl<'t, 'l> Reader<'t, 'l> {
     fn add(&mut self, parent: u32, key: Text, span: Range<usize>, form: Form) -> Result<u32> {
         let depth = self.items[parent as usize].depth + 1;
         // A scalar is no level of its own.
-        if depth - usize::from(matches!(form, Form::Scalar(_))) > self.out.limits.max_depth() {
+        if (depth - u32::from(matches!(form, Form::Scalar(_)))) as usize > self.out.limits.max_depth() {
             return Err(self.out.limit("levels of nesting", self.out.limits.max_depth(), span.start));
         }
         if self.items.len() > self.out.limits.nodes {
@@ -191,16 +185,21 @@ impl<'t, 'l> Reader<'t, 'l> {
         }
         self.out.check_text(key, span.start)?;
         let new = self.items.len() as u32;
-        self.items.push(Item { key, span, depth, form, children: Vec::new(), names: None });
-        let mut names = self.items[parent as usize].names.take();
-        self.items[parent as usize].children.push(new);
-        let item = &self.items[parent as usize];
-        if let Some(names) = &mut names {
-            names.insert(self.name(new).into(), new);
-        } else if item.children.len() > Index::FROM && matches!(item.form, Form::Table(_)) {
-            names = Some(item.children.iter().map(|child| (self.name(*child).into(), *child)).collect());
+        self.items.push(Item::new(key, span, depth, form));
+        let item = &mut self.items[parent as usize];
+        item.children += 1;
+        match std::mem::replace(&mut item.last, new) {
+            0 => item.first = new,
+            last => self.items[last as usize].next = new,
         }
-        self.items[parent as usize].names = names;
+        let item = &mut self.items[parent as usize];
+        if let Some(mut names) = item.names.take() {
+            names.insert(self.name(new).into(), new);
+            self.items[parent as usize].names = Some(names);
+        } else if item.children as usize > Index::FROM && matches!(item.form, Form::Table(_)) {
+            let names = self.children(parent).map(|child| (self.name(child).into(), child)).collect();
+            self.items[parent as usize].names = Some(Box::new(names));
+        }
         Ok(new)
     }
 
@@ -219,7 +218,7 @@ impl<'t, 'l> Reader<'t, 'l> {
         match item.form {
             Form::Table(Table::Dotted) => Ok(found),
             Form::Table(Table::Implicit | Table::Header) if !dotted => Ok(found),
-            Form::ArrayOfTables if !dotted => Ok(*item.children.last().unwrap_or(&found)),
+            Form::ArrayOfTables if !dotted => Ok(item.last),
             Form::Table(Table::Inline) => {
                 let message = "an inline table is closed and cannot be added to";
                 Err(self.out.error(ErrorKind::Syntax, message, span))
@@ -234,13 +233,26 @@ impl<'t, 'l> Reader<'t, 'l> {
 
     fn open_header(&mut self, array: bool) -> Result<()> {
         let path = std::mem::take(&mut self.path);
+        let header = self.header.take();
+        let opened = self.header_at(&path, header, array);
+        self.reuse(path);
+        self.section = opened?;
+        Ok(())
+    }
+
+    fn header_at(
+        &mut self,
+        path: &[(Text, Range<usize>)],
+        header: Option<Range<usize>>,
+        array: bool,
+    ) -> Result<u32> {
+        let Some(((key, span), before)) = path.split_last() else { return Ok(self.section) };
         let mut at = 0;
-        let Some(((key, span), before)) = path.split_last() else { return Ok(()) };
         for (key, span) in before {
             at = self.step(at, *key, span.clone(), false)?;
         }
-        let header = self.header.take().unwrap_or(span.clone());
-        self.section = match (self.child(at, *key), array) {
+        let header = header.unwrap_or(span.clone());
+        Ok(match (self.child(at, *key), array) {
             (None, false) => self.add(at, *key, header, Form::Table(Table::Header))?,
             (None, true) => {
                 let list = self.add(at, *key, header.clone(), Form::ArrayOfTables)?;
@@ -254,27 +266,38 @@ impl<'t, 'l> Reader<'t, 'l> {
             {
                 let item = &mut self.items[found as usize];
                 item.form = Form::Table(Table::Header);
-                item.span = header;
+                (item.start, item.end) = (header.start as u32, header.end as u32);
                 found
             }
             _ => return Err(self.twice(*key, span.clone())),
-        };
-        Ok(())
+        })
     }
 
     /// Finds the table for the keys before `=`.
     fn aim(&mut self) -> Result<()> {
-        let mut at = self.open.last().copied().unwrap_or(self.section);
         let path = std::mem::take(&mut self.path);
-        let Some(((key, span), before)) = path.split_last() else { return Ok(()) };
+        let target = self.target_of(&path);
+        self.reuse(path);
+        self.target = target?;
+        Ok(())
+    }
+
+    fn target_of(&mut self, path: &[(Text, Range<usize>)]) -> Result<Option<(u32, Text)>> {
+        let mut at = self.open.last().copied().unwrap_or(self.section);
+        let Some(((key, span), before)) = path.split_last() else { return Ok(None) };
         for (key, span) in before {
             at = self.step(at, *key, span.clone(), true)?;
         }
         if self.child(at, *key).is_some() {
             return Err(self.twice(*key, span.clone()));
         }
-        self.target = Some((at, *key));
-        Ok(())
+        Ok(Some((at, *key)))
+    }
+
+    /// Takes the list of keys back, for those of the next statement.
+    fn reuse(&mut self, mut path: Vec<(Text, Range<usize>)>) {
+        path.clear();
+        self.path = path;
     }
 
     fn place(&mut self, span: Range<usize>, form: Form) -> Result<u32> {
@@ -331,22 +354,22 @@ impl<'t, 'l> Reader<'t, 'l> {
 
     /// Writes an item and what is below it into the arena. As deep as the limit on depth, which is small.
     fn flatten(&mut self, item: u32, key: Text) -> Result<()> {
-        let Item { span, form, children, .. } = std::mem::replace(
-            &mut self.items[item as usize],
-            Item { key, span: 0..0, depth: 0, form: Form::Array, children: Vec::new(), names: None },
-        );
+        let Item { start, end, form, first, .. } = self.items[item as usize];
+        self.items[item as usize].names = None;
         if let Form::Scalar(payload) = form {
-            return self.out.push(Node::new(key, span, payload));
+            return self.out.push(Node::new(key, start as usize..end as usize, payload));
         }
-        let open = self.out.open(span.start)?;
-        for child in children {
-            let key = self.items[child as usize].key;
+        let open = self.out.open(start as usize)?;
+        let mut child = first;
+        while child != 0 {
+            let Item { key, next, .. } = self.items[child as usize];
             self.flatten(child, key)?;
+            child = next;
         }
         if matches!(form, Form::Table(_)) {
-            self.out.close_object(open, key, span.end)?;
+            self.out.close_object(open, key, end as usize)?;
         } else {
-            self.out.close_array(open, key, span.end)?;
+            self.out.close_array(open, key, end as usize)?;
         }
         Ok(())
     }
@@ -382,7 +405,7 @@ impl EventReceiver for Reader<'_, '_> {
 
     fn inline_table_close(&mut self, span: Span, _: &mut dyn ErrorSink) {
         if let Some(table) = self.open.pop() {
-            self.items[table as usize].span.end = span.end() + self.base;
+            self.items[table as usize].end = (span.end() + self.base) as u32;
         }
     }
 
@@ -397,7 +420,7 @@ impl EventReceiver for Reader<'_, '_> {
 
     fn array_close(&mut self, span: Span, _: &mut dyn ErrorSink) {
         if let Some(array) = self.open.pop() {
-            self.items[array as usize].span.end = span.end() + self.base;
+            self.items[array as usize].end = (span.end() + self.base) as u32;
         }
     }
 
@@ -423,5 +446,52 @@ impl EventReceiver for Reader<'_, '_> {
 
     fn scalar(&mut self, span: Span, encoding: Option<Encoding>, _: &mut dyn ErrorSink) {
         self.attempt(|reader| Reader::scalar(reader, span, encoding));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::source::Format;
+    use crate::tree::Tree;
+
+    fn parse(text: &str) -> Result<serde_json::Value> {
+        Tree::parse("a.toml", Format::Toml, text, &Limits::default()).map(|tree| tree.to_json())
+    }
+
+    /// Statements of every kind, each of which is cut off from others at some place.
+    #[test]
+    fn a_text_of_many_statements_is_read_as_one() {
+        let one = |at: usize| {
+            format!(
+                "[t.n{at}]\na.b.c = {at} # {{ [\nlist = [ # ]\n  1,\n\n  [{{ x = {at} }}],\n]\n\
+                 [[t.n{at}.many]]\n'k e y' = \"\"\"\n]\n}}\"\"\"\n[[t.n{at}.many]]\n"
+            )
+        };
+        let expected = |at: usize| {
+            let many = json!([{"k e y": "]\n}"}, {}]);
+            (format!("n{at}"), json!({"a": {"b": {"c": at}}, "list": [1, [{"x": at}]], "many": many}))
+        };
+        for before in 0..40 {
+            let mut text = "\n".repeat(before);
+            text.extend((0..100).map(one));
+            assert!(toml_parser::Source::new(&text).lex().count() > 4 * STATEMENTS);
+            let all: serde_json::Map<_, _> = (0..100).map(expected).collect();
+            assert_eq!(parse(&text).unwrap(), json!({"t": all}), "{before}");
+            for (wrong, place) in [("[t.n7]\n", 1), ("a = [1\nb = 2\n", 1), ("a = [}\n", 1), ("a = ]\n", 1)] {
+                let error = parse(&format!("{text}{wrong}")).unwrap_err();
+                let line = text.lines().count() + place;
+                assert!(
+                    error.location().unwrap().line().is_some_and(|at| at == line || at == line + 1),
+                    "{error}"
+                );
+            }
+        }
+        // What comes first is told.
+        let error =
+            parse(&format!("a = 1 1\n{}[t.n7]\n", (0..100).map(one).collect::<String>())).unwrap_err();
+        assert_eq!(error.location().unwrap().line(), Some(1), "{error}");
     }
 }
