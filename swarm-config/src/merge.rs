@@ -143,7 +143,9 @@ impl Merger<'_> {
         if upper.count == 0 {
             return below;
         }
-        let mut children: Vec<Option<Ref>> = self.children(below).into_iter().map(Some).collect();
+        // What differs from the lower table. That may be long, and is copied once, into its place.
+        let mut changed: Vec<(u32, Option<Ref>)> = Vec::new();
+        let mut added: Vec<Ref> = Vec::new();
         for at in 0..upper.count {
             let child = self.tree.child(above, upper, at);
             let found = self.tree.find(below, lower, self.tree.key(child));
@@ -154,20 +156,31 @@ impl Merger<'_> {
             match found {
                 Some(found) => {
                     let lower = self.tree.child(below, lower, found);
-                    children[found as usize] = self.over(lower, child);
+                    changed.push((found, self.over(lower, child)));
                 }
                 None if self.tree.value(child).kind() == Kind::Null => {}
                 None => {
                     let new = self.alone(child);
-                    children.push(Some(new));
+                    added.push(new);
                 }
             }
             if deep {
                 self.path.pop();
             }
         }
-        let children: Vec<Ref> = children.into_iter().flatten().collect();
-        self.tree.add_join(above, true, &children)
+        changed.sort_unstable_by_key(|(at, _)| *at);
+        let mut changed = changed.into_iter().peekable();
+        let first = self.tree.refs.len();
+        self.tree.refs.reserve(lower.count as usize + added.len());
+        for at in 0..lower.count {
+            let child = match changed.next_if(|(place, _)| *place == at) {
+                Some((_, new)) => new,
+                None => Some(self.tree.child(below, lower, at)),
+            };
+            self.tree.refs.extend(child);
+        }
+        self.tree.refs.extend(added);
+        self.tree.join_since(above, true, first)
     }
 
     fn lists(&mut self, below: Ref, above: Ref, key: &str) -> Ref {

@@ -307,9 +307,15 @@ impl Tree {
 
     /// Adds a container of children from anywhere.
     pub(crate) fn add_join(&mut self, like: Ref, object: bool, children: &[Ref]) -> Ref {
-        let first = self.refs.len() as u32;
+        let first = self.refs.len();
         self.refs.extend_from_slice(children);
-        let range = Children { first, count: children.len() as u32 };
+        self.join_since(like, object, first)
+    }
+
+    /// Adds a container of the children that `refs` has got since it was that long.
+    pub(crate) fn join_since(&mut self, like: Ref, object: bool, first: usize) -> Ref {
+        let children = &self.refs[first..];
+        let range = Children { first: first as u32, count: children.len() as u32 };
         let index = (object && children.len() > Index::FROM)
             .then(|| Index::build(children.len(), |at| self.key(children[at as usize])).ok())
             .flatten();
