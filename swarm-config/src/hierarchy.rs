@@ -8,7 +8,8 @@ use crate::source::Format;
 ///
 /// A layer `production` is a file `production.toml` (or `.yaml`, `.yml`, `.json`), or a folder `production` of such
 /// files, merged in the order of their names. With the feature `sops` they may be encrypted: as
-/// `production/secrets.yaml` beside `production/app.toml`. From the bottom:
+/// `production/secrets.yaml` beside `production/app.toml`, or `production/secrets.sops.yaml`. Directly in the folder
+/// `production.sops.yaml` is no layer, for its name is not `production`. From the bottom:
 ///
 /// 1. `base`, if it is there;
 /// 2. the parents of the environment, the furthest first;
@@ -122,9 +123,14 @@ impl ConfigHierarchy {
         let mut there: Vec<String> = entries(&self.folder)
             .unwrap_or_default()
             .iter()
-            .filter(|path| (path.is_dir() || is_layer(path)) && !hidden(path))
-            .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
-            .filter(|stem| stem != "base" && stem != "local" && !stem.ends_with(".local"))
+            .filter(|path| !hidden(path))
+            .filter_map(|path| match path.is_dir() {
+                true => path.file_name(),
+                false => path.file_stem().filter(|_| is_layer(path)),
+            })
+            .filter_map(|name| Some(name.to_str()?.to_owned()))
+            .filter(|name| name != "base" && name != "local")
+            .filter(|name| !BESIDE.iter().any(|kind| name.ends_with(kind)))
             .collect();
         there.sort();
         let near = nearest(name, there.iter().map(String::as_str));
@@ -137,6 +143,9 @@ impl ConfigHierarchy {
 
 /// What a file is called that is a layer by itself. dotenv files often stand beside one, for somebody else.
 const EXTENSIONS: [&str; 4] = ["toml", "yaml", "yml", "json"];
+
+/// How names end that are not of an environment: local changes, and what rules of `sops` encrypt.
+const BESIDE: [&str; 3] = [".local", ".sops", ".enc"];
 
 fn is_layer(path: &Path) -> bool {
     path.extension().is_some_and(|extension| EXTENSIONS.iter().any(|known| extension == *known))

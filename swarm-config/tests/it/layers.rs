@@ -246,6 +246,13 @@ fn a_hierarchy_has_base_parents_environment_and_local_layers() {
     let missing = ConfigLoader::new().hierarchy((folder.path(), "prodution")).load_tree().unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::NotFound);
     assert!(missing.to_string().contains("there is production, staging"), "{missing}");
+    for beside in ["base.sops.yaml", "secrets.sops.yaml", "secrets.enc.json", "production.local.toml"] {
+        write(beside, "");
+    }
+    write("eu.west/app.toml", "");
+    let missing = ConfigLoader::new().hierarchy((folder.path(), "prodution")).load_tree().unwrap_err();
+    let all = "there is eu.west, production, staging; did you mean `production`?";
+    assert!(missing.to_string().ends_with(all), "{missing}");
     for layers in [
         ConfigHierarchy::new(folder.path(), "staging").parent("stagng", "production"),
         ConfigHierarchy::new(folder.path(), "production").parent("stagng", "production"),
