@@ -63,7 +63,9 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Config<T> {
     }
 
     fn open_with(loader: ConfigLoader, patience: Duration) -> Result<Config<T>> {
-        let current = Arc::new(ArcSwap::from_pointee(loader.typed::<T>(None, &mut Prints::new())?));
+        let first = loader.typed::<T>(None, &mut Prints::new())?;
+        first.loaded.tree.warnings().log(&Report::NOTHING);
+        let current = Arc::new(ArcSwap::from_pointee(first));
         // From here on what is kept of files is that of this configuration's own last load.
         let loader = loader.apart();
         let (watching, audience) = (Mutex::new(None), Audience::default());
@@ -211,6 +213,8 @@ impl<T: DeserializeOwned> Shared<T> {
         let new = loaded?;
         let changes = before.loaded.tree.diff(&new.loaded.tree);
         let warnings = Arc::new(new.loaded.tree.warnings().clone());
+        // Of what is put in place, and not of what was read and is read again.
+        warnings.log(before.loaded.tree.warnings());
         // Places may have moved where values have not, so the new one is taken in either case.
         self.current.store(Arc::new(new));
         if !changes.is_empty() {

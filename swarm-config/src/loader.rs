@@ -14,7 +14,7 @@ use crate::layer::{self, Layer};
 use crate::limits::Limits;
 use crate::merge::MergeStrategy;
 use crate::path::Pattern;
-use crate::report::{Finding, Masks, Severity, Weights, Wishes};
+use crate::report::{Finding, Masks, Report, Severity, Weights, Wishes};
 use crate::secret::SecretProvider;
 use crate::section::{self, Sections};
 use crate::shape::Shape;
@@ -324,7 +324,7 @@ impl ConfigLoader {
     }
 
     /// Loads, validates and makes a `T`. [`Snapshot::warnings`](crate::Snapshot::warnings) has what is no error; the log
-    /// is told of it too.
+    /// is told of it too, and after a reload if it is not what it was told before.
     ///
     /// Files are read and [providers of secrets](ConfigLoader::secret_provider) asked on the thread that calls: in
     /// asynchronous code, within tokio's `spawn_blocking` or the like.
@@ -344,7 +344,7 @@ impl ConfigLoader {
     /// As [`load`](ConfigLoader::load), but for the type.
     pub fn load_tree(&self) -> Result<Tree> {
         let (loaded, report) = self.read(Shape::default(), Vec::new(), None, &mut Prints::new())?;
-        report.log();
+        report.log(&Report::NOTHING);
         let _ = loaded.tree.report.set(report);
         Ok(loaded.tree)
     }
@@ -385,7 +385,6 @@ impl ConfigLoader {
         if !report.is_ok() {
             return Err(Error::invalid(report));
         }
-        report.log();
         let _ = loaded.tree.report.set(report);
         Ok(State { value, loaded, sections: Arc::new(sections) })
     }

@@ -136,6 +136,11 @@ impl Finding {
         self.suggestion.as_deref().filter(|_| self.veil().is_none())
     }
 
+    /// The message for a log, which cannot be veiled later.
+    fn logged(&self) -> &str {
+        self.veiled.as_deref().unwrap_or(&self.message)
+    }
+
     fn veil(&self) -> Option<&str> {
         let veiled = self.veiled.as_deref()?;
         self.place.as_ref().is_some_and(|place| self.masked.has(place)).then_some(veiled)
@@ -294,16 +299,25 @@ impl Report {
     }
 
     /// Tells the log of warnings: nobody may look at them. What is logged cannot be veiled later, so no value is.
-    pub(crate) fn log(&self) {
+    /// Warnings are told once: not if they are those that were logged `before`, wherever they stand by now.
+    pub(crate) fn log(&self, before: &Report) {
         if self.findings.is_empty() && self.unlisted() == 0 {
+            return;
+        }
+        let said = |report: &Report| {
+            let findings = report.findings.iter();
+            let all: Vec<_> =
+                findings.map(|one| (one.rule.clone(), one.path.clone(), one.logged().to_owned())).collect();
+            (all, report.unlisted())
+        };
+        if said(self) == said(before) {
             return;
         }
         let line = |finding: &Finding| {
             let at = finding.location().map(|location| format!("{location}: ")).unwrap_or_default();
-            let message = finding.veiled.as_deref().unwrap_or(&finding.message);
             let path =
                 if finding.path.is_empty() { String::new() } else { format!("{}: ", Dotted(&finding.path)) };
-            format!("\n{at}{path}{message}")
+            format!("\n{at}{path}{}", finding.logged())
         };
         let warnings = self.findings.len() + self.unlisted();
         let lines: String = self.findings.iter().map(line).collect();

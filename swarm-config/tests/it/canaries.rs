@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use futures::StreamExt as _;
 use serde::Deserialize;
 use serde_json::json;
-use swarm_config::testing::ManualWatch;
+use swarm_config::testing::{FakeSource, ManualWatch};
 use swarm_config::{
     Color, Config, ConfigEvent, ConfigLoader, ConfigValidator, FileSecrets, Finding, Format, Limits, Rule,
     Secret, SecretError, SecretProvider, Severity, Tree,
@@ -22,7 +22,7 @@ fn canary(number: usize) -> String {
 }
 
 #[test]
-fn warnings_are_logged_once_a_load_and_without_values() {
+fn warnings_are_logged_without_values_and_once_until_they_change() {
     let schema = json!({"properties": {"level": {"enum": ["INFO"]}}});
     let loader = ConfigLoader::new()
         .text("a.toml", Format::Toml, format!("level = '{}'", canary(1)))
@@ -32,14 +32,47 @@ fn warnings_are_logged_once_a_load_and_without_values() {
     let log = Log::default();
     tracing::subscriber::with_default(log.clone(), || {
         loader.load_tree().unwrap();
-        loader.load::<serde_json::Value>().unwrap().reload().unwrap();
+        let config = loader.load::<serde_json::Value>().unwrap();
+        config.reload().unwrap();
+        assert_eq!(config.get().warnings().findings().len(), 2, "those who ask are told each time");
         ConfigLoader::new().text("a.toml", Format::Toml, "a = 1").load_tree().unwrap();
     });
     let log = log.0.lock().unwrap();
-    assert_eq!(log.matches("loaded with warnings").count(), 3, "{log}");
-    assert_eq!(log.matches("a.toml:1:9: level: the value is not one of \"INFO\"").count(), 3, "{log}");
-    assert_eq!(log.matches("APP_NO_SUCH: no key is known").count(), 3, "{log}");
+    assert_eq!(log.matches("loaded with warnings").count(), 2, "{log}");
+    assert_eq!(log.matches("a.toml:1:9: level: the value is not one of \"INFO\"").count(), 2, "{log}");
+    assert_eq!(log.matches("APP_NO_SUCH: no key is known").count(), 2, "{log}");
     assert!(!log.contains(&canary(1)), "{log}");
+}
+
+#[test]
+fn warnings_of_a_live_configuration_are_logged_when_they_are_others() {
+    let source = FakeSource::new("a.toml", Format::Toml, "level = 'LOUD'");
+    let schema = json!({"properties": {"level": {"enum": ["INFO"]}, "size": {"maximum": 9}}});
+    let loader = ConfigLoader::new()
+        .fake(&source)
+        .validator(ConfigValidator::new(schema).unwrap())
+        .severity("enum", Severity::Warning)
+        .severity("maximum", Severity::Warning);
+    let log = Log::default();
+    tracing::subscriber::with_default(log.clone(), || {
+        let config = loader.load::<serde_json::Value>().unwrap();
+        for (text, logged) in [
+            ("level = 'LOUD'", 1),
+            ("# It stands elsewhere.\nlevel = 'LOUD'", 1),
+            // What was refused in between has put no other warnings in place.
+            ("level = [", 1),
+            ("level = 'LOUD'\nother = 1", 1),
+            ("level = 'LOUD'\nsize = 10", 2),
+            ("level = 'LOUD'", 3),
+            ("level = 'INFO'", 3),
+            ("level = 'LOUD'", 4),
+        ] {
+            source.set(text);
+            assert_eq!(config.reload().is_err(), text.ends_with('['), "{text}");
+            let log = log.0.lock().unwrap();
+            assert_eq!(log.matches("loaded with warnings").count(), logged, "{text}: {log}");
+        }
+    });
 }
 
 /// What a child is told by: the folder that it writes files of its own to.
