@@ -11,6 +11,7 @@ use serde_json::Value;
 use swarm_config::{AgeKeys, Format, Limits, SopsFile, SopsOptions, Tree};
 
 static KEYS: LazyLock<AgeKeys> = LazyLock::new(AgeKeys::generate);
+static OPTIONS: LazyLock<SopsOptions> = LazyLock::new(|| SopsOptions::new(KEYS.recipients()));
 
 fn content(format: Format, text: &str) -> Value {
     numbers(
@@ -37,8 +38,7 @@ fuzz_target!(|text: &str| {
             // Nobody has the key, so nothing is told.
             assert!(file.decrypt(&KEYS).is_err());
         }
-        let options = SopsOptions::new(KEYS.recipients());
-        let Ok(file) = SopsFile::encrypt("text", format, text, &options) else { continue };
+        let Ok(file) = SopsFile::encrypt("text", format, text, &OPTIONS) else { continue };
         match file.decrypt(&KEYS) {
             Ok(plain) => assert_eq!(content(format, plain.expose()), content(format, text), "{plain:?}"),
             // A text that is not written on one line, which only the loader takes.

@@ -168,6 +168,8 @@ impl SopsFile {
         if options.recipients.is_empty() {
             return Err(Error::new(ErrorKind::InvalidInput, "nobody to encrypt for: give a recipient"));
         }
+        // First, so that nothing is done for a text that is none.
+        let doc = plain_doc(Origin::File(name.into()), format, text, &options.limits)?;
         let key = cipher::new_key();
         let wrap = |recipient: &AgeRecipient| Ok((recipient.to_string(), keys::wrap(&key, recipient)?));
         let meta = Metadata {
@@ -178,7 +180,7 @@ impl SopsFile {
             mac_only_encrypted: options.mac_only_encrypted,
             others: Vec::new(),
         };
-        seal(Origin::File(name.into()), format, text, meta, &key, &Kept::default(), &options.limits)
+        seal(&doc, format, meta, &key, &Kept::default(), &options.limits)
     }
 
     /// Decrypts, lets `change` make another text of it, and encrypts that with the same keys. Values that stay the
@@ -204,7 +206,8 @@ impl SopsFile {
             others: Vec::new(),
         };
         let origin = self.doc.source.origin.clone();
-        seal(origin, self.format, changed.as_ref(), meta, &key, &known, &self.limits)
+        let doc = plain_doc(origin, self.format, changed.as_ref(), &self.limits)?;
+        seal(&doc, self.format, meta, &key, &known, &self.limits)
     }
 
     /// Encrypts everything anew, with a new data key, for the given recipients. Which values are encrypted stays as it
@@ -261,31 +264,36 @@ fn timestamp(time: Option<DateTime<Utc>>) -> String {
     time.unwrap_or_else(Utc::now).to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-/// Encrypts a text with a key that is wrapped already.
-fn seal(
-    origin: Origin,
-    format: Format,
-    text: &str,
-    mut meta: Metadata,
-    key: &DataKey,
-    known: &Kept,
-    limits: &Limits,
-) -> Result<SopsFile> {
+/// Reads a text that is to be encrypted.
+fn plain_doc(origin: Origin, format: Format, text: &str, limits: &Limits) -> Result<Arc<Doc>> {
     if format == Format::Toml {
         return Err(Error::new(ErrorKind::InvalidInput, "`sops` has no TOML; use YAML, JSON, dotenv or INI"));
     }
-    let source = Source::from_bytes(origin.clone(), text.as_bytes().to_vec(), limits);
+    let source = Source::from_bytes(origin, text.as_bytes().to_vec(), limits);
     let source = source.map_err(Error::without_frame)?;
     let doc = Arc::new(read::read(source, format, limits).map_err(Error::without_frame)?);
     if !matches!(doc.node(doc.root()).payload(), Payload::Object(_)) {
         let error = Error::new(ErrorKind::Type, "a configuration is a table").at(&doc.source, 0..0);
         return Err(error.without_frame());
     }
-    let (mut edits, mac) = text::encrypt(&doc, format, &meta, key, known)?;
+    Ok(doc)
+}
+
+/// Encrypts a text with a key that is wrapped already.
+fn seal(
+    doc: &Doc,
+    format: Format,
+    mut meta: Metadata,
+    key: &DataKey,
+    known: &Kept,
+    limits: &Limits,
+) -> Result<SopsFile> {
+    let (mut edits, mac) = text::encrypt(doc, format, &meta, key, known)?;
     meta.mac = cipher::seal(key, Type::Str, mac.as_bytes(), &meta.modified);
-    edits.push(text::metadata(&doc, format, &meta.write(format))?);
+    edits.push(text::metadata(doc, format, &meta.write(format))?);
     let whole = text::apply(&doc.source.text, edits);
     // Read again and opened, so that nothing is handed out that does not open.
+    let origin = doc.source.origin.clone();
     let source = Source::from_bytes(origin, whole.into_bytes(), limits).map_err(Error::without_frame)?;
     let file = SopsFile::of(source, format, limits)?;
     file.values(key)?;

@@ -27,6 +27,8 @@ use crate::read;
 #[derive(Clone)]
 pub struct AgeKeys {
     identities: Vec<x25519::Identity>,
+    /// Their public keys, each of which takes a multiplication on the curve.
+    recipients: Vec<AgeRecipient>,
 }
 
 /// A public age key, for which files are encrypted: `age1…`.
@@ -61,8 +63,13 @@ impl AgeKeys {
         }
         match identities.is_empty() {
             true => Err(Error::new(ErrorKind::InvalidInput, "there is no age key")),
-            false => Ok(AgeKeys { identities }),
+            false => Ok(AgeKeys::of(identities)),
         }
+    }
+
+    fn of(identities: Vec<x25519::Identity>) -> AgeKeys {
+        let recipients = identities.iter().map(|identity| AgeRecipient(identity.to_public())).collect();
+        AgeKeys { identities, recipients }
     }
 
     /// Reads keys from a file such as `keys.txt`.
@@ -92,19 +99,23 @@ impl AgeKeys {
     }
 
     fn find(variable: &dyn Fn(&str) -> Option<OsString>) -> Result<AgeKeys> {
-        let mut identities = Vec::new();
+        let (mut identities, mut recipients) = (Vec::new(), Vec::new());
+        let mut take = |keys: AgeKeys| {
+            identities.extend(keys.identities);
+            recipients.extend(keys.recipients);
+        };
         let mut places = vec!["SOPS_AGE_KEY".to_owned(), "SOPS_AGE_KEY_FILE".to_owned()];
         if let Some(keys) = variable("SOPS_AGE_KEY").filter(|keys| !keys.is_empty()) {
             let keys = Zeroizing::new(keys.into_encoded_bytes());
-            identities.extend(AgeKeys::parse(std::str::from_utf8(&keys).unwrap_or_default())?.identities);
+            take(AgeKeys::parse(std::str::from_utf8(&keys).unwrap_or_default())?);
         }
         if let Some(path) = variable("SOPS_AGE_KEY_FILE").filter(|path| !path.is_empty()) {
-            identities.extend(AgeKeys::from_file(PathBuf::from(path))?.identities);
+            take(AgeKeys::from_file(PathBuf::from(path))?);
         }
         if let Some(path) = user_keys(variable) {
             places.push(path.display().to_string());
             if path.is_file() {
-                identities.extend(AgeKeys::from_file(path)?.identities);
+                take(AgeKeys::from_file(path)?);
             }
         }
         if identities.is_empty() {
@@ -114,17 +125,17 @@ impl AgeKeys {
             }
             return Err(Error::new(ErrorKind::Secret, message));
         }
-        Ok(AgeKeys { identities })
+        Ok(AgeKeys { identities, recipients })
     }
 
     /// Makes a new key.
     pub fn generate() -> AgeKeys {
-        AgeKeys { identities: vec![x25519::Identity::generate()] }
+        AgeKeys::of(vec![x25519::Identity::generate()])
     }
 
     /// Whom to encrypt for, so that these keys decrypt.
     pub fn recipients(&self) -> Vec<AgeRecipient> {
-        self.identities.iter().map(|identity| AgeRecipient(identity.to_public())).collect()
+        self.recipients.clone()
     }
 
     /// The keys as a text that [`parse`](AgeKeys::parse) reads, to be kept in a safe place.
@@ -140,8 +151,7 @@ impl AgeKeys {
 
     /// The data key, from the first of `wrapped`, recipients and armored age files, that one of these keys opens.
     pub(super) fn unwrap(&self, wrapped: &[(String, String)]) -> Option<DataKey> {
-        let ours: Vec<String> =
-            self.identities.iter().map(|identity| identity.to_public().to_string()).collect();
+        let ours: Vec<String> = self.recipients.iter().map(AgeRecipient::to_string).collect();
         let mine = wrapped.iter().filter(|(recipient, _)| ours.contains(recipient)).take(MOST);
         mine.filter_map(|(_, file)| open(&self.identities, file.as_bytes(), 32)).find_map(|key| {
             let mut data = DataKey::default();

@@ -445,6 +445,24 @@ fn whoever_writes_a_file_says_when() {
 }
 
 #[test]
+fn a_text_is_read_before_keys_are_made_for_anybody() {
+    // For so many, keys would take minutes.
+    let many = vec![AgeKeys::generate().recipients().remove(0); 1_000_000];
+    let options = SopsOptions::new(many);
+    let start = std::time::Instant::now();
+    for (format, text) in [
+        (Format::Yaml, "a: ["),
+        (Format::Json, "[1]"),
+        (Format::Toml, "a = 1"),
+        (Format::Dotenv, "nothing"),
+        (Format::Ini, "[open"),
+    ] {
+        assert!(SopsFile::encrypt("a", format, text, &options).is_err(), "{format:?}");
+    }
+    assert!(start.elapsed() < std::time::Duration::from_secs(30), "{:?}", start.elapsed());
+}
+
+#[test]
 fn limits_hold_before_anything_is_decrypted() {
     let keys = AgeKeys::generate();
     let file =
