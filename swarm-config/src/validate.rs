@@ -29,6 +29,7 @@ mod view;
 pub use rule::{References, Rule};
 
 use defaults::Defaults;
+pub(crate) use found::meant_as_boolean;
 use found::{Found, nearest_value};
 use guard::Cost;
 use parts::Parts;

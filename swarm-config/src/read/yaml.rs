@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, Tag, options};
+use granit_parser::{ErrorKind as Wrong, Event, Options, Parser, ScalarStyle, ScanError, Span, Tag, options};
 
 use crate::doc::{Doc, DocBuilder, Expanded, NO_KEY, Node, Open, Payload, Text};
 use crate::error::{Error, ErrorKind, Result};
@@ -17,12 +17,7 @@ use crate::source::Source;
 
 pub(crate) fn read(source: Arc<Source>, limits: &Limits) -> Result<Doc> {
     let (body, base) = source.body();
-    let options = options! {
-        strict_indentation: true,
-        emit_comments: false,
-        flow_nesting_limit: limits.max_depth() + 1,
-        block_nesting_limit: limits.max_depth() + 1,
-    };
+    let options = options_of(limits);
     let mut reader = Reader {
         text: body,
         base,
@@ -43,6 +38,15 @@ pub(crate) fn read(source: Arc<Source>, limits: &Limits) -> Result<Doc> {
         reader.out.close_object(open, NO_KEY, base)?;
     }
     Ok(reader.out.finish())
+}
+
+fn options_of(limits: &Limits) -> Options {
+    options! {
+        strict_indentation: true,
+        emit_comments: false,
+        flow_nesting_limit: limits.max_depth() + 1,
+        block_nesting_limit: limits.max_depth() + 1,
+    }
 }
 
 /// An open collection.
@@ -90,12 +94,82 @@ impl<'t> Reader<'t, '_> {
     }
 
     fn syntax(&self, error: &ScanError) -> Error {
-        let at = error.marker().byte_offset().unwrap_or(0).min(self.text.len()) + self.base;
+        let at = self.offset(error);
         let message = error.kind().to_string();
         if message.contains("nesting") || message.contains("recursion") {
             return self.out.limit("levels of nesting", self.out.limits.max_depth(), at);
         }
+        if let Some(error) = self.unclosed(error.kind(), at) {
+            return error;
+        }
         self.out.error(ErrorKind::Syntax, message, at..at + 1)
+    }
+
+    fn offset(&self, error: &ScanError) -> usize {
+        error.marker().byte_offset().unwrap_or(0).min(self.text.len()) + self.base
+    }
+
+    /// What was found wrong is often far from the bracket that nobody closed. Names that bracket.
+    fn unclosed(&self, kind: &Wrong, at: usize) -> Option<Error> {
+        let close = |open: char| if open == '[' { ']' } else { '}' };
+        // These are told at the bracket.
+        let before = match kind {
+            Wrong::UnclosedFlowCollection { open } => Some((open, String::new())),
+            Wrong::MismatchedFlowCollectionEnd { open, close } => {
+                Some((open, format!(" before the next `{close}`")))
+            }
+            _ => None,
+        };
+        if let Some((open, before)) = before {
+            let message =
+                format!("this `{open}` is not closed{before}: put a `{}` where it ends", close(*open));
+            return Some(self.out.error(ErrorKind::Syntax, message, at..at + 1));
+        }
+        let may_be_unclosed = matches!(
+            kind,
+            Wrong::BlockEntryInFlowCollection
+                | Wrong::ExpectedFlowMappingSeparator
+                | Wrong::ExpectedFlowSequenceSeparator
+                | Wrong::ExpectedNodeContent
+                | Wrong::InvalidColonPlacement
+                | Wrong::InvalidIndentation
+                | Wrong::InvalidSimpleKey
+                | Wrong::MappingValueNotAllowed
+                | Wrong::SimpleKeyExpected
+        );
+        if !may_be_unclosed {
+            return None;
+        }
+        // The text up to here says which bracket is open: the last one that is not closed in it.
+        let (before, after) = self.text.split_at_checked(at - self.base)?;
+        let ended =
+            Parser::new_from_str_with_options(before, options_of(self.out.limits)).find_map(Result::err)?;
+        let Wrong::UnclosedFlowCollection { open } = ended.kind() else { return None };
+        let (open, opened) = (*open, self.offset(&ended));
+        let place = |at: usize| {
+            let (line, column) = self.out.source.place(at);
+            format!("line {line}, column {column}")
+        };
+        let (message, at) = match (kind, after.chars().next()) {
+            (Wrong::InvalidIndentation, Some(found @ (']' | '}'))) => {
+                let what = if found == close(open) { "closes" } else { "is within" };
+                let message = format!(
+                    "`{found}` stands too far left: it {what} the `{open}` of {}; indent it further than the key of that",
+                    place(opened)
+                );
+                (message, at)
+            }
+            _ => {
+                let message = format!(
+                    "this `{open}` is not closed before {}: put a `{}` where it ends, or indent what is in it \
+                     and put commas between",
+                    place(at),
+                    close(open)
+                );
+                (message, opened)
+            }
+        };
+        Some(self.out.error(ErrorKind::Syntax, message, at..at + 1))
     }
 
     fn event(&mut self, event: Event<'t>, span: Span) -> Result<()> {

@@ -17,6 +17,7 @@ use crate::loader::nearest;
 use crate::path::{Dotted, Pattern};
 use crate::shape::Shape;
 use crate::source::Source;
+use crate::validate::meant_as_boolean;
 use crate::{secret, section};
 
 mod inside;
@@ -308,7 +309,12 @@ impl<'a> de::Deserializer<'a> for De<'a, '_> {
         match self.loose().map(str::to_ascii_lowercase).as_deref() {
             Some("true") => visitor.visit_bool(true),
             Some("false") => visitor.visit_bool(false),
-            _ => self.deserialize_any(visitor),
+            _ => self.deserialize_any(visitor).map_err(|mut wrong| {
+                if let Some((_, what)) = self.value.as_str().and_then(meant_as_boolean) {
+                    wrong.message.push_str(&format!("; {what}"));
+                }
+                wrong
+            }),
         }
     }
 

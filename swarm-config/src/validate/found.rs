@@ -258,15 +258,21 @@ fn retyped(value: Value<'_>, expected: &str) -> Option<(String, Json)> {
         "a number" => Some(("remove the quotes".into(), number()?)),
         "an integer" => Some(("remove the quotes".into(), number().filter(|number| !number.is_f64())?)),
         "a boolean" => {
-            let written = match text.to_ascii_lowercase().as_str() {
-                "true" => (true, "without quotes"),
-                "false" => (false, "without quotes"),
-                "yes" | "on" | "y" => (true, "this is a text since YAML 1.2"),
-                "no" | "off" | "n" => (false, "this is a text since YAML 1.2"),
-                _ => return None,
-            };
-            Some((format!("write {}: {}", written.0, written.1), written.0.into()))
+            let (meant, what) = meant_as_boolean(text)?;
+            Some((what, meant.into()))
         }
         _ => None,
     }
+}
+
+/// The boolean that a text is meant to be, and what to do about it.
+pub(crate) fn meant_as_boolean(text: &str) -> Option<(bool, String)> {
+    let (meant, why) = match text.to_ascii_lowercase().as_str() {
+        "true" => (true, "without quotes"),
+        "false" => (false, "without quotes"),
+        "yes" | "on" | "y" => (true, "this is a text since YAML 1.2"),
+        "no" | "off" | "n" => (false, "this is a text since YAML 1.2"),
+        _ => return None,
+    };
+    Some((meant, format!("write {meant}: {why}")))
 }

@@ -1,6 +1,7 @@
 //! The behaviour of the crate as its users see it.
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, reason = "tests")]
 
+mod answers;
 mod autofix;
 mod bombs;
 mod cache;
