@@ -302,6 +302,23 @@ mod tests {
         assert_eq!((bins.positive.counts[0], bins.count()), (all, all + 1));
     }
 
+    /// More than the rings of any one series hold.
+    #[test]
+    fn more_buckets_than_counts_of_32_bits_hold_are_each_added() {
+        let full = Packed::Positive(PackedRun::Shorts { first: 7, counts: Box::new([u16::MAX; 2]) });
+        let mut bins = Bins::default();
+        let mut gather = Gather::new(&mut bins);
+        let buckets = u64::from(MOST_RUNS) + 3;
+        for _ in 0..buckets {
+            gather.add(&full);
+        }
+        gather.finish();
+        let each = buckets * u64::from(u16::MAX);
+        assert!(each > u64::from(u32::MAX));
+        let held: Vec<_> = bins.positive.iter().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(held, [(7, each), (8, each)]);
+    }
+
     #[test]
     fn few_values_far_apart_take_few_bytes() {
         let mut bins = Bins::default();
