@@ -34,8 +34,8 @@ impl Table {
         for metric in metrics {
             let overflow = metric.overflow.get();
             let mut series: Vec<_> = metric.read().iter().cloned().collect();
-            // Those without a place when there is less room are the ones that were idle.
-            series.sort_by_key(|series| std::cmp::Reverse(series.active()));
+            // Those without a place when there is less room are the ones that were idle. Each is asked once, as others record.
+            series.sort_by_cached_key(|series| std::cmp::Reverse(series.active()));
             block.clear();
             metric.save(series.len() + usize::from(overflow.is_some()), &mut block);
             write_block(out, &block)?;

@@ -1,8 +1,10 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use swarm_monitor::{Measurement, PerformanceMonitor};
+use swarm_monitor::testing::FakeClock;
+use swarm_monitor::{Measurement, PerformanceMonitor, Restored};
 
 use crate::{Timed, last};
 
@@ -59,6 +61,77 @@ fn threads_that_record_while_others_ask_and_time_moves_lose_nothing() {
     if asked < 7 * 86_400 {
         assert_eq!(monitor.select("values").sketch(last(7 * 86_400)).unwrap().count(), expected);
     }
+}
+
+/// A snapshot is in the order of when series were last recorded in, which goes on changing.
+#[test]
+fn a_snapshot_taken_while_others_record_is_whole() {
+    let timed = Timed::new();
+    let monitor = &timed.monitor;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("snapshot");
+    let (series, rounds) = (500u64, 40);
+    let tag = |at: u64| at.to_string();
+    for at in 0..series {
+        monitor.record("counts", Measurement::Count(1), &[("agent", &tag(at))]);
+        monitor.record("values", 1.0, &[("agent", &tag(at))]);
+    }
+    let over = AtomicBool::new(false);
+    let recorded = thread::scope(|scope| {
+        let workers: Vec<_> = (0..2)
+            .map(|seed: u64| {
+                let over = &over;
+                scope.spawn(move || {
+                    let mut at = 0u64;
+                    while !over.load(Ordering::Acquire) {
+                        at += 1;
+                        let agent = tag((at * 7_919 + seed) % series);
+                        monitor.record("counts", Measurement::Count(1), &[("agent", &agent)]);
+                        monitor.record("values", 1.0, &[("agent", &agent)]);
+                    }
+                    at
+                })
+            })
+            .collect();
+        let clock = scope.spawn(|| {
+            while !over.load(Ordering::Acquire) {
+                timed.pass(1);
+            }
+        });
+        let mut wrong = None;
+        for _ in 0..rounds {
+            // Not a panic here, for which the others would go on for ever.
+            let taken = catch_unwind(AssertUnwindSafe(|| monitor.snapshot(&path)));
+            if !matches!(taken, Ok(Ok(()))) {
+                wrong = Some(format!("{taken:?}"));
+                break;
+            }
+        }
+        over.store(true, Ordering::Release);
+        clock.join().unwrap();
+        let recorded: u64 = workers.into_iter().map(|worker| worker.join().unwrap()).sum();
+        assert_eq!(wrong, None);
+        recorded
+    });
+    assert!(recorded >= series, "{recorded}");
+    let clock = FakeClock::new(monitor.now());
+    let after = PerformanceMonitor::builder().restore(&path).clock(clock).build().unwrap();
+    assert!(
+        matches!(after.restored(), Some(Restored::Complete { left_out: 0, .. })),
+        "{:?}",
+        after.restored()
+    );
+    for name in ["counts", "values"] {
+        let info = after.metrics().into_iter().find(|info| &*info.name == name).unwrap();
+        assert_eq!(info.series as u64, series);
+        let total = after.select(name).total().unwrap().count;
+        assert!((series..=series + recorded).contains(&total), "{total}");
+    }
+    monitor.snapshot(&path).unwrap();
+    let clock = FakeClock::new(monitor.now());
+    let after = PerformanceMonitor::builder().restore(&path).clock(clock).build().unwrap();
+    assert_eq!(after.select("counts").total().unwrap().count, series + recorded);
+    assert_eq!(after.select("values").total().unwrap().count, series + recorded);
 }
 
 #[test]
