@@ -4,6 +4,7 @@
 //! (1,800 without), of time that the test moves: a minute a round, so that every ring fills many times over. Best with `--release`.
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -16,6 +17,9 @@ use swarm_monitor::{
 use crate::{Timed, last};
 
 const DAY: u64 = 24 * 60;
+
+/// What a child is told by: the folder that it writes to.
+const CHILD: &str = "SWARM_SOAK_FOLDER";
 
 struct Size {
     records: u64,
@@ -86,11 +90,26 @@ fn record(monitor: &PerformanceMonitor, size: &Size, round: u64, seed: &mut u64)
     }
 }
 
+/// In a process of its own, as memory and open files are a process's, and other tests have theirs.
 #[test]
 fn nothing_grows_while_series_come_and_go() {
-    let size = size();
+    if let Some(folder) = std::env::var_os(CHILD) {
+        return soak(&size(), Path::new(&folder));
+    }
     let folder = tempfile::tempdir().unwrap();
-    let (snapshot, journal) = (folder.path().join("snapshot"), folder.path().join("alerts"));
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["soak::nothing_grows_while_series_come_and_go", "--exact", "--nocapture", "--test-threads=1"])
+        .env(CHILD, folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{}: {said}", output.status);
+}
+
+fn soak(size: &Size, folder: &Path) {
+    let (snapshot, journal) = (folder.join("snapshot"), folder.join("alerts"));
     let limit = size.series as usize * 11 / 10;
     let idle = Duration::from_secs(3_600);
     let timed = Timed::with(PerformanceMonitor::builder().series_limit(limit).idle_after(idle));
@@ -110,7 +129,7 @@ fn nothing_grows_while_series_come_and_go() {
     let turn = Barrier::new(3);
     let threads = |seed: u64| {
         let (mut seed, made) = (seed, monitor.counter("made", &[]));
-        let (turn, stop, rounds, size) = (&turn, &stop, &rounds, &size);
+        let (turn, stop, rounds) = (&turn, &stop, &rounds);
         move || {
             loop {
                 turn.wait();
@@ -165,7 +184,7 @@ fn nothing_grows_while_series_come_and_go() {
             }
             rounds.fetch_add(1, Relaxed);
             if round % 10 == 0 {
-                let taken = Taken::now(monitor, folder.path());
+                let taken = Taken::now(monitor, folder);
                 let stretch = (round / size.settled) as usize;
                 stretches.resize(stretches.len().max(stretch + 1), Taken::default());
                 stretches[stretch] = stretches[stretch].most(taken);
