@@ -32,7 +32,7 @@ enum Format {
 }
 
 impl PerformanceMonitor {
-    /// All metrics since their series are there, as text for Prometheus and for everything else that reads its formats.
+    /// All metrics as text for Prometheus and for everything else that reads its formats.
     ///
     /// `accept` is the request's header of that name, empty if there was none. Whoever prefers OpenMetrics gets version 1.0 of it, everyone
     /// else Prometheus' format 0.0.4. That is all a `/metrics` handler of any HTTP server needs:
@@ -46,6 +46,9 @@ impl PerformanceMonitor {
     /// assert_eq!(answer.content_type, "application/openmetrics-text; version=1.0.0; charset=utf-8");
     /// assert_eq!(answer.body, "# TYPE requests counter\nrequests_total{route=\"/pay\"} 3\n# EOF\n");
     /// ```
+    ///
+    /// Counters, and the counts, buckets and sums of histograms, are those of this process: after a restart they begin at 0, whatever was
+    /// [restored](crate::MonitorBuilder::restore), as readers of counters expect. [`Selection::total`](crate::Selection::total) goes on.
     ///
     /// Counters and events end in `_total`. A histogram has cumulative buckets with the [bounds](crate::Description::bounds) of its
     /// description, so that those of several processes can be added up, which quantiles cannot; a value that is above a bound by

@@ -127,14 +127,42 @@ pub struct MetricInfo {
     pub memory: usize,
 }
 
+/// A count that goes on over a restart, and how much of it did.
+#[derive(Debug, Default)]
+pub(crate) struct Restorable {
+    ever: AtomicU64,
+    restored: AtomicU64,
+}
+
+impl Restorable {
+    pub(crate) fn increment(&self) {
+        self.ever.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn ever(&self) -> u64 {
+        self.ever.load(Ordering::Relaxed)
+    }
+
+    /// Since this process began, as exports count.
+    pub(crate) fn own(&self) -> u64 {
+        self.ever().saturating_sub(self.restored.load(Ordering::Relaxed))
+    }
+
+    /// Goes on from `count`.
+    pub(crate) fn restore(&self, count: u64) {
+        self.restored.store(count, Ordering::Relaxed);
+        self.ever.store(count, Ordering::Relaxed);
+    }
+}
+
 /// What all series of a metric share.
 #[derive(Debug)]
 pub(crate) struct About {
     pub(crate) name: Arc<str>,
     pub(crate) kind: MetricKind,
-    pub(crate) folded: AtomicU64,
-    pub(crate) refused: AtomicU64,
-    pub(crate) mismatched: AtomicU64,
+    pub(crate) folded: Restorable,
+    pub(crate) refused: Restorable,
+    pub(crate) mismatched: Restorable,
     description: RwLock<Description>,
 }
 
@@ -143,9 +171,9 @@ impl About {
         About {
             name,
             kind,
-            folded: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
-            mismatched: AtomicU64::new(0),
+            folded: Restorable::default(),
+            refused: Restorable::default(),
+            mismatched: Restorable::default(),
             description: RwLock::new(description),
         }
     }
@@ -168,9 +196,9 @@ impl About {
             kind: self.kind,
             description: self.description(),
             series,
-            folded: self.folded.load(Ordering::Relaxed),
-            refused: self.refused.load(Ordering::Relaxed),
-            mismatched: self.mismatched.load(Ordering::Relaxed),
+            folded: self.folded.ever(),
+            refused: self.refused.ever(),
+            mismatched: self.mismatched.ever(),
             memory,
         }
     }

@@ -160,7 +160,7 @@ impl PerformanceMonitor {
 
     /// Records that were left out because there were too many metrics.
     pub fn lost(&self) -> u64 {
-        self.inner.table.lost.load(Ordering::Relaxed)
+        self.inner.table.lost.ever()
     }
 
     /// Writes everything to `path`, for [`restore`](MonitorBuilder::restore) after a restart or a crash.
@@ -257,7 +257,7 @@ impl Inner {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let started = head.as_ref().map_or(table.settings.time.now(), |head| head.started);
         let (mut events, states) = head.map_or_else(Default::default, |head| {
-            table.lost.store(head.lost, Ordering::Relaxed);
+            table.lost.restore(head.lost);
             (VecDeque::from(head.events), head.states.into_iter().collect())
         });
         events.drain(..events.len().saturating_sub(events_kept));
@@ -347,7 +347,7 @@ impl Inner {
             taken: self.now(),
             started: self.started,
             accuracy: self.table.settings.mapping.accuracy(),
-            lost: self.table.lost.load(Ordering::Relaxed),
+            lost: self.table.lost.ever(),
             events: self.events.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect(),
             states: states.into_iter().collect(),
         };

@@ -54,7 +54,8 @@ impl Selection {
         Ok(summary)
     }
 
-    /// The same since the series are there, which is longer than any window reaches.
+    /// The same since the series are there, which is longer than any window reaches, and longer than the process where a snapshot was
+    /// restored.
     ///
     /// # Errors
     ///
@@ -62,7 +63,7 @@ impl Selection {
     pub fn total(&self) -> Result<Summary> {
         let now = self.inner.now();
         let mut summary = Summary::empty(time(self.inner.started), time(now));
-        self.series()?.iter().for_each(|series| series.summarize_all(now, &mut summary));
+        self.series()?.iter().for_each(|series| series.summarize_ever(now, &mut summary));
         Ok(summary)
     }
 

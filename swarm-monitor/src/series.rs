@@ -1,4 +1,5 @@
 mod saved;
+mod total;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -65,6 +66,8 @@ struct CountedState {
     rings: Rings<u64>,
     /// How much of the cells the rings have.
     folded: u64,
+    /// How much of what the rings have was restored.
+    before: u64,
     active: u64,
     evicted: bool,
 }
@@ -80,6 +83,8 @@ struct Observed {
 
 struct ObservedState {
     rings: Rings<Values>,
+    /// What of it was restored.
+    before: Option<Box<(Moments, Packed)>>,
     mapping: Mapping,
     pivot: Option<f64>,
     active: u64,
@@ -99,6 +104,7 @@ impl Series {
                 state: Mutex::new(CountedState {
                     rings: Rings::new(now, settings.reach),
                     folded: 0,
+                    before: 0,
                     active: now,
                     evicted: false,
                 }),
@@ -110,6 +116,7 @@ impl Series {
                 greatest_sum: AtomicU64::new(0),
                 state: Mutex::new(ObservedState {
                     rings: Rings::new(now, settings.reach),
+                    before: None,
                     mapping: settings.mapping,
                     pivot: None,
                     active: now,
@@ -137,7 +144,7 @@ impl Series {
         if cell.add(n, now) { Ok(()) } else { counted.add_slowly(cell, n, now) }
     }
 
-    /// Counts as many more as are missing to `total`, if any are.
+    /// Counts as many more as are missing to `total` of what was not restored, if any are.
     #[cfg(feature = "metrics")]
     pub(crate) fn raise_to(&self, total: u64) -> Result<(), Evicted> {
         let Body::Counted(counted) = &self.body else { return Ok(()) };
@@ -146,9 +153,8 @@ impl Series {
         if state.evicted {
             return Err(Evicted);
         }
-        let mut ever = 0;
-        state.rings.visit_all(|n| ever += n);
-        counted.cells[0].value.fetch_add(total.saturating_sub(ever), Ordering::Relaxed);
+        let missing = total.saturating_sub(state.own());
+        counted.cells[0].value.fetch_add(missing, Ordering::Relaxed);
         counted.fold(&mut state);
         Ok(())
     }
@@ -167,7 +173,7 @@ impl Series {
                 observed.add_slowly(value, now)
             }
         } else {
-            self.about.refused.fetch_add(1, Ordering::Relaxed);
+            self.about.refused.increment();
             Ok(())
         }
     }
@@ -210,7 +216,7 @@ impl Series {
                 let mut state = counted.caught_up(span.now);
                 state.rings.roll(span.now);
                 state.rings.visit(span, |part| match part {
-                    Part::Open(n) | Part::Closed(_, n) => into.count += n,
+                    Part::Open(n) | Part::Closed(_, n) => into.count = into.count.saturating_add(*n),
                 });
                 into.mean = f64::from(u8::from(into.count > 0));
             }
@@ -248,44 +254,6 @@ impl Series {
                 });
             }
         }
-    }
-
-    /// Adds everything that ever was.
-    pub(crate) fn summarize_all(&self, now: u64, into: &mut Summary) {
-        match &self.body {
-            Body::Counted(counted) => {
-                counted.caught_up(now).rings.visit_all(|n| into.count += n);
-                into.mean = f64::from(u8::from(into.count > 0));
-            }
-            Body::Observed(observed) => {
-                let state = observed.caught_up(now);
-                let mut moments = Moments::default();
-                state.rings.visit_all(|values| moments.merge(&values.moments));
-                into.merge(&moments.summary(state.pivot.unwrap_or(0.0), into.from, into.to));
-            }
-        }
-    }
-
-    /// Adds everything that ever was, at one time: values, and their sizes.
-    pub(crate) fn distribution_of_all(&self, now: u64, values: &mut Summary, sizes: &mut Sketch) {
-        let Body::Observed(observed) = &self.body else { return };
-        let state = observed.caught_up(now);
-        let mut moments = Moments::default();
-        state.rings.visit_all(|part| {
-            moments.merge(&part.moments);
-            sizes.bins_mut().merge(&part.bins);
-        });
-        values.merge(&moments.summary(state.pivot.unwrap_or(0.0), values.from, values.to));
-    }
-
-    /// The greatest of `sum` and those it was called with before, for a sum of values that are not negative.
-    ///
-    /// Rounding can take a sum back by its last digit, which readers of a counter take for a new beginning.
-    pub(crate) fn never_less(&self, sum: f64) -> f64 {
-        let Body::Observed(observed) = &self.body else { return sum };
-        // Of floats that are not negative the bits have the same order.
-        let before = observed.greatest_sum.fetch_max(sum.max(0.0).to_bits(), Ordering::Relaxed);
-        f64::from_bits(before).max(sum)
     }
 
     /// Adds the sizes of the values of `span`.
@@ -349,11 +317,13 @@ impl Series {
                 }
                 Body::Observed(observed) => {
                     let made = observed.cells.iter().filter(|cell| cell.get().is_some()).count();
-                    let rings = &observed.lock().rings;
+                    let state = observed.lock();
+                    let rings = &state.rings;
                     observed.cells.len() * size_of::<OnceLock<Box<ValueCell>>>()
                         + made * size_of::<ValueCell>()
                         + rings.heap(|closed| closed.1.heap())
                         + rings.live().map(|values| values.bins.heap()).sum::<usize>()
+                        + state.before.as_ref().map_or(0, |before| size_of_val(&**before) + before.1.heap())
                 }
             }
     }
@@ -395,7 +365,8 @@ impl Counted {
         if more > 0 {
             state.folded = total;
             state.active = state.rings.second();
-            *state.rings.current() += more;
+            let now = state.rings.current();
+            *now = now.wrapping_add(more);
         }
         more
     }

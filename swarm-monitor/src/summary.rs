@@ -59,7 +59,7 @@ impl Summary {
         }
         let (a, b) = (self.count as f64, other.count as f64);
         let apart = other.mean - self.mean;
-        self.count += other.count;
+        self.count = self.count.saturating_add(other.count);
         self.mean += apart * (b / (a + b));
         self.squares += other.squares + apart * apart * (a * b / (a + b));
         self.min = self.min.min(other.min);
@@ -103,6 +103,19 @@ impl Moments {
         self.squares += other.squares;
         self.min = self.min.min(other.min);
         self.max = self.max.max(other.max);
+    }
+
+    /// What came after the first of them, which `first` has. The least and the greatest stay those of all.
+    pub(crate) fn without(&self, first: &Moments) -> Moments {
+        if self.count <= first.count {
+            return Moments::default();
+        }
+        Moments {
+            count: self.count - first.count,
+            sum: self.sum - first.sum,
+            squares: self.squares - first.squares,
+            ..*self
+        }
     }
 
     pub(crate) fn summary(&self, pivot: f64, from: DateTime<Utc>, to: DateTime<Utc>) -> Summary {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockRea
 use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 
-use crate::metric::{About, Description, MetricKind};
+use crate::metric::{About, Description, MetricKind, Restorable};
 use crate::series::{OwnedTags, Series, Settings};
 use crate::sink::Tags;
 
@@ -34,7 +34,7 @@ pub(crate) struct Table {
     limits: Limits,
     pub(crate) settings: Settings,
     /// Records of metrics beyond the limit.
-    pub(crate) lost: AtomicU64,
+    pub(crate) lost: Restorable,
 }
 
 /// One metric.
@@ -67,18 +67,18 @@ impl Table {
             hasher: RandomState::default(),
             limits,
             settings,
-            lost: AtomicU64::new(0),
+            lost: Restorable::default(),
         }
     }
 
     /// The series of these tags, made if there is room. `held` counts a handle on it, before anyone could evict it.
     pub(crate) fn find(&self, name: &str, kind: MetricKind, tags: Tags<'_>, held: bool) -> Found {
         let Some(metric) = self.metric(cut(name), kind) else {
-            self.lost.fetch_add(1, Ordering::Relaxed);
+            self.lost.increment();
             return Found::Nowhere;
         };
         if metric.about.kind != kind {
-            metric.about.mismatched.fetch_add(1, Ordering::Relaxed);
+            metric.about.mismatched.increment();
             return Found::Nowhere;
         }
         if let Some(series) = metric.get(self.hash(tags), tags, held) {
@@ -92,7 +92,7 @@ impl Table {
         if let Some(series) = metric.insert(self, hash, tags, held) {
             return Found::Own(series);
         }
-        metric.about.folded.fetch_add(1, Ordering::Relaxed);
+        metric.about.folded.increment();
         Found::Overflow(metric.overflow(self))
     }
 

@@ -29,11 +29,11 @@ pub(crate) fn left_out(table: &Table) -> Vec<(Vec<(String, String)>, u64)> {
     for metric in table.all() {
         let about = &metric.about;
         for (why, n) in [("mismatched", &about.mismatched), ("refused", &about.refused)] {
-            let n = n.load(Ordering::Relaxed);
+            let n = n.own();
             samples.push((vec![label("metric", &about.name), label("why", why)], n));
         }
     }
-    samples.push((vec![label("why", "too many metrics")], table.lost.load(Ordering::Relaxed)));
+    samples.push((vec![label("why", "too many metrics")], table.lost.own()));
     samples.retain(|(_, n)| *n > 0);
     samples
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::metric::About;
-use crate::rings::Rings;
+use crate::rings::{Rings, Tally};
 use crate::series::{Body, OwnedTags, Series, Settings, Values};
 use crate::sketch::bins::Bins;
 use crate::sketch::mapping::Mapping;
@@ -50,6 +50,9 @@ impl Series {
                 let mut state = counted.lock();
                 state.active = u64::load(input)?;
                 state.rings = Rings::load(input, settings.reach)?;
+                let mut before = 0u64;
+                state.rings.visit_all(|n| before = before.wrapping_add(*n));
+                state.before = before;
                 (state.rings.second() <= now + LATER).then(|| state.rings.roll(now))?;
             }
             Body::Observed(observed) => {
@@ -62,6 +65,11 @@ impl Series {
                         |open| open.bins = open.bins.rebinned(mapping, settings.mapping),
                         |closed| closed.1 = rebinned(&closed.1, mapping, settings.mapping),
                     );
+                }
+                let mut before = Values::default();
+                state.rings.visit_all(|values| before.absorb(values));
+                if !before.is_empty() {
+                    state.before = Some(Box::new(before.close()));
                 }
                 (state.rings.second() <= now + LATER).then(|| state.rings.roll(now))?;
             }

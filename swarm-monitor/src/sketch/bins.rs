@@ -36,6 +36,13 @@ impl Bins {
         self.positive.merge(&other.positive);
     }
 
+    /// Takes out what was merged into these.
+    pub(crate) fn take_out(&mut self, part: &Bins) {
+        self.negative.take_out(&part.negative);
+        self.zero = self.zero.saturating_sub(part.zero);
+        self.positive.take_out(&part.positive);
+    }
+
     /// The same values in the bins of another mapping, each value as the middle of its bin.
     pub(crate) fn rebinned(&self, from: Mapping, to: Mapping) -> Bins {
         let mut bins = Bins::default();
@@ -146,6 +153,15 @@ impl Run {
         }
     }
 
+    fn take_out(&mut self, part: &Run) {
+        for (index, count) in part.iter().filter(|(_, count)| *count > 0) {
+            // What lies below the lowest bin went into that one.
+            if let Some(bin) = self.counts.get_mut((index - self.first).max(0) as usize) {
+                *bin = bin.saturating_sub(count);
+            }
+        }
+    }
+
     /// The first and the last bin with something in it.
     pub(crate) fn span(&self) -> Option<(i32, i32)> {
         let low = self.counts.iter().position(|&count| count > 0)?;
@@ -176,6 +192,32 @@ mod tests {
         assert!(run.counts.len() <= MOST_BINS, "{}", run.counts.len());
         assert_eq!(run.counts.iter().sum::<u64>(), 6);
         assert_eq!(run.span().unwrap().1, 5_001);
+    }
+
+    #[test]
+    fn what_was_merged_can_be_taken_out_even_where_it_fell_into_the_lowest_bin() {
+        let run = |from: i32, step: i32| {
+            let mut run = Run::default();
+            (0..50).for_each(|at| run.add(from + at * step, 1 + at as u64 % 3));
+            run
+        };
+        for (part, rest) in
+            [(run(0, 7), run(30, 11)), (run(-3_000, 20), run(1_500, 3)), (run(0, 1), run(9_000, 1))]
+        {
+            let (part, rest) = (
+                Bins { positive: part, zero: 3, ..Bins::default() },
+                Bins { positive: rest, zero: 4, ..Bins::default() },
+            );
+            let mut all = part.clone();
+            all.merge(&rest);
+            all.take_out(&part);
+            // The rest as it is among so many bins.
+            let mut alone = rest.clone();
+            alone.positive.cover(all.positive.first, all.positive.first);
+            let counts = |run: &Run| run.iter().filter(|(_, count)| *count > 0).collect::<Vec<_>>();
+            assert_eq!(counts(&all.positive), counts(&alone.positive));
+            assert_eq!(all.count(), rest.count());
+        }
     }
 
     #[test]

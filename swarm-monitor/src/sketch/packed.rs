@@ -57,6 +57,13 @@ impl Packed {
         }
     }
 
+    /// Takes out of `bins` what these were merged into.
+    pub(crate) fn take_from(&self, bins: &mut Bins) {
+        let mut own = Bins::default();
+        self.add_to(&mut own);
+        bins.take_out(&own);
+    }
+
     /// Bytes on the heap.
     pub(crate) fn heap(&self) -> usize {
         match self {

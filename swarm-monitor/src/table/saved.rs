@@ -1,7 +1,6 @@
 //! Every metric as it stands in a snapshot.
 
 use std::io::{self, Read, Write};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use crate::metric::{Description, Direction, MetricKind};
@@ -99,7 +98,7 @@ impl Table {
             about.describe(description);
             for (counter, count) in [&about.folded, &about.refused, &about.mismatched].into_iter().zip(counts)
             {
-                counter.store(count, Ordering::Relaxed);
+                counter.restore(count);
             }
         }
         Some((metric, series))
@@ -137,7 +136,7 @@ impl Metric {
         });
         about.description().save(out);
         for count in [&about.folded, &about.refused, &about.mismatched] {
-            count.load(Ordering::Relaxed).save(out);
+            count.ever().save(out);
         }
         (series as u64).save(out);
     }

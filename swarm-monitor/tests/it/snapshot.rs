@@ -328,3 +328,53 @@ fn a_snapshot_of_the_first_format_is_read() {
     assert!(monitor.restore_detector("pay", &mut cusum).unwrap());
     assert_eq!(cusum.save(), [1.5, 0.0]);
 }
+
+/// A total that went on would fall back where the last process was seen with more, and readers of counters would add all of it once more.
+#[test]
+fn an_export_counts_from_the_restart_on_and_a_total_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("metrics.snapshot");
+    let tags = [("route", "/pay")];
+    let record = |monitor: &PerformanceMonitor, n: u64| {
+        monitor.record("requests", Measurement::Count(n), &tags);
+        (0..n).for_each(|at| monitor.record("seconds", at as f64 - 0.5, &[]));
+        (0..n).for_each(|_| monitor.record("bytes", 3.0, &[]));
+        monitor.record("bytes", f64::NAN, &[]);
+        monitor.record("deployments", Measurement::Event("again"), &[]);
+    };
+    let exported = |monitor: &PerformanceMonitor| {
+        let body = monitor.expose("").body;
+        let lines = body.lines().filter(|line| !line.starts_with('#')).map(str::to_owned);
+        let (buckets, rest): (Vec<_>, Vec<_>) = lines.partition(|line| line.contains("_bucket"));
+        let wanted = [r#"{le="2.5"}"#, r#"{le="+Inf"}"#];
+        let buckets = buckets.into_iter().filter(|line| wanted.iter().any(|bound| line.contains(bound)));
+        rest.into_iter().chain(buckets).collect::<Vec<_>>()
+    };
+    let before = Timed::new();
+    record(&before.monitor, 100);
+    before.pass(90);
+    record(&before.monitor, 20);
+    before.monitor.snapshot(&path).unwrap();
+    let mut ever = 120;
+    for (own, accuracy) in [(7, 0.01), (200, 0.01), (5, 0.04)] {
+        let builder = PerformanceMonitor::builder().accuracy(accuracy);
+        let after = Timed::restored(builder, &path, before.monitor.now() + TimeDelta::hours(2));
+        let fresh = Timed::with(PerformanceMonitor::builder().accuracy(accuracy));
+        let restored = exported(&after.monitor);
+        for line in restored.iter().filter(|line| !line.starts_with("seconds_sum")) {
+            assert!(line.ends_with(" 0") || line.ends_with(" 0.0"), "{line}");
+        }
+        assert!(restored.iter().any(|line| line.starts_with("requests_total")), "{restored:?}");
+        record(&after.monitor, own);
+        record(&fresh.monitor, own);
+        after.pass(70);
+        record(&after.monitor, 3);
+        record(&fresh.monitor, 3);
+        ever += own + 3;
+        assert_eq!(exported(&after.monitor), exported(&fresh.monitor));
+        for name in ["requests", "seconds", "bytes"] {
+            assert_eq!(after.monitor.select(name).total().unwrap().count, ever, "{name}");
+        }
+        after.monitor.snapshot(&path).unwrap();
+    }
+}
