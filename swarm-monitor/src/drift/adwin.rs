@@ -1,4 +1,4 @@
-use crate::drift::change::{ChangeDetector, not_a_state};
+use crate::drift::change::{ChangeDetector, is_taken, not_a_state};
 use crate::error::Result;
 
 /// The adaptive window: keeps as many values as seem to have one mean, and drops older ones when they do not
@@ -67,7 +67,7 @@ impl ChangeDetector for Adwin {
 
     #[inline]
     fn update(&mut self, value: f64) -> bool {
-        if !value.is_finite() {
+        if !is_taken(value) {
             return false;
         }
         self.window.insert(value);
@@ -107,7 +107,8 @@ fn read(state: &[f64]) -> Option<Window> {
     while let Some((&len, rest)) = body.split_first() {
         let len = whole(len)? as usize;
         let (buckets, rest) = rest.split_at_checked(2 * len)?;
-        if len > MOST || window.rows.len() >= 50 {
+        // Every row that there is has a bucket, which dropping the oldest relies on.
+        if !(1..=MOST).contains(&len) || window.rows.len() >= 50 {
             return None;
         }
         let mut row = Row { len, ..Row::default() };

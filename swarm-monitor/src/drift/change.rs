@@ -5,6 +5,7 @@ use crate::drift::special::normal_point;
 use crate::drift::{DriftDetector, Finding};
 use crate::error::{Error, Result};
 use crate::metric::Direction;
+use crate::sketch::MOST;
 
 /// Looks at one value at a time, in memory that does not grow with them, and tells when their level changed.
 ///
@@ -14,7 +15,8 @@ pub trait ChangeDetector: Send + Sync {
     /// What it is called in reports.
     fn name(&self) -> &str;
 
-    /// Takes the next value and tells whether it shows a change. After one it begins anew. A value that is not finite is left out.
+    /// Takes the next value and tells whether it shows a change. After one it begins anew. A value that is not finite, or
+    /// beyond 1e140 either way, is left out.
     fn update(&mut self, value: f64) -> bool;
 
     /// All that it knows of the values so far, as numbers that are kept bit by bit.
@@ -26,6 +28,12 @@ pub trait ChangeDetector: Send + Sync {
     ///
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for what no such detector has saved, and nothing is changed.
     fn restore(&mut self, state: &[f64]) -> Result<()>;
+}
+
+/// Whether a value can be squared and added up, so that it does not spoil all that comes after. False for NaN too.
+#[inline]
+pub(crate) fn is_taken(value: f64) -> bool {
+    value.abs() <= MOST
 }
 
 /// Whether the statistic of a move that matters, one upwards or one downwards, is beyond `threshold`.
@@ -113,7 +121,7 @@ impl<D: ChangeDetector> ChangeDetector for Scored<D> {
     }
 
     fn update(&mut self, value: f64) -> bool {
-        value.is_finite() && self.detector.update(self.score(value))
+        is_taken(value) && self.detector.update(self.score(value))
     }
 
     fn save(&self) -> Vec<f64> {

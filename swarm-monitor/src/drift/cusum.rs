@@ -1,4 +1,4 @@
-use crate::drift::change::{ChangeDetector, is_beyond, not_a_state};
+use crate::drift::change::{ChangeDetector, is_beyond, is_taken, not_a_state};
 use crate::error::Result;
 use crate::metric::Direction;
 
@@ -7,26 +7,45 @@ use crate::metric::Direction;
 /// With a slack of 0.5 and a threshold of 5 it is the textbook's, which alarms once in 465 normal values that did not change.
 /// [`run_length`](Cusum::run_length) sets a threshold for fewer. For values whose distribution is not known to be normal
 /// use it within [`Scored`](crate::Scored).
+///
+/// After an alarm it learns the level and the deviation anew, so that a shift that lasts is told once, and the next one is found, also the
+/// one back. The first 30 values are only learned from; those up to the thousandth are judged by what was before each, as Student's
+/// distribution has it (Hawkins, Journal of Quality Technology 19, 1987), which keeps the rate of false alarms.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cusum {
-    target: f64,
-    per_deviation: f64,
     slack: f64,
     threshold: f64,
     direction: Direction,
+    reference: Reference,
     above: f64,
     below: f64,
 }
 
+/// What values are compared with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Reference {
+    target: f64,
+    per_deviation: f64,
+    /// Of the values since the last alarm; as many as are learned from, where there was none.
+    learned: f64,
+    mean: f64,
+    squares: f64,
+}
+
+/// So many values are learned from before any is judged.
+const UNJUDGED: f64 = 30.0;
+/// So many are learned from.
+const LEARNED: f64 = 1_000.0;
+
 impl Cusum {
     /// Around `target`, in units of `deviation`.
     pub fn new(target: f64, deviation: f64) -> Self {
+        let per_deviation = 1.0 / deviation;
         Cusum {
-            target,
-            per_deviation: 1.0 / deviation,
             slack: 0.5,
             threshold: 5.0,
             direction: Direction::Both,
+            reference: Reference { target, per_deviation, learned: LEARNED, mean: target, squares: 0.0 },
             above: 0.0,
             below: 0.0,
         }
@@ -84,6 +103,50 @@ pub(crate) fn threshold(slack: f64, run_length: f64) -> f64 {
     high
 }
 
+impl Reference {
+    /// So many deviations the value is off. `None` where it is too early to tell.
+    #[inline]
+    fn judge(&mut self, value: f64) -> Option<f64> {
+        if self.learned >= LEARNED {
+            Some((value - self.target) * self.per_deviation)
+        } else {
+            self.learn(value)
+        }
+    }
+
+    /// The same from the values before this one, which is learned from.
+    #[cold]
+    fn learn(&mut self, value: f64) -> Option<f64> {
+        let (n, off) = (self.learned, value - self.mean);
+        let judged = (n >= UNJUDGED)
+            .then(|| normal_score(off * self.per_deviation_of(n) * (n / (n + 1.0)).sqrt(), n - 1.0));
+        self.learned += 1.0;
+        self.mean += off / self.learned;
+        self.squares += off * (value - self.mean);
+        if self.learned >= LEARNED {
+            (self.target, self.per_deviation) = (self.mean, self.per_deviation_of(self.learned));
+        }
+        judged
+    }
+
+    /// By the deviation of the `n` values learned from; by that of before while they are all the same.
+    fn per_deviation_of(&self, n: f64) -> f64 {
+        let deviation = (self.squares / (n - 1.0)).sqrt();
+        if deviation > 0.0 { 1.0 / deviation } else { self.per_deviation }
+    }
+
+    fn forget(&mut self) {
+        (self.learned, self.mean, self.squares) = (0.0, 0.0, 0.0);
+    }
+}
+
+/// What a normal variable would be in place of Student's with so many degrees of freedom (Wallace, Annals of Mathematical Statistics 30,
+/// 1959).
+fn normal_score(t: f64, degrees: f64) -> f64 {
+    let score = (degrees * (t * t / degrees).ln_1p()).sqrt() * (8.0 * degrees + 1.0) / (8.0 * degrees + 3.0);
+    score.copysign(t)
+}
+
 impl ChangeDetector for Cusum {
     fn name(&self) -> &str {
         "CUSUM"
@@ -91,30 +154,63 @@ impl ChangeDetector for Cusum {
 
     #[inline]
     fn update(&mut self, value: f64) -> bool {
-        let z = (value - self.target) * self.per_deviation;
-        if !z.is_finite() {
+        if !is_taken(value) {
             return false;
         }
+        let Some(z) = self.reference.judge(value).filter(|z| z.is_finite()) else { return false };
         self.above = (self.above + z - self.slack).max(0.0);
         self.below = (self.below - z - self.slack).max(0.0);
         let change = is_beyond(self.threshold, self.above, self.below, self.direction);
         if change {
             (self.above, self.below) = (0.0, 0.0);
+            self.reference.forget();
         }
         change
     }
 
     fn save(&self) -> Vec<f64> {
-        vec![self.above, self.below]
+        let Reference { target, per_deviation, learned, mean, squares } = self.reference;
+        vec![self.above, self.below, target, per_deviation, learned, mean, squares]
     }
 
     fn restore(&mut self, state: &[f64]) -> Result<()> {
         match *state {
+            // As it was before levels were learned anew.
             [above, below] if above >= 0.0 && below >= 0.0 => {
                 (self.above, self.below) = (above, below);
                 Ok(())
             }
+            [above, below, target, per_deviation, learned, mean, squares]
+                if above >= 0.0
+                    && below >= 0.0
+                    && per_deviation >= 0.0
+                    && (0.0..=LEARNED).contains(&learned)
+                    && learned.fract() == 0.0
+                    && squares >= 0.0
+                    && [target, mean, squares].iter().all(|number| number.is_finite()) =>
+            {
+                (self.above, self.below) = (above, below);
+                self.reference = Reference { target, per_deviation, learned, mean, squares };
+                Ok(())
+            }
             _ => Err(not_a_state(self.name(), state)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drift::special::{normal_point, student_two_sided};
+
+    #[test]
+    fn student_s_values_are_scored_as_likely_normal_ones() {
+        for (t, degrees) in [(0.5, 29.0), (2.0, 29.0), (-3.0, 29.0), (5.0, 29.0), (4.0, 300.0), (1.0, 998.0)]
+        {
+            let exact = normal_point(student_two_sided(t, degrees) / 2.0).copysign(t);
+            let score = normal_score(t, degrees);
+            assert!((score - exact).abs() < 0.01, "{t} {degrees}: {score} {exact}");
+        }
+        assert_eq!(normal_score(0.0, 29.0), 0.0);
     }
 }

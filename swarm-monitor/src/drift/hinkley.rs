@@ -1,11 +1,12 @@
-use crate::drift::change::{ChangeDetector, is_beyond, not_a_state};
+use crate::drift::change::{ChangeDetector, is_beyond, is_taken, not_a_state};
 use crate::drift::cusum::threshold;
 use crate::error::Result;
 use crate::metric::Direction;
 
 /// The Page-Hinkley test: the sum of deviations from the mean so far, which it learns itself (Hinkley, Biometrika 58, 1971).
 ///
-/// Options and answers are those of `river.drift.PageHinkley`.
+/// Options and answers are those of `river.drift.PageHinkley`. After an alarm it learns the mean anew, so that a shift that lasts is
+/// told once, and the next one is found.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PageHinkley {
     least: u64,
@@ -13,8 +14,6 @@ pub struct PageHinkley {
     threshold: f64,
     forget: f64,
     direction: Direction,
-    /// So many values at 0 are believed to have been there before the first.
-    believed: f64,
     state: State,
 }
 
@@ -40,7 +39,6 @@ impl PageHinkley {
             threshold: 50.0,
             forget: 1.0 - 0.0001,
             direction: Direction::Both,
-            believed: 0.0,
             state: FRESH,
         }
     }
@@ -74,14 +72,13 @@ impl PageHinkley {
     }
 
     /// For standardised values, as from [`Scored`](crate::Scored): finds shifts of one deviation, and alarms once in `values` unchanged normal
-    /// ones on average. That their mean is 0 is believed as if 1,000 of them had been seen. After the direction.
+    /// ones on average. That their mean is 0 is believed as if 1,000 of them had been seen, until the first alarm. Set after the direction.
     #[must_use]
     pub fn run_length(mut self, values: f64) -> Self {
         let sides = if self.direction == Direction::Both { 2.0 } else { 1.0 };
         self.delta = 0.5;
         self.threshold = threshold(0.5, values * sides);
-        self.believed = 1_000.0;
-        self.state = State { count: self.believed, ..FRESH };
+        self.state = State { count: 1_000.0, ..FRESH };
         self
     }
 }
@@ -99,7 +96,7 @@ impl ChangeDetector for PageHinkley {
 
     #[inline]
     fn update(&mut self, value: f64) -> bool {
-        if !value.is_finite() {
+        if !is_taken(value) {
             return false;
         }
         let state = &mut self.state;
@@ -113,7 +110,7 @@ impl ChangeDetector for PageHinkley {
         let (up, down) = (state.up - state.lowest, state.highest - state.down);
         let change = state.count >= self.least as f64 && is_beyond(self.threshold, up, down, self.direction);
         if change {
-            *state = State { count: self.believed, ..FRESH };
+            *state = FRESH;
         }
         change
     }

@@ -1,6 +1,6 @@
 use std::collections::VecDeque;
 
-use crate::drift::change::{ChangeDetector, not_a_state};
+use crate::drift::change::{ChangeDetector, is_taken, not_a_state};
 use crate::drift::distribution::KolmogorovSmirnov;
 use crate::drift::sample::Sample;
 use crate::drift::{DriftDetector, Verdict};
@@ -50,7 +50,7 @@ impl ChangeDetector for Kswin {
     }
 
     fn update(&mut self, value: f64) -> bool {
-        if !value.is_finite() {
+        if !is_taken(value) {
             return false;
         }
         if self.values.len() == self.window {

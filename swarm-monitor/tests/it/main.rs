@@ -27,6 +27,7 @@ mod otlp;
 mod page;
 mod programs;
 mod prometheus;
+mod shifts;
 mod sinks;
 mod snapshot;
 mod soak;
