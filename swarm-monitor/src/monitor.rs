@@ -194,8 +194,9 @@ impl PerformanceMonitor {
     ///
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if it is the state of another detector; then this one begins anew.
     pub fn restore_detector(&self, name: &str, detector: &mut dyn ChangeDetector) -> Result<bool> {
-        let states = self.inner.states.lock().unwrap_or_else(PoisonError::into_inner);
-        states.get(name).map_or(Ok(false), |state| detector.restore(state).map(|()| true))
+        // Not while the states are locked, as the detector may be anybody's.
+        let state = self.inner.states.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        state.map_or(Ok(false), |state| detector.restore(&state).map(|()| true))
     }
 
     /// Forgets what was saved under the name.

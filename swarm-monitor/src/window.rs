@@ -60,7 +60,7 @@ impl Window {
 }
 
 fn whole(duration: Duration) -> u64 {
-    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+    duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0))
 }
 
 /// The buckets `first..end` of a ring, seen at `now`.
@@ -83,7 +83,8 @@ impl Span {
 }
 
 pub(crate) fn time(second: u64) -> DateTime<Utc> {
-    DateTime::from_timestamp(second as i64, 0).unwrap_or(DateTime::<Utc>::MAX_UTC)
+    let known = i64::try_from(second).ok().and_then(|second| DateTime::from_timestamp(second, 0));
+    known.unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
 #[cfg(test)]

@@ -213,6 +213,9 @@ impl Condition {
             Test::Drift(_) if self.window > Duration::from_secs(86_400) => {
                 say(format!("drift looks back at most a day, not {:?}", self.window));
             }
+            Test::Change(_) if self.window > LONGEST => {
+                say(format!("windows to look for a change in are of at most a week, not {:?}", self.window));
+            }
             Test::Change(_) if self.measure == Measure::Last => {
                 say("a change is looked for in what windows hold, not in what a gauge stands at".to_owned());
             }
@@ -324,7 +327,7 @@ impl Condition {
     ) -> Result<(u64, Option<Seen>)> {
         let step = self.window.as_secs().max(1);
         // What is further back is not in fine buckets any more.
-        let mut from = shown.max(now.saturating_sub(step * 180));
+        let mut from = shown.max(now.saturating_sub(step.saturating_mul(180)));
         let mut seen = None;
         while from + step <= now {
             let window = Window::between(time(from), time(from + step));
@@ -348,6 +351,9 @@ impl Condition {
         Ok((from, seen))
     }
 }
+
+/// Hours are kept for a day more, so that a window that is over is whole.
+const LONGEST: Duration = Duration::from_secs(7 * 86_400);
 
 /// What a sentence is about: the number, the series, the window.
 struct About<'a>(&'a Condition, &'a Selection);

@@ -52,6 +52,9 @@ pub(crate) enum Change {
     Resolved,
 }
 
+/// A clock may be so many seconds behind what was noted. Further behind, one of the two was wrong.
+const AHEAD: u64 = 3_600;
+
 impl Instance {
     pub(crate) fn new(rule: &AlertRule, tags: &[(String, String)], now: u64) -> Self {
         Instance {
@@ -114,6 +117,22 @@ impl Instance {
             }
             _ if was_pending => Change::Quiet,
             _ => Change::None,
+        }
+    }
+
+    /// Takes times that are far yet to come for now: the clock was ahead when they were noted, and nothing waits until it is there again.
+    pub(crate) fn bring_back(&mut self, now: u64) {
+        let past = |at: &mut u64| *at = if *at > now.saturating_add(AHEAD) { now } else { *at };
+        self.pending.iter_mut().for_each(past);
+        if let Some(episode) = &mut self.episode {
+            past(&mut episode.since);
+            past(&mut episode.fired);
+            episode.resolved.iter_mut().for_each(past);
+            episode.acknowledged.iter_mut().for_each(|(_, _, at)| past(at));
+        }
+        for told in self.told.values_mut() {
+            past(&mut told.fired);
+            past(&mut told.at);
         }
     }
 

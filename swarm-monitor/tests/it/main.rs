@@ -15,6 +15,7 @@ mod export;
 mod facade;
 mod false_alarms;
 mod features;
+mod hostile;
 mod kill;
 mod kinds;
 mod kits;

@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -104,6 +104,11 @@ impl AlertEngineBuilder {
             for record in found.records {
                 state.fold(record, now);
             }
+            state
+                .alerts
+                .values_mut()
+                .flat_map(BTreeMap::values_mut)
+                .for_each(|instance| instance.bring_back(now));
             state.journal = Some(journal);
             recovery.damaged = found.damaged;
             recovery.kept = found.kept;

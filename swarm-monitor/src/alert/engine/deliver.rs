@@ -117,7 +117,9 @@ impl AlertEngine {
             if lane.trouble().groups.get(group).is_some_and(|pause| pause.until > self.now()) {
                 continue;
             }
-            let tried = AssertUnwindSafe(lane.route.notifier.notify(&due.notification)).catch_unwind();
+            // Called within, as one may panic before it has a future to give.
+            let tried = async { lane.route.notifier.notify(&due.notification).await };
+            let tried = AssertUnwindSafe(tried).catch_unwind();
             let told = match tokio::time::timeout(lane.route.time_out, tried).await {
                 Ok(Ok(told)) => told,
                 Ok(Err(_)) => Err(NotifyError::later("the notifier panicked")),

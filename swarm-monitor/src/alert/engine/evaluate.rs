@@ -23,14 +23,15 @@ pub struct Evaluation {
     pub fired: Vec<Alert>,
     /// Alerts that were resolved.
     pub resolved: Vec<Alert>,
-    /// Rules that could not be looked at, and why. Their alerts are as they were.
+    /// Rules that could not be looked at, and why. Their alerts are as they were; of a rule that looks at [each](AlertRule::each) value of a
+    /// tag, those of the values that it failed at.
     pub failed: Vec<(String, Error)>,
     /// Why this is not on the disk, if there is a file and it could not be written. Alerts are told all the same.
     pub not_stored: Option<Error>,
 }
 
-/// Tags that a rule looks at by themselves, and what was seen there.
-type Looked = Vec<(Vec<(String, String)>, Seen)>;
+/// Tags that a rule looks at by themselves, and what was seen there. `None` where it could not be looked at.
+type Looked = Vec<(Vec<(String, String)>, Option<Seen>)>;
 
 /// What is known of conditions that are looked at once in a window, by rule and tags.
 pub(crate) type Looks = HashMap<(String, Vec<(String, String)>), Look>;
@@ -59,11 +60,11 @@ impl AlertEngine {
         let mut changed = Vec::new();
         let mut all = Vec::new();
         for rule in &self.inner.rules {
-            let looked = catch_unwind(AssertUnwindSafe(|| self.inner.look(rule, &mut looks, now)));
-            let looked =
-                looked.unwrap_or_else(|_| Err(Error::new(ErrorKind::Panicked, "a detector panicked")));
-            match looked {
-                Ok(looked) => all.push((rule, looked)),
+            match contained(|| self.inner.look(rule, &mut looks, now)) {
+                Ok((looked, failed)) => {
+                    all.push((rule, looked));
+                    evaluation.failed.extend(failed.map(|error| (rule.name.clone(), error)));
+                }
                 Err(error) => evaluation.failed.push((rule.name.clone(), error)),
             }
         }
@@ -122,23 +123,39 @@ impl AlertEngine {
 }
 
 impl Inner {
-    /// What a rule's condition sees in each of the rule's parts.
-    fn look(&self, rule: &AlertRule, looks: &mut Looks, now: u64) -> Result<Looked> {
+    /// What a rule's condition sees in each of the rule's parts, and why it sees nothing in the first it failed at.
+    fn look(&self, rule: &AlertRule, looks: &mut Looks, now: u64) -> Result<(Looked, Option<Error>)> {
         let whole = rule.condition.select(&self.monitor);
         let parts = match parts(rule, &whole) {
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
             parts => parts?,
         };
-        let mut looked = Vec::with_capacity(parts.len());
+        let (mut looked, mut failed) = (Vec::with_capacity(parts.len()), None);
         for (tags, part) in parts {
-            let seen = if rule.condition.is_slow() {
-                self.look_seldom(rule, &tags, &part, looks, now)?
-            } else {
-                rule.condition.look(&part)?
-            };
-            looked.push((tags, seen));
+            // What one value of a tag does to a detector is not the others' trouble.
+            let seen = contained(|| {
+                if rule.condition.is_slow() {
+                    self.look_seldom(rule, &tags, &part, looks, now)
+                } else {
+                    rule.condition.look(&part)
+                }
+            });
+            match seen {
+                Ok(seen) => looked.push((tags, Some(seen))),
+                Err(error) => {
+                    let key = (rule.name.clone(), tags);
+                    // A detector that panicked goes on from what it knew when it was last kept, and not with what it panicked at.
+                    if error.kind() == ErrorKind::Panicked
+                        && looks.get(&key).is_some_and(|look| look.detector.is_some())
+                    {
+                        looks.remove(&key);
+                    }
+                    looked.push((key.1, None));
+                    failed.get_or_insert(error);
+                }
+            }
         }
-        Ok(looked)
+        Ok((looked, failed))
     }
 
     fn look_seldom(
@@ -198,6 +215,12 @@ impl Inner {
     }
 }
 
+/// A detector's panic as an error.
+fn contained<T>(look: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(look))
+        .unwrap_or_else(|_| Err(Error::new(ErrorKind::Panicked, "a detector panicked")))
+}
+
 /// Under which name a detector's state is kept.
 fn kept_as((rule, tags): &(String, Vec<(String, String)>)) -> String {
     tags.iter().fold(format!("alert {rule}"), |name, (tag, value)| format!("{name} {tag}={value:?}"))
@@ -227,6 +250,7 @@ fn apply(
     let mut visited = HashSet::new();
     let mut folded: Option<(u64, Option<f64>, String)> = None;
     let mut rest = None;
+    let overflow = Instance::new(rule, &[(OVERFLOW.to_owned(), "true".to_owned())], now);
     let mut step = |instance: &mut Instance, seen: Seen| {
         let change = instance.step(rule, seen, now);
         if change == Change::None {
@@ -246,6 +270,10 @@ fn apply(
         }
         let new = Instance::new(rule, &tags, now);
         let id = new.id();
+        let Some(seen) = seen else {
+            visited.insert(id);
+            continue;
+        };
         if let Some(instance) = alerts.get_mut(&id) {
             step(instance, seen);
             visited.insert(id);
@@ -260,14 +288,16 @@ fn apply(
             }
         }
     }
-    let overflow = Instance::new(rule, &[(OVERFLOW.to_owned(), "true".to_owned())], now);
     let id = overflow.id();
     let seen = match (folded, rest) {
         (Some((1, value, sentence)), _) => Some(Seen::Holds(value, sentence)),
         (Some((count, value, sentence)), _) => {
             Some(Seen::Holds(value, format!("{sentence}; the same for {} others", count - 1)))
         }
-        (None, Some(seen)) => Some(seen),
+        (None, Some(seen)) => {
+            visited.extend(seen.is_none().then(|| id.clone()));
+            seen
+        }
         (None, None) => alerts.contains_key(&id).then_some(Seen::Clear(None)),
     };
     if let Some(seen) = seen.filter(|seen| alerts.contains_key(&id) || matches!(seen, Seen::Holds(..))) {

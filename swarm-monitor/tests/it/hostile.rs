@@ -1,0 +1,251 @@
+//! What users hand in panics, calls back, or is beyond all bounds; clocks step.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use swarm_monitor::testing::{FakeClock, RecordingNotifier};
+use swarm_monitor::{
+    AlertEngine, AlertRule, AlertState, ChangeDetector, Condition, Cusum, Direction, DriftDetector,
+    ErrorKind, Finding, Measurement, Notification, Notifier, NotifyError, PerformanceMonitor, Result, Route,
+    Sample, Window,
+};
+
+use crate::{Timed, start};
+
+/// Panics when it is called, and not when what it gave is polled.
+struct AtOnce;
+
+impl Notifier for AtOnce {
+    fn notify<'a, 'b, 'c>(
+        &'a self,
+        _: &'b Notification,
+    ) -> Pin<Box<dyn Future<Output = std::result::Result<(), NotifyError>> + Send + 'c>>
+    where
+        'a: 'c,
+        'b: 'c,
+        Self: 'c,
+    {
+        panic!("before there is a future")
+    }
+}
+
+#[tokio::test]
+async fn a_notifier_that_panics_at_once_fails_alone() {
+    let (timed, ops) = (Timed::new(), RecordingNotifier::new());
+    let alerts = AlertEngine::builder(&timed.monitor)
+        .rule(AlertRule::new("over", Condition::of("load").last().above(1.0)))
+        .route(Route::new("broken", AtOnce).group_wait(Duration::ZERO))
+        .route(Route::new("ops", ops.clone()).group_wait(Duration::ZERO))
+        .build()
+        .unwrap();
+    timed.monitor.record("load", Measurement::Gauge(2.0), &[]);
+    assert_eq!(alerts.evaluate().fired.len(), 1);
+    let delivery = alerts.deliver().await;
+    assert_eq!((delivery.delivered, delivery.failed.len()), (1, 1));
+    assert!(delivery.failed[0].1.to_string().contains("panicked"), "{:?}", delivery.failed);
+    assert_eq!(ops.take().len(), 1);
+}
+
+/// Sees drift, and panics at huge values.
+struct Fragile;
+
+impl DriftDetector for Fragile {
+    fn name(&self) -> &str {
+        "fragile"
+    }
+
+    fn compare(&self, _: &Sample, recent: &Sample, _: Direction) -> Finding {
+        assert!(recent.mean() < 1e6, "too much for it");
+        Finding::of(true, None, None)
+    }
+}
+
+#[test]
+fn a_detector_that_panics_at_one_value_of_a_tag_is_asked_of_the_others() {
+    let timed = Timed::new();
+    let drifts = Condition::of("seconds").drifts_by(Fragile).least(1).window(Duration::from_secs(60));
+    let alerts = AlertEngine::builder(&timed.monitor)
+        .rule(AlertRule::new("drifts", drifts).each("host").resolve_without_data_after(Duration::ZERO))
+        .build()
+        .unwrap();
+    let both = |good: f64, bad: f64| {
+        for _ in 0..100 {
+            for (host, value) in [("good", good), ("bad", bad)] {
+                timed.monitor.record("seconds", value, &[("host", host)]);
+                timed.monitor.record("seconds", value, &[("host", host)]);
+            }
+            timed.pass(60);
+        }
+    };
+    both(1.0, 1.0);
+    let evaluation = alerts.evaluate();
+    assert_eq!((evaluation.fired.len(), evaluation.failed.len()), (2, 0), "{evaluation:?}");
+    both(1.0, 1e9);
+    let evaluation = alerts.evaluate();
+    assert_eq!(evaluation.failed.len(), 1, "told once, {evaluation:?}");
+    assert_eq!(evaluation.failed[0].1.kind(), ErrorKind::Panicked);
+    assert!(evaluation.resolved.is_empty(), "it is as it was: {evaluation:?}");
+    assert!(alerts.alerts().iter().all(|alert| alert.state == AlertState::Firing));
+    assert_eq!(alerts.alerts().len(), 2);
+}
+
+/// Panics at the first value that is negative.
+struct Brittle(Cusum);
+
+impl ChangeDetector for Brittle {
+    fn name(&self) -> &str {
+        "brittle"
+    }
+
+    fn update(&mut self, value: f64) -> bool {
+        assert!(value >= 0.0, "less than nothing");
+        self.0.update(value)
+    }
+
+    fn save(&self) -> Vec<f64> {
+        self.0.save()
+    }
+
+    fn restore(&mut self, state: &[f64]) -> Result<()> {
+        self.0.restore(state)
+    }
+}
+
+#[test]
+fn a_detector_that_panicked_goes_on_without_what_it_panicked_at() {
+    let timed = Timed::new();
+    let minute = Duration::from_secs(60);
+    let changes = Condition::of("seconds").window(minute).changes(|| Brittle(Cusum::new(1.0, 0.1)));
+    let alerts = AlertEngine::builder(&timed.monitor).rule(AlertRule::new("moved", changes)).build().unwrap();
+    let look = |value: f64| {
+        timed.monitor.record("seconds", value, &[]);
+        timed.pass(60);
+        let evaluation = alerts.evaluate();
+        (evaluation.fired.len(), evaluation.failed.len())
+    };
+    for _ in 0..5 {
+        assert_eq!(look(1.0), (0, 0));
+    }
+    assert_eq!(look(-1.0), (0, 1));
+    assert_eq!(look(1.0), (0, 0));
+    let told: usize = (0..10).map(|_| look(2.0)).map(|(fired, failed)| fired + 100 * failed).sum();
+    assert_eq!(told, 1);
+}
+
+/// Calls the monitor it is restored from.
+struct Nosy(PerformanceMonitor);
+
+impl ChangeDetector for Nosy {
+    fn name(&self) -> &str {
+        "nosy"
+    }
+
+    fn update(&mut self, _: f64) -> bool {
+        false
+    }
+
+    fn save(&self) -> Vec<f64> {
+        self.0.forget_detector("another");
+        vec![1.0]
+    }
+
+    fn restore(&mut self, state: &[f64]) -> Result<()> {
+        assert_eq!(state, [1.0]);
+        self.0.save_detector("another", &Cusum::standard());
+        Ok(())
+    }
+}
+
+#[test]
+fn a_detector_may_call_its_monitor() {
+    let monitor = Timed::new().monitor;
+    let mut nosy = Nosy(monitor.clone());
+    monitor.save_detector("nosy", &nosy);
+    assert!(monitor.restore_detector("nosy", &mut nosy).unwrap());
+    assert!(monitor.restore_detector("another", &mut Cusum::standard()).unwrap());
+}
+
+#[test]
+fn durations_without_end_are_answered() {
+    let timed = Timed::new();
+    timed.monitor.record("x", 1.0, &[]);
+    let select = timed.monitor.select("x");
+    for window in [Window::last(Duration::MAX), Window::before(Duration::ZERO, Duration::MAX)] {
+        assert!(select.summary(window).unwrap().count <= 1);
+        select.points(window).unwrap();
+    }
+    assert_eq!(select.summary(Window::before(Duration::MAX, Duration::MAX)).unwrap().count, 0);
+    let change = Condition::of("x").changes(Cusum::standard).window(Duration::MAX);
+    let refused = AlertEngine::builder(&timed.monitor).rule(AlertRule::new("r", change)).build().unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+    assert!(refused.to_string().contains("at most a week"), "{refused}");
+    let always = Condition::of("x").above(0.5).window(Duration::MAX);
+    let alerts = AlertEngine::builder(&timed.monitor).rule(AlertRule::new("r", always)).build().unwrap();
+    assert_eq!(alerts.evaluate().fired.len(), 1);
+    let forever =
+        alerts.silence([swarm_monitor::Matcher::is("alertname", "r")], Duration::MAX, "ann", "for ever");
+    assert!(forever.unwrap().until > start() + TimeDelta::weeks(52 * 1_000));
+}
+
+#[test]
+fn counts_beyond_what_a_counter_holds_panic_nowhere() {
+    let timed = Timed::new();
+    let counter = timed.monitor.counter("bytes", &[]);
+    for _ in 0..3 {
+        counter.add(u64::MAX);
+        timed.pass(61);
+        timed.monitor.select("bytes").total().unwrap();
+        timed.monitor.select("bytes").summary(Window::last(Duration::from_secs(86_400))).unwrap();
+        timed.monitor.expose("");
+    }
+}
+
+/// The clock is ten years ahead, an alert is told, the process ends, and the clock is right again.
+#[tokio::test]
+async fn alerts_noted_by_a_clock_that_was_ahead_are_told_of_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("alerts");
+    let engine = |at| {
+        let clock = FakeClock::new(at);
+        let monitor = PerformanceMonitor::builder().clock(clock.clone()).build().unwrap();
+        let ops = RecordingNotifier::new();
+        let over = Condition::of("load").last().above(1.0);
+        let alerts = AlertEngine::builder(&monitor)
+            .rule(AlertRule::new("over", over).each("host"))
+            .route(Route::new("ops", ops.clone()))
+            .file(&file)
+            .build()
+            .unwrap();
+        (Timed { monitor, clock }, alerts, ops)
+    };
+    let load = |timed: &Timed, host| timed.monitor.record("load", Measurement::Gauge(2.0), &[("host", host)]);
+    let (timed, alerts, ops) = engine(start() + TimeDelta::days(3_650));
+    load(&timed, "a");
+    alerts.evaluate();
+    timed.pass(30);
+    alerts.deliver().await;
+    assert_eq!(ops.take().len(), 1);
+    drop((alerts, timed));
+
+    let (timed, alerts, ops) = engine(start());
+    let since = alerts.alerts().iter().map(|alert| alert.since).max();
+    assert_eq!(since, Some(start()));
+    for host in ["a", "b"] {
+        load(&timed, host);
+    }
+    alerts.evaluate();
+    timed.pass(300);
+    alerts.deliver().await;
+    let told = ops.take();
+    assert_eq!(told.len(), 1, "the one that is new");
+    assert!(told[0].alerts.iter().any(|alert| alert.labels["host"] == "b"), "{told:?}");
+    timed.pass(4 * 3_600);
+    for host in ["a", "b"] {
+        load(&timed, host);
+    }
+    alerts.evaluate();
+    alerts.deliver().await;
+    assert_eq!(ops.take().len(), 1, "repeated");
+}
