@@ -1,20 +1,26 @@
 //! Programs that speak MCP over their standard streams.
 
+mod brake;
 mod child;
+mod frames;
 #[cfg(unix)]
 mod guard;
+mod health;
+mod link;
 mod server;
 mod wire;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{Stream, stream};
 use rmcp::model::{CallToolResult, Tool};
 use serde_json::{Value, json};
 
+use self::brake::Brake;
 use self::child::Program;
 use self::server::{Server, User};
 use crate::call::CallContext;
@@ -46,33 +52,42 @@ use crate::plugin::{Plugin, PluginError};
 /// result with `isError` is a failure.
 ///
 /// # When it ends
-/// Calls under way fail, and say that the same call may succeed later. The next call starts the program anew, at once the first
-/// time, then after 0.1 s, 0.2 s and so on up to 30 s while it does not stay up for ten seconds.
+/// Calls under way fail, and say that the same call may succeed later: the program may have begun them. The next call starts it
+/// anew, at once the first time, then after 0.1 s, 0.2 s and so on up to 30 s while it does not stay up for ten seconds; calls
+/// wait for that as long as they may take, and one that has less time than that fails at once. A program has ended when its
+/// process has, whoever else holds its streams. One that does not speak MCP again within
+/// [`start_timeout`](ProcessLoader::start_timeout) is killed, and those who waited are told.
 ///
 /// A program that answers nothing any more is started anew as well: when a call was given up, a ping sent then is not answered
-/// for five seconds, and no other call is under way.
+/// for five seconds, nor any call since, and none is under way that was sent before it, since a program may do one thing after
+/// the other.
 ///
 /// # Tools that come and go
 /// A server that says `tools/list_changed`, or has other tools once it was started anew, is asked for its tools, and its plugins
-/// are replaced as in a reload, while it runs on. Where the new list cannot be used, the plugins stay and an event says why.
+/// are replaced as in a reload, while it runs on. Where the new list cannot be used, the plugins stay and an event says why. A
+/// server may change its tools 16 times, and then once a second: what comes more often is looked at once. It may have 1,024
+/// tools, and 16 MiB of them.
 ///
 /// # Progress and cancellation
 /// `notifications/progress` is told to the caller, in order, as far as it grows. A call that is cancelled, times out or is dropped
 /// is told to the server with `notifications/cancelled`.
 ///
 /// # Contained, and not
-/// Contained: crashes, loops, exits, silence, output without end (a message is read up to 16 MiB, and what is longer is
-/// dropped, so that its call ends with its deadline), questions without end, processes that it starts (the whole group is
-/// killed in the end, also when your service is killed: a shell that does nothing else waits for that), and on Linux core
-/// files, files over 1 GiB, over 1,024 open files, and memory and processes, where [`memory`](ProcessLoader::memory) and
-/// [`processes`](ProcessLoader::processes) say how much. Not contained: it may do what the user may that your service runs as,
-/// files and network included; a process that leaves its group is not found again; it may use all of the processor; what it
-/// starts before the limits are set, a moment after it, has none.
-#[derive(Debug, Clone, Default)]
+/// Contained: crashes, loops, exits, silence, output without end (a message is read up to 16 MiB, and a longer one is dropped
+/// and fails its call; of what it says to people, 200 lines are passed on, and then 50 a second), questions without end,
+/// processes that it starts (the whole group is killed in the end, also when your service is killed: a shell that does nothing
+/// else waits for that), and on Linux core files, files over 1 GiB, over 1,024 open files, and memory and processes, where
+/// [`memory`](ProcessLoader::memory) and [`processes`](ProcessLoader::processes) say how much.
+///
+/// Not contained: it may do what the user may that your service runs as, files and network included; a process that leaves its
+/// group is not found again; it may use all of the processor; what it starts before the limits are set, a moment after it, has
+/// none; an answer that is not JSON is passed over, so that its call ends with its deadline.
+#[derive(Debug, Clone)]
 #[must_use]
 pub struct ProcessLoader {
     env: BTreeMap<String, String>,
     limits: Limits,
+    patience: Duration,
     #[cfg(unix)]
     guard: Arc<self::guard::Guard>,
 }
@@ -92,10 +107,22 @@ impl Default for Limits {
     }
 }
 
+impl Default for ProcessLoader {
+    fn default() -> Self {
+        ProcessLoader::new()
+    }
+}
+
 impl ProcessLoader {
     /// A loader with the environment described above.
     pub fn new() -> Self {
-        ProcessLoader::default()
+        ProcessLoader {
+            env: BTreeMap::new(),
+            limits: Limits::default(),
+            patience: Duration::from_secs(10),
+            #[cfg(unix)]
+            guard: Arc::default(),
+        }
     }
 
     /// Sets a variable of the environment of all programs.
@@ -118,6 +145,13 @@ impl ProcessLoader {
         self
     }
 
+    /// How long a program that is started anew may take until it speaks MCP. 10 s. At first it may take as long as a load:
+    /// [`load_timeout`](crate::PluginManagerBuilder::load_timeout).
+    pub fn start_timeout(mut self, timeout: Duration) -> Self {
+        self.patience = timeout;
+        self
+    }
+
     fn program(&self, found: &Found) -> Program {
         let copy = found.copy();
         let folder = if copy.is_dir() { copy } else { copy.parent().unwrap_or(copy) };
@@ -133,6 +167,7 @@ impl ProcessLoader {
             folder: folder.to_owned(),
             env: self.env.clone(),
             limits: self.limits.clone(),
+            patience: self.patience,
             #[cfg(unix)]
             guard: self.guard.clone(),
         }
@@ -192,18 +227,21 @@ fn successors(
     found: Found,
     tools: Vec<Tool>,
 ) -> impl Stream<Item = Result<Vec<Arc<dyn Plugin>>, PluginError>> + Send {
-    stream::unfold((server, found, tools), |(server, found, mut tools)| async move {
+    /// A server may change its tools so often, and then once a second.
+    const CHANGES: u32 = 16;
+    let brake = Brake::new(CHANGES, Duration::from_secs(1));
+    stream::unfold((server, found, tools, brake), |(server, found, mut tools, mut brake)| async move {
         loop {
-            let now = server.changed_tools().await?;
-            match now {
-                Ok(now) if now == tools => {}
+            let made = match server.changed_tools(&mut brake).await? {
+                Ok(now) if now == tools => continue,
                 Ok(now) => {
                     let made = plugins(&server, &found, &now);
                     tools = now;
-                    return Some((made, (server, found, tools)));
+                    made
                 }
-                Err(failure) => return Some((Err(failure), (server, found, tools))),
-            }
+                Err(failure) => Err(failure),
+            };
+            return Some((made, (server, found, tools, brake)));
         }
     })
 }
@@ -261,7 +299,7 @@ fn answer(result: CallToolResult) -> Result<Value, PluginError> {
         return Err(PluginError::new(if said.is_empty() {
             "the tool failed".into()
         } else {
-            said.join("\n")
+            legible(&said.join("\n"))
         }));
     }
     if let Some(value) = result.structured_content {

@@ -10,8 +10,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::Limits;
+use super::brake::Brake;
 #[cfg(unix)]
 use super::guard::Guard;
 
@@ -25,6 +27,8 @@ pub(super) struct Program {
     pub(super) folder: PathBuf,
     pub(super) env: BTreeMap<String, String>,
     pub(super) limits: Limits,
+    /// How long it may take until it speaks MCP.
+    pub(super) patience: Duration,
     #[cfg(unix)]
     pub(super) guard: Arc<Guard>,
 }
@@ -36,6 +40,10 @@ pub(super) struct Running {
     guard: Arc<Guard>,
     /// Reads what the program says to people.
     told: JoinHandle<()>,
+    /// Cancelled a moment after the program ended, whoever else still holds its streams.
+    ended: CancellationToken,
+    #[cfg(unix)]
+    watch: Option<JoinHandle<()>>,
 }
 
 impl Program {
@@ -57,13 +65,19 @@ impl Program {
             return Err(io::Error::other("the program has no pipes"));
         };
         let told = tokio::spawn(tell(self.name.clone(), stderr));
-        let running = Running {
+        #[cfg_attr(not(unix), expect(unused_mut, reason = "only its streams tell that it ended"))]
+        let mut running = Running {
             child,
             #[cfg(unix)]
             guard: self.guard.clone(),
             told,
+            ended: CancellationToken::new(),
+            #[cfg(unix)]
+            watch: None,
         };
         running.guarded();
+        #[cfg(unix)]
+        running.watch();
         running.limit(&self.limits)?;
         Ok((running, stdout, stdin))
     }
@@ -84,20 +98,23 @@ async fn spawn(command: &mut Command) -> io::Result<Child> {
     command.spawn()
 }
 
-/// Passes lines on to the log, each up to 4 KiB.
+/// Passes lines on to the log, each up to 4 KiB, and as many as a log can bear.
 async fn tell(name: String, mut from: impl AsyncRead + Unpin) {
+    const AT_ONCE: u32 = 200;
+    const EVERY: Duration = Duration::from_millis(20);
+    let mut log = Log { name, brake: Brake::new(AT_ONCE, EVERY), left_out: 0 };
     let mut chunk = vec![0; 4096];
     let mut held = 0;
     while let Ok(read) = from.read(&mut chunk[held..]).await {
         let end = held + read;
         let mut begin = 0;
         while let Some(length) = chunk[begin..end].iter().position(|&byte| byte == b'\n') {
-            line(&name, &chunk[begin..begin + length]);
+            log.line(&chunk[begin..begin + length]);
             begin += length + 1;
         }
         let is_full = begin == 0 && end == chunk.len();
         if is_full || read == 0 {
-            line(&name, &chunk[begin..end]);
+            log.line(&chunk[begin..end]);
             begin = end;
         }
         if read == 0 {
@@ -108,10 +125,27 @@ async fn tell(name: String, mut from: impl AsyncRead + Unpin) {
     }
 }
 
-fn line(name: &str, bytes: &[u8]) {
-    if !bytes.is_empty() {
+struct Log {
+    name: String,
+    brake: Brake,
+    left_out: u64,
+}
+
+impl Log {
+    fn line(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        if self.brake.pass().is_err() {
+            self.left_out += 1;
+            return;
+        }
+        let left_out = std::mem::take(&mut self.left_out);
+        if left_out > 0 {
+            tracing::warn!(target: "swarm_plugin::process", program = self.name, left_out, "too many lines");
+        }
         let text = String::from_utf8_lossy(bytes);
-        tracing::info!(target: "swarm_plugin::process", program = name, "{}", text.trim_end().escape_debug());
+        tracing::info!(target: "swarm_plugin::process", program = self.name, "{}", text.trim_end().escape_debug());
     }
 }
 
@@ -132,6 +166,19 @@ impl Running {
         if let Some(group) = self.group() {
             self.guard.remove(group);
         }
+    }
+
+    /// Its streams tell nothing as long as another process that it started holds them.
+    fn watch(&mut self) {
+        /// For what it wrote last to be read.
+        const LAST_WORDS: Duration = Duration::from_millis(200);
+        let Some(pid) = self.group() else { return };
+        let ended = self.ended.clone();
+        self.watch = Some(tokio::spawn(async move {
+            end_of(pid).await;
+            tokio::time::sleep(LAST_WORDS).await;
+            ended.cancel();
+        }));
     }
 
     #[cfg(target_os = "linux")]
@@ -162,9 +209,7 @@ impl Running {
     }
 
     fn has_ended(&self) -> bool {
-        use rustix::process::{WaitId, WaitIdOptions, waitid};
-        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        self.group().is_none_or(|pid| !matches!(waitid(WaitId::Pid(pid), look), Ok(None)))
+        self.group().is_none_or(has_ended)
     }
 
     fn kill_group(&self) {
@@ -172,6 +217,38 @@ impl Running {
             // Fails where nobody is left.
             let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         }
+    }
+}
+
+/// Looks, and does not wait for it: until somebody does, nobody else gets its number.
+#[cfg(unix)]
+fn has_ended(pid: rustix::process::Pid) -> bool {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    !matches!(waitid(WaitId::Pid(pid), look), Ok(None))
+}
+
+#[cfg(unix)]
+async fn end_of(pid: rustix::process::Pid) {
+    const EVERY: Duration = Duration::from_millis(100);
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{PidfdFlags, pidfd_open};
+        use tokio::io::Interest;
+        use tokio::io::unix::AsyncFd;
+        if let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) {
+            #[expect(deprecated, reason = "sound for what owns its descriptor; what replaces it is unsafe")]
+            let handle = AsyncFd::with_interest(handle, Interest::READABLE);
+            if let Ok(handle) = handle
+                && handle.readable().await.is_ok()
+            {
+                return;
+            }
+        }
+    }
+    // Another system, or an old one.
+    while !has_ended(pid) {
+        tokio::time::sleep(EVERY).await;
     }
 }
 
@@ -194,6 +271,11 @@ impl Running {
 }
 
 impl Running {
+    /// Cancelled once the program ended, and what it wrote last can be read.
+    pub(super) fn ended(&self) -> CancellationToken {
+        self.ended.clone()
+    }
+
     /// Gives the program, whose standard input is closed by now, a moment to end, and kills what is left.
     pub(super) async fn end(mut self, patience: Duration) {
         const EVERY: Duration = Duration::from_millis(5);
@@ -215,5 +297,9 @@ impl Drop for Running {
         self.kill_group();
         self.unguarded();
         self.told.abort();
+        #[cfg(unix)]
+        if let Some(watch) = &self.watch {
+            watch.abort();
+        }
     }
 }

@@ -1,134 +1,108 @@
 //! A server that is there when it is called: connected, and started again when it ended.
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use rmcp::RoleClient;
 use rmcp::model::{
     CallToolRequest, CallToolRequestParams, CallToolResult, CancelledNotification,
-    CancelledNotificationParam, ClientConfig, ClientNotification, ClientRequest, Implementation, JsonObject,
-    PaginatedRequestParams, PingRequest, RequestId, ServerResult, Tool,
+    CancelledNotificationParam, ClientNotification, ClientRequest, JsonObject, PingRequest, RequestId,
+    ServerResult, Tool,
 };
-use rmcp::service::{Peer, PeerRequestOptions, RunningService, ServiceError};
-use rmcp::transport::async_rw::AsyncRwTransport;
-use rmcp::{ClientCacheConfig, RoleClient, serve_client};
-use tokio::sync::{Notify, oneshot};
+use rmcp::service::{Peer, PeerRequestOptions, ServiceError};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::child::{Program, Running};
-use super::wire::{Observer, Watched, Wire};
+use super::brake::Brake;
+use super::child::Program;
+use super::health::{Health, SILENCE};
+use super::legible;
+use super::link::{Link, Unlisted, listed};
+use super::wire::{Observer, Sent, Watched};
 use crate::call::CallContext;
 use crate::discovery::Found;
 use crate::plugin::PluginError;
 
-/// How long a program may take to end once its input is closed.
-const PATIENCE: Duration = Duration::from_secs(2);
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// A program that was up for so long may be started again at once.
 const STAYED_UP: Duration = Duration::from_secs(10);
-/// A ping that is not answered for so long is a sign that nothing will be.
-const SILENCE: Duration = Duration::from_secs(5);
-const TOOLS_LIMIT: usize = 1024;
 
 pub(super) struct Server {
     program: Program,
     _copy: Found,
-    /// Whom to talk to; `None` before the first start and after the end.
+    /// Whom to talk to; `None` before the first start, after the end, and when nobody is there any more.
     peer: ArcSwapOption<Peer<RoleClient>>,
     /// Held over the awaits of a start or an end, so that one starts at a time.
     state: tokio::sync::Mutex<State>,
+    /// Starts that failed. Who waited for one of them does not wait for another.
+    failures: AtomicU64,
+    health: Health,
     /// Plugins that were not cleaned up yet.
     users: AtomicUsize,
-    calls: AtomicUsize,
-    /// Sent when a call was given up, and not answered yet.
-    probe: Mutex<Option<Probe>>,
     /// Told when the tools may have changed.
     changed: Arc<Notify>,
     over: CancellationToken,
-}
-
-struct Probe {
-    sent: Instant,
-    answer: oneshot::Receiver<Result<ServerResult, ServiceError>>,
 }
 
 struct State {
     link: Option<Link>,
     /// Goes on with the next caller, where the one that waits for it gives up.
     starting: Option<BoxFuture<'static, Result<Link, PluginError>>>,
+    /// Why the last start failed, if it did.
+    failure: Option<PluginError>,
     /// When it was started last, and how long to wait before the next time.
     started: Instant,
     wait: Duration,
 }
 
-/// One run of the program, and the talk with it.
-struct Link {
-    service: RunningService<RoleClient, ClientConfig>,
-    running: Running,
-}
-
-impl Link {
-    async fn start(program: Program, changed: Arc<Notify>) -> Result<Link, PluginError> {
-        let failed = |error| PluginError::new(format_args!("{} could not be started: {error}", program.name));
-        let (running, stdout, stdin) = program.start().await.map_err(failed)?;
-        let mut client = ClientConfig::default();
-        client.client_info = Implementation::new("swarm-plugin", env!("CARGO_PKG_VERSION"));
-        let wire = Wire::new(AsyncRwTransport::new_client(stdout, stdin), changed);
-        match serve_client(client, wire).await {
-            Ok(service) => {
-                // It forgets a list by the notifications that the wire takes out before it sees them.
-                service.peer().set_response_cache_config(ClientCacheConfig::disabled()).await;
-                Ok(Link { service, running })
-            }
-            Err(error) => {
-                running.end(Duration::ZERO).await;
-                Err(PluginError::new(format_args!("{} does not speak MCP: {error}", program.name)))
-            }
-        }
-    }
-
-    async fn end(mut self) {
-        // Closes the program's input, which asks it to end.
-        let _ = self.service.close_with_timeout(PATIENCE).await;
-        self.running.end(PATIENCE).await;
-    }
-}
-
 impl Server {
     pub(super) async fn start(program: Program, copy: Found) -> Result<Server, PluginError> {
         let changed = Arc::new(Notify::new());
-        let link = Link::start(program.clone(), changed.clone()).await?;
-        let peer = ArcSwapOption::from_pointee(link.service.peer().clone());
-        let state = State { link: Some(link), starting: None, started: Instant::now(), wait: Duration::ZERO };
+        // The first start takes as long as a load may take.
+        let first = Program { patience: Duration::MAX, ..program.clone() };
+        let link = Link::start(first, changed.clone()).await?;
+        let peer = ArcSwapOption::from(Some(link.peer()));
+        let (started, wait) = (Instant::now(), Duration::ZERO);
+        let state = State { link: Some(link), starting: None, failure: None, started, wait };
         Ok(Server {
             program,
             _copy: copy,
             peer,
             state: tokio::sync::Mutex::new(state),
+            failures: AtomicU64::new(0),
+            health: Health::default(),
             users: AtomicUsize::new(0),
-            calls: AtomicUsize::new(0),
-            probe: Mutex::default(),
             changed,
             over: CancellationToken::new(),
         })
     }
 
     pub(super) async fn tools(&self) -> Result<Vec<Tool>, PluginError> {
-        let peer = self.peer().await?;
-        let tools = listed(&peer).await.map_err(|error| self.failed(error))?;
-        tools.ok_or_else(|| PluginError::new(format_args!("the server has over {TOOLS_LIMIT} tools")))
+        let peer = self.peer(LONGEST_WAIT).await?;
+        listed(&peer).await.map_err(|why| match why {
+            Unlisted::Failed(error) => self.failed(error),
+            Unlisted::TooMany(why) => PluginError::new(why),
+        })
     }
 
-    /// All tools, once they may have changed. `None` when the server was stopped.
-    pub(super) async fn changed_tools(&self) -> Option<Result<Vec<Tool>, PluginError>> {
+    /// All tools, once they may have changed and the brake lets that through. `None` when the server was stopped.
+    pub(super) async fn changed_tools(&self, brake: &mut Brake) -> Option<Result<Vec<Tool>, PluginError>> {
         let listed = pin!(async {
             self.changed.notified().await;
+            let mut is_told = false;
+            while let Err(wait) = brake.pass() {
+                if !std::mem::replace(&mut is_told, true) {
+                    tracing::warn!(program = self.program.name, "its tools change without end");
+                }
+                tokio::time::sleep(wait).await;
+            }
             tokio::time::timeout(SILENCE, self.tools()).await
         });
         let listed = self.over.run_until_cancelled(listed).await?;
@@ -141,27 +115,50 @@ impl Server {
         arguments: JsonObject,
         cx: &CallContext,
     ) -> Result<CallToolResult, PluginError> {
-        let peer = self.peer().await?;
-        let mut call = CallToolRequest::new(CallToolRequestParams::new(tool).with_arguments(arguments));
         let observer = cx.is_heard().then(|| Observer::new(cx));
-        if let Some(observer) = &observer {
-            call.extensions.insert(Watched(Arc::downgrade(observer)));
-        }
-        let request = ClientRequest::CallToolRequest(call);
-        let mut under_way = UnderWay::begin(self, &peer);
-        let sent = peer.send_request_with_option(request, PeerRequestOptions::no_options()).await;
-        let handle = sent.map_err(|error| self.failed(error))?;
-        under_way.id = Some(handle.id);
-        let answer = handle.rx.await;
-        under_way.id = None;
-        match answer.unwrap_or(Err(ServiceError::TransportClosed)).map_err(|error| self.failed(error))? {
-            ServerResult::CallToolResult(result) => Ok(result),
-            _ => Err(PluginError::new("the tool asks for what this host does not offer: input, or a task")),
+        loop {
+            let peer = self.peer(cx.remaining()).await?;
+            let params = CallToolRequestParams::new(tool.clone()).with_arguments(arguments.clone());
+            let mut call = CallToolRequest::new(params);
+            if let Some(observer) = &observer {
+                call.extensions.insert(Watched(Arc::downgrade(observer)));
+            }
+            let sent = Sent::default();
+            call.extensions.insert(sent.clone());
+            match self.ask(&peer, ClientRequest::CallToolRequest(call)).await {
+                Ok(ServerResult::CallToolResult(result)) => return Ok(result),
+                Ok(_) => {
+                    let message = "the tool asks for what this host does not offer: input, or a task";
+                    return Err(PluginError::new(message));
+                }
+                // Nobody was there to hear of it: as good as not called.
+                Err(ServiceError::TransportClosed | ServiceError::TransportSend(_))
+                    if !sent.may_have_arrived() =>
+                {
+                    self.forget(&peer);
+                }
+                Err(error) => return Err(self.failed(error)),
+            }
         }
     }
 
+    async fn ask(
+        &self,
+        peer: &Peer<RoleClient>,
+        request: ClientRequest,
+    ) -> Result<ServerResult, ServiceError> {
+        let mut under_way =
+            UnderWay { server: self, peer, call: self.health.begin(), id: None, answered: false };
+        let handle = peer.send_request_with_option(request, PeerRequestOptions::no_options()).await?;
+        under_way.id = Some(handle.id);
+        let answer = handle.rx.await.unwrap_or(Err(ServiceError::TransportClosed));
+        under_way.id = None;
+        under_way.answered = matches!(answer, Ok(_) | Err(ServiceError::McpError(_)));
+        answer
+    }
+
     pub(super) async fn ping(&self) -> Result<(), PluginError> {
-        let peer = self.peer().await?;
+        let peer = self.peer(LONGEST_WAIT).await?;
         let ping = ClientRequest::PingRequest(PingRequest::default());
         peer.send_request(ping).await.map(drop).map_err(|error| self.failed(error))
     }
@@ -178,130 +175,140 @@ impl Server {
 
     fn failed(&self, error: ServiceError) -> PluginError {
         match error {
-            ServiceError::McpError(error) => PluginError::new(error.message),
+            ServiceError::McpError(error) => PluginError::new(legible(&error.message)),
             ServiceError::TransportClosed | ServiceError::TransportSend(_) => {
                 PluginError::temporary(format_args!("{} ended during the call", self.program.name))
             }
-            other => PluginError::new(other),
+            other => PluginError::new(legible(&other.to_string())),
         }
     }
 
-    /// Whom to talk to. Starts the program anew if it ended, or answers nothing any more.
-    async fn peer(&self) -> Result<Arc<Peer<RoleClient>>, PluginError> {
-        let alive = || self.peer.load_full().filter(|peer| !peer.is_transport_closed());
-        if let Some(peer) = alive().filter(|_| !self.is_silent()) {
-            return Ok(peer);
+    /// Whom to talk to, if it is there and answers.
+    fn alive(&self) -> Option<Arc<Peer<RoleClient>>> {
+        self.peer.load_full().filter(|peer| !peer.is_transport_closed() && !self.health.is_silent())
+    }
+
+    /// What is closed without having said so yet is not talked to again.
+    fn forget(&self, gone: &Arc<Peer<RoleClient>>) {
+        self.peer.rcu(|peer| peer.clone().filter(|peer| !Arc::ptr_eq(peer, gone)));
+    }
+
+    /// Whom to talk to. Starts the program anew if it ended, or answers nothing any more, and waits until it may be, unless
+    /// that is longer than the patience.
+    async fn peer(&self, patience: Duration) -> Result<Arc<Peer<RoleClient>>, PluginError> {
+        let begun = Instant::now();
+        let failures = self.failures.load(Ordering::Acquire);
+        loop {
+            if let Some(peer) = self.alive() {
+                return Ok(peer);
+            }
+            let wait = match self.over.run_until_cancelled(self.again(failures)).await {
+                Some(Ok(peer)) => return Ok(peer),
+                Some(Err(NotYet::Failed(failure))) => return Err(failure),
+                Some(Err(NotYet::Wait(wait))) => wait,
+                None => return Err(self.stopped()),
+            };
+            if begun.elapsed() + wait >= patience {
+                let name = &self.program.name;
+                let message = format_args!("{name} ended, and is not started again before {wait:.1?}");
+                return Err(PluginError::temporary(message));
+            }
+            self.over.run_until_cancelled(tokio::time::sleep(wait)).await.ok_or_else(|| self.stopped())?;
         }
+    }
+
+    fn stopped(&self) -> PluginError {
+        PluginError::new(format_args!("{} was stopped", self.program.name))
+    }
+
+    /// Starts the program, or goes on with a start that somebody else began.
+    async fn again(&self, failures: u64) -> Result<Arc<Peer<RoleClient>>, NotYet> {
         let mut state = self.state.lock().await;
-        if let Some(peer) = alive().filter(|_| !self.is_silent()) {
+        if let Some(peer) = self.alive() {
             return Ok(peer);
         }
-        if self.over.is_cancelled() {
-            return Err(PluginError::new(format_args!("{} was stopped", self.program.name)));
+        if self.failures.load(Ordering::Acquire) != failures
+            && let Some(failure) = &state.failure
+        {
+            return Err(NotYet::Failed(failure.clone()));
         }
         let starting = match &mut state.starting {
             Some(starting) => starting,
-            None => self.start_again(&mut state).await?,
+            None => self.begin(&mut state).await?,
         };
         let started = starting.await;
         state.starting = None;
-        let link = started.map_err(PluginError::temporary)?;
-        tracing::warn!(program = self.program.name, "started again");
-        let peer = Arc::new(link.service.peer().clone());
-        state.link = Some(link);
-        self.peer.store(Some(peer.clone()));
-        // It may have other tools than before.
-        self.changed.notify_one();
-        Ok(peer)
+        match started {
+            Ok(link) => {
+                tracing::warn!(program = self.program.name, "started again");
+                let peer = link.peer();
+                state.link = Some(link);
+                self.peer.store(Some(peer.clone()));
+                // It may have other tools than before.
+                self.changed.notify_one();
+                Ok(peer)
+            }
+            Err(failure) => {
+                let failure = PluginError::temporary(failure);
+                state.failure = Some(failure.clone());
+                self.failures.fetch_add(1, Ordering::AcqRel);
+                Err(NotYet::Failed(failure))
+            }
+        }
     }
 
-    async fn start_again<'s>(
+    async fn begin<'s>(
         &self,
         state: &'s mut State,
-    ) -> Result<&'s mut BoxFuture<'static, Result<Link, PluginError>>, PluginError> {
-        if state.started.elapsed() > STAYED_UP {
+    ) -> Result<&'s mut BoxFuture<'static, Result<Link, PluginError>>, NotYet> {
+        if state.started.elapsed() > STAYED_UP.max(state.wait) {
             state.wait = Duration::ZERO;
         }
         let left = state.wait.saturating_sub(state.started.elapsed());
         if !left.is_zero() {
-            let message =
-                format_args!("{} ended, and is not started again before {left:.1?}", self.program.name);
-            return Err(PluginError::temporary(message));
+            return Err(NotYet::Wait(left));
         }
+        self.peer.store(None);
         if let Some(link) = state.link.take() {
-            link.running.end(Duration::ZERO).await;
+            link.kill().await;
         }
-        *self.probe() = None;
+        self.health.renew();
         state.started = Instant::now();
         state.wait = (state.wait * 2).clamp(FIRST_WAIT, LONGEST_WAIT);
         let start = Link::start(self.program.clone(), self.changed.clone());
         Ok(state.starting.insert(Box::pin(start)))
     }
-
-    fn probe(&self) -> std::sync::MutexGuard<'_, Option<Probe>> {
-        self.probe.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether a ping is not answered, and nobody waits for anything else.
-    fn is_silent(&self) -> bool {
-        let mut probe = self.probe();
-        let Some(Probe { sent, answer }) = &mut *probe else { return false };
-        if !matches!(answer.try_recv(), Err(oneshot::error::TryRecvError::Empty)) {
-            *probe = None;
-            return false;
-        }
-        sent.elapsed() > SILENCE && self.calls.load(Ordering::Acquire) == 0
-    }
 }
 
-/// All tools, of however many pages; `None` if there are too many.
-async fn listed(peer: &Peer<RoleClient>) -> Result<Option<Vec<Tool>>, ServiceError> {
-    let mut tools = Vec::new();
-    let mut cursor = None;
-    loop {
-        let params = PaginatedRequestParams::default().with_cursor(cursor);
-        let page = peer.list_tools(Some(params)).await?;
-        tools.extend(page.tools);
-        if tools.len() > TOOLS_LIMIT {
-            return Ok(None);
-        }
-        cursor = page.next_cursor;
-        if cursor.is_none() {
-            return Ok(Some(tools));
-        }
-    }
+/// Why there is nobody to talk to.
+enum NotYet {
+    Failed(PluginError),
+    /// For so long it is not started again.
+    Wait(Duration),
 }
 
 /// A call that was sent. Dropped before it is answered, it tells the server, and asks whether it is still there.
 struct UnderWay<'s> {
     server: &'s Server,
     peer: &'s Peer<RoleClient>,
+    call: u64,
     id: Option<RequestId>,
-}
-
-impl<'s> UnderWay<'s> {
-    fn begin(server: &'s Server, peer: &'s Peer<RoleClient>) -> Self {
-        server.calls.fetch_add(1, Ordering::AcqRel);
-        UnderWay { server, peer, id: None }
-    }
+    answered: bool,
 }
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.server.calls.fetch_sub(1, Ordering::AcqRel);
+        self.server.health.end(self.call, self.answered);
         let Some(id) = self.id.take() else { return };
         let params = CancelledNotificationParam::new(Some(id), Some("given up by the caller".into()));
         let cancelled = ClientNotification::CancelledNotification(CancelledNotification::new(params));
         // Polled once, which puts it into the queue; where that is full, the server reads nothing anyway.
         let _ = self.peer.send_notification(cancelled).now_or_never();
-        let mut probe = self.server.probe();
-        if probe.is_none() {
+        self.server.health.ping(|| {
             let ping = ClientRequest::PingRequest(PingRequest::default());
             let sent = self.peer.send_request_with_option(ping, PeerRequestOptions::no_options());
-            if let Some(Ok(handle)) = sent.now_or_never() {
-                *probe = Some(Probe { sent: Instant::now(), answer: handle.rx });
-            }
-        }
+            Some(sent.now_or_never()?.ok()?.rx)
+        });
     }
 }
 

@@ -1,15 +1,19 @@
 //! What comes from a program beside answers: progress of calls, and word that its tools changed.
 
 use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rmcp::RoleClient;
 use rmcp::model::{
     ClientRequest, GetMeta, JsonRpcMessage, ProgressNotificationParam, ProgressToken, ServerNotification,
+    ServerResult,
 };
 use rmcp::service::{RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
 use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 use crate::call::{CallContext, Progress};
 
@@ -22,6 +26,17 @@ pub(super) struct Observer {
 /// Goes with a request to the wire, which knows the token that the request got.
 #[derive(Clone)]
 pub(super) struct Watched(pub(super) Weak<Observer>);
+
+/// Goes with a call to the wire, which notes there whether the program may have got any of it.
+#[derive(Clone, Default)]
+pub(super) struct Sent(Arc<AtomicBool>);
+
+impl Sent {
+    /// Where this is false, the program knows nothing of the call.
+    pub(super) fn may_have_arrived(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
 
 impl Observer {
     pub(super) fn new(cx: &CallContext) -> Arc<Observer> {
@@ -52,13 +67,15 @@ pub(super) struct Wire<T> {
     /// Came, and is not passed on yet.
     held: Option<RxJsonRpcMessage<RoleClient>>,
     room: Arc<Semaphore>,
+    /// Cancelled when nothing more is to come, whoever holds the other end.
+    ended: CancellationToken,
 }
 
 impl<T> Wire<T> {
     /// `changed` is told when the tools changed, once for any number of times.
-    pub(super) fn new(inner: T, changed: Arc<Notify>) -> Self {
+    pub(super) fn new(inner: T, changed: Arc<Notify>, ended: CancellationToken) -> Self {
         let room = Arc::new(Semaphore::new(UNREAD));
-        Wire { inner, observers: HashMap::new(), changed, held: None, room }
+        Wire { inner, observers: HashMap::new(), changed, held: None, room, ended }
     }
 
     fn watch(&mut self, request: &ClientRequest) {
@@ -75,7 +92,13 @@ impl<T> Wire<T> {
     }
 
     /// Passes on what is for the client.
-    fn sort(&mut self, message: RxJsonRpcMessage<RoleClient>) -> Option<RxJsonRpcMessage<RoleClient>> {
+    fn sort(&mut self, mut message: RxJsonRpcMessage<RoleClient>) -> Option<RxJsonRpcMessage<RoleClient>> {
+        if let JsonRpcMessage::Response(response) = &mut message
+            && let ServerResult::InitializeResult(about) = &mut response.result
+        {
+            // Nobody reads them, and they would be kept and written to the log, however long they are.
+            (about.instructions, about.server_info) = (None, Default::default());
+        }
         let JsonRpcMessage::Notification(notification) = message else { return Some(message) };
         match notification.notification {
             ServerNotification::ProgressNotification(told) => {
@@ -93,8 +116,8 @@ impl<T> Wire<T> {
     }
 }
 
-impl<T: Transport<RoleClient>> Transport<RoleClient> for Wire<T> {
-    type Error = T::Error;
+impl<T: Transport<RoleClient, Error = io::Error>> Transport<RoleClient> for Wire<T> {
+    type Error = io::Error;
 
     fn send(
         &mut self,
@@ -104,10 +127,23 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for Wire<T> {
             self.watch(&request.request);
         }
         let is_answer = matches!(item, JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_));
+        let mark = match &item {
+            JsonRpcMessage::Request(request) => match &request.request {
+                ClientRequest::CallToolRequest(call) => call.extensions.get::<Sent>().cloned(),
+                _ => None,
+            },
+            _ => None,
+        };
         let sent = self.inner.send(item);
         let room = is_answer.then(|| self.room.clone());
         async move {
+            let mark = mark.unwrap_or_default();
+            mark.0.store(true, Ordering::Release);
             let outcome = sent.await;
+            // Nobody reads the other end, so that nobody has read this. Less than a line means nothing to a reader.
+            if outcome.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+                mark.0.store(false, Ordering::Release);
+            }
             if let Some(room) = room {
                 room.add_permits(1);
             }
@@ -118,11 +154,11 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for Wire<T> {
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
         // Dropped at any await, it loses nothing.
         while self.held.is_none() {
-            let message = self.inner.receive().await?;
+            let message = self.ended.run_until_cancelled(self.inner.receive()).await??;
             self.held = self.sort(message);
         }
         if let Some(JsonRpcMessage::Request(_)) = &self.held {
-            self.room.acquire().await.ok()?.forget();
+            self.ended.run_until_cancelled(self.room.acquire()).await?.ok()?.forget();
         }
         self.held.take()
     }

@@ -1,6 +1,7 @@
 mod hostile;
 mod orphans;
 mod reloads;
+mod restarts;
 mod talk;
 
 use std::collections::BTreeSet;
@@ -47,7 +48,7 @@ async fn unruly(loader: ProcessLoader) -> Option<(tempfile::TempDir, PluginManag
     install(root.path(), "unruly.py", UNRULY);
     let plugins =
         builder(root.path()).load_timeout(Duration::from_secs(60)).loader(loader).start().await.unwrap();
-    assert_eq!(plugins.list().len(), 1);
+    assert!(plugins.get("unruly").is_some());
     Some((root, plugins))
 }
 
@@ -119,35 +120,8 @@ async fn what_a_program_does_stays_in_its_process() {
         assert_eq!(call(json!({"do": "text", "text": "hi"})).await.unwrap(), "hi", "{params}");
     }
     let error = call(json!({"do": "fail"})).await.unwrap_err();
-    assert_eq!(error.failure().unwrap().message(), "no luck");
-    plugins.shutdown().await;
-}
-
-#[tokio::test]
-async fn a_program_that_ended_is_started_again_and_not_at_once_each_time() {
-    let Some((_root, plugins)) = unruly(ProcessLoader::new()).await else { return };
-    let mut refused = 0;
-    for round in 0..8 {
-        let how = ["exit", "abort"][round % 2];
-        let error = plugins.call("unruly", json!({ "do": how })).await.unwrap_err();
-        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Failed, true), "{error}");
-        let answer = loop {
-            match plugins.call("unruly", json!({"do": "text", "text": "back"})).await {
-                Ok(answer) => break answer,
-                Err(error) => {
-                    assert!(error.is_retryable(), "{error}");
-                    refused += usize::from(error.to_string().contains("not started again before"));
-                    tokio::task::yield_now().await;
-                }
-            }
-        };
-        assert_eq!(answer, "back");
-        assert!(round > 0 || refused == 0, "the first time it is started at once");
-        if refused > 0 {
-            break;
-        }
-    }
-    assert!(refused > 0, "a program that ends all the time is not started all the time");
+    // Without what a terminal would obey.
+    assert_eq!(error.failure().unwrap().message(), "no [2J luck");
     plugins.shutdown().await;
 }
 

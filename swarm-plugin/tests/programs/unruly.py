@@ -2,6 +2,8 @@
 """A server that does what it is told, however bad: {"do": ...}."""
 import json, os, resource, subprocess, sys, threading, time
 
+if os.path.exists("mute"):
+    time.sleep(1000)
 lock = threading.Lock()
 cancelled = {}
 here = threading.local()
@@ -26,6 +28,14 @@ def tell(method, params):
 def change(names):
     tools[:] = [tool(name) for name in names]
     tell("notifications/tools/list_changed", {})
+
+
+def storm(seconds):
+    end, first = time.time() + seconds, tools[0]["name"]
+    while time.time() < end:
+        for extra in ("left", "right"):
+            change([first, extra])
+            time.sleep(0.002)
 
 
 def act(params):
@@ -69,6 +79,18 @@ def act(params):
         with lock:
             for _ in range(params["count"]):
                 sys.stdout.write('{"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": 1}}\n')
+    if do == "storm":
+        # Has answered long before it is over.
+        threading.Thread(target=storm, args=[params["seconds"]], daemon=True).start()
+    if do == "mute":
+        open("mute", "w").close()
+        os._exit(0)
+    if do == "leave":
+        # What it leaves behind holds the streams.
+        subprocess.Popen(["sleep", "1000"])
+        os._exit(0)
+    if do == "large":
+        return {"structuredContent": {"text": "x" * params["bytes"]}}
     if do == "exit":
         os._exit(params.get("code", 0))
     if do == "abort":
@@ -80,7 +102,7 @@ def act(params):
         time.sleep(params["seconds"])
         return {"structuredContent": params}
     if do == "fail":
-        return {"content": [{"type": "text", "text": "no luck"}], "isError": True}
+        return {"content": [{"type": "text", "text": "no\u001b[2J luck"}], "isError": True}
     if do == "text":
         return {"content": [{"type": "text", "text": params["text"]}]}
     if do == "flood":
@@ -134,7 +156,10 @@ for line in sys.stdin:
              "capabilities": {"tools": {"listChanged": True}}, "serverInfo": {"name": "unruly", "version": "1.0.0"}}})
     elif method == "tools/list":
         # A time for which the list may be kept does not outlive the news that it has changed.
-        send({"id": ask["id"], "result": {"tools": tools, "ttlMs": 3600000}})
+        page = {"tools": tools, "ttlMs": 3600000}
+        if "PAGES" in os.environ:
+            page = {"tools": [], "nextCursor": "x" * int(os.environ["PAGES"])}
+        send({"id": ask["id"], "result": page})
     elif method == "notifications/cancelled":
         cancelled.setdefault(ask["params"]["requestId"], threading.Event()).set()
     elif method == "tools/call" and ask["params"].get("arguments", {}).get("do") == "deaf":

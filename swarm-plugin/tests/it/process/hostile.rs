@@ -39,6 +39,62 @@ async fn output_without_end_takes_no_memory() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_too_long_fails_its_call_and_no_other() {
+    let Some((_root, plugins)) = unruly(ProcessLoader::new()).await else { return };
+    let large = json!({"do": "large", "bytes": 17 << 20});
+    let beside = call(&plugins, json!({"do": "sleep", "seconds": 1}));
+    let (error, beside) = tokio::join!(call(&plugins, large), beside);
+    let error = error.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Failed);
+    assert_eq!(error.failure().unwrap().message(), "the answer is over 16777216 bytes");
+    beside.unwrap();
+    plugins.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_list_of_tools_without_end_is_refused() {
+    if !has("python3") {
+        return;
+    }
+    for (page, reason) in [("1", "has over 1024 pages"), ("2000000", "are over 16777216 bytes")] {
+        let root = tempfile::tempdir().unwrap();
+        let plugins = builder(root.path()).load_timeout(Duration::from_secs(60));
+        let plugins = plugins.loader(ProcessLoader::new().env("PAGES", page)).start().await.unwrap();
+        let mut events = plugins.events();
+        install(root.path(), "unruly.py", UNRULY);
+        plugins.rescan().await;
+        let event = events.next().await.unwrap();
+        let EventKind::Refused { stage: Stage::Load, reason: told } = event.kind else { panic!("{event:?}") };
+        assert!(told.contains(reason), "{told}");
+        plugins.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn tools_that_change_without_end_are_looked_at_now_and_then() {
+    let Some((_root, plugins)) = unruly(ProcessLoader::new()).await else { return };
+    let mut events = plugins.events();
+    const SECONDS: u64 = 3;
+    call(&plugins, json!({"do": "storm", "seconds": SECONDS})).await.unwrap();
+    let begun = std::time::Instant::now();
+    call(&plugins, json!({"do": "sleep", "seconds": SECONDS})).await.unwrap();
+    let changes = async {
+        let mut changes = 0_u64;
+        while let Some(event) = events.next().await {
+            changes += u64::from(event.kind == EventKind::Activated && &*event.name == "unruly");
+        }
+        changes
+    };
+    let stop = async {
+        plugins.shutdown().await;
+        drop(plugins);
+    };
+    let (changes, ()) = tokio::join!(changes, stop);
+    let most = 16 + begun.elapsed().as_secs() + 1;
+    assert!(changes > 1 && changes <= most, "{changes} changes of the tools, at most {most} expected");
+}
+
+#[tokio::test]
 async fn descriptors_files_and_processes_are_limited() {
     let loader = ProcessLoader::new().processes(5_000);
     let Some((_root, plugins)) = unruly(loader).await else { return };
