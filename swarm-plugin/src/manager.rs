@@ -6,10 +6,11 @@ mod folders;
 mod follow;
 mod retire;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use self::builder::PluginManagerBuilder;
 use self::builder::Settings;
@@ -286,6 +287,18 @@ pub(crate) struct Unit {
     pub(crate) path: Option<Arc<Path>>,
     /// Held over all awaits of a change, so that changes of one unit queue. Nobody waits for it while holding it.
     turn: tokio::sync::Mutex<Past>,
+    /// Names of it that were removed by hand since it was made. What it becomes by itself does not bring them back.
+    removed: Mutex<BTreeSet<String>>,
+}
+
+impl Unit {
+    pub(crate) fn new(precedence: u32, path: Option<Arc<Path>>) -> Arc<Unit> {
+        Arc::new(Unit { precedence, path, turn: tokio::sync::Mutex::default(), removed: Mutex::default() })
+    }
+
+    fn removed(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.removed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What a unit was made with.

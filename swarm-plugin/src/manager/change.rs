@@ -23,7 +23,7 @@ impl Shared {
     pub(super) async fn register(self: &Arc<Self>, supply: Supply) -> Result<()> {
         let shared = self.clone();
         self.to_the_end(async move {
-            let unit = Arc::new(Unit { precedence: 0, path: None, turn: tokio::sync::Mutex::default() });
+            let unit = Unit::new(0, None);
             let mut past = unit.turn.lock().await;
             let Made { instances, recipe, .. } = shared.make("", supply).await?;
             shared.install(&unit, instances, recipe.as_ref(), None).await?;
@@ -55,6 +55,7 @@ impl Shared {
         self.to_the_end(async move {
             let unit = shared.unit_of(&name)?;
             let mut past = unit.turn.lock().await;
+            unit.removed().clear();
             let Some(previous) = past.previous.clone() else {
                 let message = "there is no version to go back to that could be made again";
                 return Err(Error::new(ErrorKind::InvalidState, message).of_plugin(&name));
@@ -172,7 +173,9 @@ impl Shared {
         let retired = self
             .edit(|catalogue| {
                 let removed = catalogue.remove_unit(unit);
-                if removed.is_empty() && !old.is_empty() {
+                let names = unit.removed();
+                let is_removed = |loaded: &Arc<Loaded>| names.contains(loaded.manifest.name());
+                if removed.is_empty() && !old.is_empty() || fresh.iter().any(is_removed) {
                     return Err(Error::new(ErrorKind::InvalidState, "was removed meanwhile"));
                 }
                 admit(catalogue, unit, fresh, &removed).map_err(|(_, error)| error)?;

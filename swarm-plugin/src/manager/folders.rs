@@ -134,6 +134,7 @@ impl Shared {
         let loading = self.to_the_end(async move {
             let name = shown(found.shared_path());
             let mut past = unit.turn.lock().await;
+            unit.removed().clear();
             let Made { instances, recipe, changes } = shared.make(&name, Supply::Recipe(recipe)).await?;
             shared.install(&unit, instances, recipe.as_ref(), None).await?;
             past.previous = std::mem::replace(&mut past.current, recipe);
@@ -215,12 +216,7 @@ impl Known {
         let age = SystemTime::now().duration_since(candidate.changed).unwrap_or_default();
         let place = self.places.entry(candidate.path.clone()).or_insert_with(|| {
             let due = now + settle.saturating_sub(age);
-            Place {
-                unit: Arc::new(candidate.unit()),
-                taken: None,
-                digest: None,
-                seen: (candidate.fingerprint, due),
-            }
+            Place { unit: candidate.unit(), taken: None, digest: None, seen: (candidate.fingerprint, due) }
         });
         if place.taken == Some(candidate.fingerprint) {
             return Ready::Taken;
@@ -234,9 +230,8 @@ impl Known {
 }
 
 impl Candidate {
-    fn unit(&self) -> Unit {
-        let path = Some(self.path.as_path().into());
-        Unit { precedence: self.precedence(), path, turn: tokio::sync::Mutex::default() }
+    fn unit(&self) -> Arc<Unit> {
+        Unit::new(self.precedence(), Some(self.path.as_path().into()))
     }
 }
 

@@ -1,8 +1,9 @@
 //! Plugins that become others without a change of their file.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use tokio_util::sync::CancellationToken;
 
 use super::{Past, Shared, Unit};
@@ -37,13 +38,45 @@ impl Shared {
             return;
         }
         match change {
-            // What is refused was told as an event, with its stage.
-            Ok(instances) => drop(self.install(unit, instances, past.current.as_ref(), None).await),
+            Ok(instances) => {
+                let instances = self.without_removed(unit, instances).await;
+                if !instances.is_empty() || !self.is_removed(unit) {
+                    // What is refused was told as an event, with its stage.
+                    drop(self.install(unit, instances, past.current.as_ref(), None).await);
+                }
+            }
             Err(failure) => {
                 let name = unit.path.as_deref().map(super::folders::shown).unwrap_or_default();
                 let kind = EventKind::Refused { stage: Stage::Load, reason: failure.to_string() };
                 self.tell(Event { name: name.into(), version: None, generation: 0, kind });
             }
         }
+    }
+
+    /// Whether somebody removed all that a unit had.
+    fn is_removed(&self, unit: &Arc<Unit>) -> bool {
+        !unit.removed().is_empty() && self.catalogue.load().of_unit(unit).next().is_none()
+    }
+
+    /// What was removed by hand does not come back by itself: neither one of several, nor others once none is left.
+    async fn without_removed(
+        &self,
+        unit: &Arc<Unit>,
+        instances: Vec<Arc<dyn Plugin>>,
+    ) -> Vec<Arc<dyn Plugin>> {
+        let is_removed = self.is_removed(unit);
+        let names = unit.removed().clone();
+        let stays = |plugin: &Arc<dyn Plugin>| {
+            let name = catch_unwind(AssertUnwindSafe(|| plugin.manifest().name().to_owned()));
+            // One that panics is refused where it is put in.
+            !is_removed && !name.is_ok_and(|name| names.contains(&name))
+        };
+        let (stay, go): (Vec<_>, Vec<_>) = instances.into_iter().partition(stays);
+        for plugin in go {
+            let cleanup = AssertUnwindSafe(async { plugin.cleanup().await }).catch_unwind();
+            // Nobody has heard of this instance.
+            let _ = tokio::time::timeout(self.settings.cleanup_timeout, cleanup).await;
+        }
+        stay
     }
 }

@@ -37,7 +37,11 @@ impl Shared {
         self.to_the_end(async move {
             let removed = shared.edit(|catalogue| {
                 catalogue.entry_mut(&name)?;
-                Ok(catalogue.remove(|slot| slot.loaded.manifest.name() == name))
+                let removed = catalogue.remove(|slot| slot.loaded.manifest.name() == name);
+                for slot in &removed {
+                    slot.unit.removed().insert(name.clone());
+                }
+                Ok(removed)
             })?;
             if removed.is_empty() {
                 return Err(Error::new(ErrorKind::NotFound, "was removed before").of_plugin(&name));

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt;
+use futures::future::join_all;
 use serde_json::{Value, json};
 use swarm_plugin::{
     CallOptions, CancellationToken, ErrorKind, Event, EventKind, PluginManager, ProcessLoader, Progress,
@@ -81,4 +82,39 @@ async fn tools_come_and_go_while_the_program_runs() {
     until(&|event| &*event.name == "third" && event.kind == EventKind::Activated).await;
     assert_eq!(pid("third").await, before);
     plugins.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_tool_that_was_removed_does_not_come_back_by_itself() {
+    let Some((_root, plugins)) = unruly(ProcessLoader::new().env("TOOLS", "unruly,second")).await else {
+        return;
+    };
+    let mut events = plugins.events();
+    let mut until = async |wanted: &dyn Fn(&Event) -> bool| {
+        let found = async { while !wanted(&events.next().await.unwrap()) {} };
+        tokio::time::timeout(Duration::from_secs(20), found).await.unwrap();
+    };
+    plugins.remove("second").await.unwrap();
+    let change = |names: Value| json!({"do": "tools", "names": names});
+    plugins.call("unruly", change(json!(["unruly", "second", "third"]))).await.unwrap();
+    until(&|event| &*event.name == "third" && event.kind == EventKind::Activated).await;
+    assert_eq!(names(&plugins), ["third", "unruly"]);
+
+    // Nor does anything else of it, while the last call of what was removed is still under way.
+    plugins.call("unruly", json!({"do": "storm", "seconds": 3})).await.unwrap();
+    let last = plugins.call("unruly", json!({"do": "sleep", "seconds": 3}));
+    let removing = async {
+        let mut removals = Vec::new();
+        while let Some(name) = names(&plugins).pop() {
+            let plugins = plugins.clone();
+            removals.push(tokio::spawn(async move { plugins.remove(&name).await }));
+            tokio::task::yield_now().await;
+        }
+        join_all(removals).await
+    };
+    let (answer, _) = tokio::join!(last, removing);
+    answer.unwrap();
+    assert_eq!(names(&plugins), [""; 0]);
+    plugins.shutdown().await;
+    assert_eq!(names(&plugins), [""; 0]);
 }
