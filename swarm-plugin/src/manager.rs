@@ -239,10 +239,22 @@ impl PluginManager {
         self.shared.shutdown().await;
     }
 
-    /// Cancelled when it is shut down.
+    /// Cancelled when it begins to shut down.
     #[cfg(feature = "serve_mcp")]
     pub(crate) fn closing(&self) -> &CancellationToken {
         &self.shared.closing
+    }
+
+    /// Runs something that a shutdown waits for.
+    #[cfg(feature = "serve_mcp")]
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.shared.tasks.spawn(work);
+    }
+
+    /// Cancelled when it was shut down, and no call is under way any more.
+    #[cfg(feature = "serve_mcp")]
+    pub(crate) fn closed(&self) -> &CancellationToken {
+        &self.shared.closed
     }
 }
 
@@ -322,11 +334,14 @@ pub(crate) struct Shared {
     folders: Option<Arc<Folders>>,
     /// Cancelled when nothing new is to be begun.
     closing: CancellationToken,
+    /// Cancelled when nothing is under way any more.
+    closed: CancellationToken,
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
         self.closing.cancel();
+        self.closed.cancel();
     }
 }
 
@@ -342,6 +357,7 @@ impl Shared {
             settings,
             folders,
             closing: CancellationToken::new(),
+            closed: CancellationToken::new(),
         }
     }
 

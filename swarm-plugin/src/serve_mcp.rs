@@ -1,24 +1,29 @@
 //! The plugins of a manager as tools of an MCP server.
 
+mod http;
 mod session;
+mod sessions;
 
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
+use ::http::{Request, Response};
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{Request, Response};
 use http_body::Body;
 use rmcp::model::Implementation;
 use rmcp::service::serve_server_with_ct;
 use rmcp::transport::async_rw::AsyncRwTransport;
-use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
+use self::http::Counted;
 use self::session::Session;
+use self::sessions::Sessions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::manager::PluginManager;
 use crate::manifest::Manifest;
@@ -57,6 +62,8 @@ pub struct McpServer {
     hosts: Option<Vec<String>>,
     origins: Vec<String>,
     body_limit: usize,
+    sessions: usize,
+    idle: Duration,
 }
 
 /// Decides which plugins a client may see and call.
@@ -73,7 +80,7 @@ pub trait Authorizer: Send + Sync + 'static {
 pub struct McpClient {
     name: Option<String>,
     version: Option<String>,
-    request: Option<http::request::Parts>,
+    request: Option<::http::request::Parts>,
 }
 
 impl McpClient {
@@ -89,7 +96,7 @@ impl McpClient {
 
     /// The HTTP request that the message came with: its headers, and the extensions in which a layer before the service may have
     /// left who it is. `None` over standard streams.
-    pub fn request(&self) -> Option<&http::request::Parts> {
+    pub fn request(&self) -> Option<&::http::request::Parts> {
         self.request.as_ref()
     }
 }
@@ -114,6 +121,8 @@ impl McpServer {
             hosts: None,
             origins: Vec::new(),
             body_limit: 4 * 1024 * 1024,
+            sessions: 1024,
+            idle: Duration::from_secs(300),
         }
     }
 
@@ -156,8 +165,21 @@ impl McpServer {
         self
     }
 
+    /// How many sessions over HTTP there may be at a time; more are refused. 1,024. Clients of the newest protocol need none.
+    pub fn sessions(mut self, most: usize) -> Self {
+        self.sessions = most;
+        self
+    }
+
+    /// How long a session over HTTP lasts in which its client asks nothing and has no stream open. 5 minutes. To go on after
+    /// that, a client begins another.
+    pub fn session_idle(mut self, time: Duration) -> Self {
+        self.idle = time;
+        self
+    }
+
     /// Serves one client over two streams, such as standard input and output, until it closes its end or the manager is shut
-    /// down. A message is read up to 16 MiB.
+    /// down, which ends the calls under way as it ends those of others: drained first. A message is read up to 16 MiB.
     ///
     /// # Errors
     /// [`ErrorKind::Failed`] if the client does not speak MCP.
@@ -166,12 +188,12 @@ impl McpServer {
         R: AsyncRead + Send + Unpin + 'static,
         W: AsyncWrite + Send + Unpin + 'static,
     {
-        let closing = self.plugins.closing().child_token();
+        let closed = self.plugins.closed().child_token();
         let transport = AsyncRwTransport::new_server(input, output);
-        let serving = serve_server_with_ct(Session::new(self.clone()), transport, closing.clone());
+        let serving = serve_server_with_ct(Session::new(self.clone()), transport, closed.clone());
         let running = match serving.await {
             Ok(running) => running,
-            Err(_) if closing.is_cancelled() => return Ok(()),
+            Err(_) if closed.is_cancelled() => return Ok(()),
             Err(error) => {
                 return Err(Error::new(ErrorKind::Failed, "the client does not speak MCP").because(error));
             }
@@ -183,7 +205,8 @@ impl McpServer {
     }
 
     /// A service for streamable HTTP, to be mounted in the application's own server, behind its own layers, with axum for
-    /// example as `Router::new().route_service("/mcp", server.http())`. It ends when the manager is shut down.
+    /// example as `Router::new().route_service("/mcp", server.http())`. It ends when the manager was shut down, and calls under
+    /// way were drained.
     ///
     /// It asks nobody who they are: put that before it, and tell an [`Authorizer`] through the extensions of the request.
     pub fn http<B>(
@@ -202,8 +225,9 @@ impl McpServer {
     where
         B: Body<Data: Send, Error: fmt::Display> + Send + 'static,
     {
+        let over = CancellationToken::new();
         let mut config = StreamableHttpServerConfig::default()
-            .with_cancellation_token(self.plugins.closing().child_token())
+            .with_cancellation_token(over.clone())
             .with_max_request_body_bytes(self.body_limit)
             .with_allowed_origins(&self.origins)
             .enforce_origin_validation();
@@ -214,8 +238,9 @@ impl McpServer {
             Some(hosts) => config = config.with_allowed_hosts(hosts),
         }
         let server = self.clone();
-        let sessions = Arc::new(LocalSessionManager::default());
-        StreamableHttpService::new(move || Ok(Session::new(server.clone())), sessions, config)
+        let sessions = Arc::new(Sessions::new(self.sessions, self.idle));
+        let service = StreamableHttpService::new(move || Ok(Session::new(server.clone())), sessions, config);
+        Counted::new(service, self.plugins.clone(), over)
     }
 }
 

@@ -73,6 +73,7 @@ impl Shared {
             for (_, loaded) in ranks.into_iter().rev() {
                 join_all(loaded.into_iter().map(|loaded| shared.retire(loaded))).await;
             }
+            shared.closed.cancel();
             Ok(())
         });
         // Fails only where it was shut down before.

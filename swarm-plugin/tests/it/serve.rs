@@ -1,5 +1,7 @@
 //! The plugins as tools of an MCP server, to the official client of Python.
 
+mod raw;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,0 +1,187 @@
+//! What happens on the wire when a client goes, or the manager.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use swarm_plugin::{FnPlugin, Manifest, McpServer, PluginManager};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+fn ask(id: u64, method: &str, params: Value) -> String {
+    json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).to_string()
+}
+
+fn initialize() -> String {
+    let client = json!({"name": "raw", "version": "1.0.0"});
+    let params = json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client});
+    ask(1, "initialize", params)
+}
+
+const INITIALIZED: &str = r#"{"jsonrpc": "2.0", "method": "notifications/initialized"}"#;
+
+/// A plugin that tells when it began, and ends when it is told.
+async fn slow(plugins: &PluginManager) -> (Arc<Notify>, Arc<Notify>) {
+    let (begun, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (tell, wait) = (begun.clone(), go.clone());
+    let manifest = Manifest::builder("slow", "1.0.0").build().unwrap();
+    let plugin = FnPlugin::new(manifest, move |_: Value, _cx| {
+        let (tell, wait) = (tell.clone(), wait.clone());
+        async move {
+            tell.notify_one();
+            wait.notified().await;
+            Ok("done")
+        }
+    });
+    plugins.register(plugin).await.unwrap();
+    (begun, go)
+}
+
+/// Shuts down while the call is under way, and lets it end once nothing new is taken.
+async fn shut_down(plugins: &PluginManager, begun: &Notify, go: &Notify) {
+    begun.notified().await;
+    let release = async {
+        while !plugins.list().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        go.notify_one();
+    };
+    tokio::join!(plugins.shutdown(), release);
+}
+
+#[tokio::test]
+async fn a_shutdown_answers_the_calls_under_way_over_streams() {
+    let plugins = PluginManager::new();
+    let (begun, go) = slow(&plugins).await;
+    let (ours, theirs) = tokio::io::duplex(4096);
+    let (input, output) = tokio::io::split(ours);
+    let server = McpServer::new(plugins.clone());
+    let (read, mut write) = tokio::io::split(theirs);
+    let call = ask(2, "tools/call", json!({"name": "slow"}));
+    let client = async {
+        write.write_all(format!("{}\n{INITIALIZED}\n{call}\n", initialize()).as_bytes()).await.unwrap();
+        let mut lines = BufReader::new(read).lines();
+        let mut told = Vec::new();
+        while let Some(line) = lines.next_line().await.unwrap() {
+            told.push(line);
+        }
+        told
+    };
+    let (served, told, ()) =
+        tokio::join!(server.serve(input, output), client, shut_down(&plugins, &begun, &go));
+    served.unwrap();
+    assert!(told.iter().any(|line| line.contains("\"id\":2") && line.contains("done")), "{told:?}");
+}
+
+struct Http {
+    address: std::net::SocketAddr,
+    serving: JoinHandle<std::io::Result<()>>,
+}
+
+impl Http {
+    async fn start(server: &McpServer) -> Http {
+        let router = axum::Router::new().route_service("/mcp", server.http());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        Http { address, serving: tokio::spawn(async move { axum::serve(listener, router).await }) }
+    }
+
+    async fn send(&self, verb: &str, session: &str, body: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let session =
+            if session.is_empty() { String::new() } else { format!("mcp-session-id: {session}\r\n") };
+        let head = format!(
+            "{verb} /mcp HTTP/1.1\r\nhost: localhost\r\n{session}content-type: application/json\r\n\
+             accept: application/json, text/event-stream\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all((head + body).as_bytes()).await.unwrap();
+        stream
+    }
+
+    /// The whole answer, with its head.
+    async fn post(&self, session: &str, body: &str) -> String {
+        let mut answer = String::new();
+        self.send("POST", session, body).await.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    /// Begins a session, and answers its name.
+    async fn session(&self) -> String {
+        let answer = self.post("", &initialize()).await;
+        let name = answer.lines().find_map(|line| line.strip_prefix("mcp-session-id: "));
+        let name = name.unwrap_or_else(|| panic!("{answer}")).to_owned();
+        assert!(status(&self.post(&name, INITIALIZED).await) == "202");
+        name
+    }
+}
+
+impl Drop for Http {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+fn status(answer: &str) -> &str {
+    answer.split(' ').nth(1).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_shutdown_answers_the_calls_under_way_over_http() {
+    let plugins = PluginManager::new();
+    let (begun, go) = slow(&plugins).await;
+    let http = Http::start(&McpServer::new(plugins.clone())).await;
+    let session = http.session().await;
+    let call = ask(2, "tools/call", json!({"name": "slow"}));
+    let (answer, ()) = tokio::join!(http.post(&session, &call), shut_down(&plugins, &begun, &go));
+    assert!(answer.contains("\"id\":2") && answer.contains("done"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_session_ends_without_its_client_whatever_changes() {
+    const IDLE: Duration = Duration::from_millis(400);
+    let plugins = PluginManager::new();
+    let server = McpServer::new(plugins.clone()).session_idle(IDLE);
+    let http = Http::start(&server).await;
+    let (gone, here) = (http.session().await, http.session().await);
+    // One listens, without a word of its own.
+    let mut listening = http.send("GET", &here, "").await;
+    let list = ask(2, "tools/list", json!({}));
+    let begun = Instant::now();
+    // Each round changes the tools, which both are told.
+    while begun.elapsed() < IDLE * 3 {
+        let manifest = Manifest::builder("tool", "1.0.0").build().unwrap();
+        plugins.register(FnPlugin::new(manifest, |_: Value, _cx| async { Ok(()) })).await.unwrap();
+        plugins.remove("tool").await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(status(&http.post(&gone, &list).await), "404");
+    assert_eq!(status(&http.post(&here, &list).await), "200");
+    let mut told = [0; 4096];
+    let length = listening.read(&mut told).await.unwrap();
+    assert_eq!(status(&String::from_utf8_lossy(&told[..length])), "200");
+    plugins.shutdown().await;
+}
+
+#[tokio::test]
+async fn there_are_only_so_many_sessions() {
+    let plugins = PluginManager::new();
+    let http = Http::start(&McpServer::new(plugins.clone()).sessions(2)).await;
+    let first = http.session().await;
+    http.session().await;
+    let refused = http.post("", &initialize()).await;
+    assert!(status(&refused) == "500" && refused.contains("there are 2 sessions"), "{refused}");
+    // One that its client ends makes room.
+    assert_eq!(status(&read(http.send("DELETE", &first, "").await).await), "202");
+    let begun = async { while status(&http.post("", &initialize()).await) != "200" {} };
+    tokio::time::timeout(Duration::from_secs(20), begun).await.unwrap();
+    plugins.shutdown().await;
+}
+
+async fn read(mut stream: TcpStream) -> String {
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
