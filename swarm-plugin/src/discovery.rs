@@ -3,6 +3,7 @@
 mod beneath;
 mod copy;
 mod look;
+mod signature;
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -17,6 +18,8 @@ use tempfile::TempDir;
 use self::beneath::{Folder, Node};
 pub(crate) use self::look::{Candidate, Look};
 use self::look::{ENTRIES_LIMIT, MANIFEST, NO_FILE};
+pub use self::signature::PublicKey;
+use self::signature::Signed;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::{Manifest, ManifestBuilder, ManifestFile, check_name};
@@ -34,6 +37,8 @@ use crate::plugin::{Plugin, PluginError};
 pub struct PluginDiscovery {
     folders: Vec<PathBuf>,
     allowed: Option<HashSet<Digest>>,
+    /// Who may sign; where there is nobody, nothing need be signed.
+    keys: Vec<PublicKey>,
 }
 
 /// A plugin that was found: a private copy of its file or folder, and what its manifest says.
@@ -58,6 +63,7 @@ struct Inner {
     precedence: u32,
     manifest: Option<ManifestFile>,
     stem: String,
+    comment: Option<String>,
     _store: TempDir,
 }
 
@@ -89,6 +95,11 @@ impl Found {
     /// The number of its folder, from 1 in the order in which they were given. Lower is stronger.
     pub fn precedence(&self) -> u32 {
         self.inner.precedence
+    }
+
+    /// The trusted comment of its signature, where one was [asked for](PluginDiscovery::signed_by).
+    pub fn trusted_comment(&self) -> Option<&str> {
+        self.inner.comment.as_deref()
     }
 
     /// A manifest with what `plugin.toml` says. Without one: the name of the file without its extension, and version 0.0.0.
@@ -181,6 +192,17 @@ impl PluginDiscovery {
         self
     }
 
+    /// Uses nothing but what this key has signed, or another that was given so.
+    ///
+    /// The signature stands beside a plugin, and has its name with `.minisig` behind it. Of a file, `minisign -Sm FILE` makes it.
+    /// Of a folder what is signed is the text of its [`Digest`], of 71 bytes, into which all that it holds goes with its names:
+    /// written to a file, it is signed with `minisign -Sm DIGEST -x FOLDER.minisig`. The name of the plugin is not signed, nor
+    /// does a signature say that there is no newer one.
+    pub fn signed_by(mut self, key: PublicKey) -> Self {
+        self.keys.push(key);
+        self
+    }
+
     pub(crate) fn folders(&self) -> &[PathBuf] {
         &self.folders
     }
@@ -217,7 +239,7 @@ impl PluginDiscovery {
             match names {
                 Ok((Some(names), folder)) => {
                     for name in names {
-                        look.entry(&folder, path, at, name);
+                        look.entry(&folder, path, at, name, !self.keys.is_empty());
                     }
                 }
                 Ok((None, _)) => {
@@ -263,13 +285,20 @@ impl PluginDiscovery {
             }
             Node::Other => return Err(NO_FILE.into()),
         };
-        let again = look::fingerprint(&folder, &candidate.name)?;
+        let again = look::fingerprint(&folder, &candidate.name, !self.keys.is_empty())?;
         if again.is_none_or(|(fingerprint, _)| fingerprint != candidate.fingerprint) {
             return Err(CHANGED.into());
         }
         if self.allowed.as_ref().is_some_and(|allowed| !allowed.contains(&digest)) {
             return Err(format!("its digest {digest} is not among those allowed"));
         }
+        let comment = match &*self.keys {
+            [] => None,
+            keys => {
+                let signed = if copy.is_dir() { Signed::Folder(digest) } else { Signed::File(&copy) };
+                Some(signature::check(keys, &folder, &candidate.name, &signed)?)
+            }
+        };
         let inner = Arc::new(Inner {
             path: candidate.path.as_path().into(),
             copy,
@@ -278,6 +307,7 @@ impl PluginDiscovery {
             precedence: candidate.precedence(),
             manifest,
             stem,
+            comment,
             _store: own,
         });
         Ok(Found { inner, changes: Arc::default() })

@@ -32,7 +32,7 @@ pub mod testing;
 
 pub use call::{CallContext, CallOptions, Progress};
 pub use digest::Digest;
-pub use discovery::{Found, PluginDiscovery, Unusable};
+pub use discovery::{Found, PluginDiscovery, PublicKey, Unusable};
 pub use error::{Error, ErrorKind, Problem, Result};
 pub use event::{Event, EventKind, Stage};
 pub use function::FnPlugin;

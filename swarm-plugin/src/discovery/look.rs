@@ -51,7 +51,7 @@ pub(crate) struct Look {
 }
 
 impl Look {
-    pub(super) fn entry(&mut self, folder: &Folder, root: &Path, at: usize, name: OsString) {
+    pub(super) fn entry(&mut self, folder: &Folder, root: &Path, at: usize, name: OsString, signed: bool) {
         let bytes = name.as_encoded_bytes();
         // Hidden, or what editors and downloads leave beside the file itself.
         let passing = [&b"~"[..], b".tmp", b".part", b".swp"].iter().any(|end| bytes.ends_with(end));
@@ -59,7 +59,7 @@ impl Look {
             return;
         }
         let path = root.join(&name);
-        match fingerprint(folder, &name) {
+        match fingerprint(folder, &name, signed) {
             Ok(Some((fingerprint, changed))) => {
                 self.candidates.push(Candidate { path, folder: at, name, fingerprint, changed });
             }
@@ -69,9 +69,14 @@ impl Look {
     }
 }
 
-/// What an entry looks like from outside, and when it changed last; `None` if it is no plugin.
-pub(super) fn fingerprint(folder: &Folder, name: &OsStr) -> Result<Option<(u64, SystemTime)>, String> {
-    let files = match folder.node(Path::new(name)) {
+/// What an entry looks like from outside, with its signature where it has to be `signed`, and when it changed last; `None` if
+/// it is no plugin.
+pub(super) fn fingerprint(
+    folder: &Folder,
+    name: &OsStr,
+    signed: bool,
+) -> Result<Option<(u64, SystemTime)>, String> {
+    let mut files = match folder.node(Path::new(name)) {
         Ok(Node::File(mut file, metadata)) => {
             if name.to_str().and_then(kind_of).is_none() {
                 if !starts_like_a_program(&mut file).map_err(|error| said(&error))? {
@@ -97,6 +102,12 @@ pub(super) fn fingerprint(folder: &Folder, name: &OsStr) -> Result<Option<(u64, 
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(said(&error)),
     };
+    if signed {
+        let beside = super::signature::beside(name);
+        if let Ok(Node::File(_, metadata)) = folder.node(Path::new(&beside)) {
+            files.push((beside.into(), metadata));
+        }
+    }
     let mut hasher = DefaultHasher::new();
     let mut changed = SystemTime::UNIX_EPOCH;
     for (path, metadata) in files {

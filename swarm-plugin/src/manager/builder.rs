@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::folders::{self, Folders};
 use super::{PluginManager, Shared};
 use crate::digest::Digest;
-use crate::discovery::PluginDiscovery;
+use crate::discovery::{PluginDiscovery, PublicKey};
 use crate::error::{Error, ErrorKind, Result};
 use crate::loader::Loader;
 
@@ -66,6 +66,13 @@ impl PluginManagerBuilder {
     /// Loads nothing from folders but what has one of these digests. Called again, adds to them.
     pub fn allow(mut self, digests: impl IntoIterator<Item = Digest>) -> Self {
         self.discovery = self.discovery.allow(digests);
+        self
+    }
+
+    /// Loads nothing from folders but what this key has signed, or another that was given so.
+    /// [`PluginDiscovery::signed_by`] says what is signed, and how.
+    pub fn signed_by(mut self, key: PublicKey) -> Self {
+        self.discovery = self.discovery.signed_by(key);
         self
     }
 

@@ -15,6 +15,8 @@ mod process;
 mod reload;
 #[cfg(all(unix, feature = "process", feature = "serve_mcp"))]
 mod serve;
+#[cfg(unix)]
+mod signatures;
 mod tool;
 
 /// Every file of this folder is declared above, so that no test is left out by accident.
