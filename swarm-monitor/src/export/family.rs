@@ -1,6 +1,5 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::export::{free, labels, plain};
 use crate::metric::{MetricInfo, MetricKind};
