@@ -169,6 +169,7 @@ impl Merger<'_> {
             }
         }
         changed.sort_unstable_by_key(|(at, _)| *at);
+        let all_stay = changed.iter().all(|(_, new)| new.is_some());
         let mut changed = changed.into_iter().peekable();
         let first = self.tree.refs.len();
         self.tree.refs.reserve(lower.count as usize + added.len());
@@ -180,7 +181,7 @@ impl Merger<'_> {
             self.tree.refs.extend(child);
         }
         self.tree.refs.extend(added);
-        self.tree.join_since(above, true, first)
+        self.tree.join_since(above, true, first, all_stay.then_some(below))
     }
 
     fn lists(&mut self, below: Ref, above: Ref, key: &str) -> Ref {

@@ -102,7 +102,15 @@ pub(crate) struct Join {
     /// The value whose key it has, and whose place.
     pub(crate) like: Ref,
     pub(crate) content: Content,
-    pub(crate) index: Option<Index>,
+    keys: Keys,
+}
+
+/// How a key of a join is found.
+enum Keys {
+    OneByOne,
+    Indexed(Index),
+    /// The first children have the keys of this table, in its order; the few after them have others.
+    Below(Ref),
 }
 
 #[derive(Clone, Copy)]
@@ -285,9 +293,14 @@ impl Tree {
             None => self.docs[parent.doc()].child(children, key).map(|node| node - children.first),
             Some(join) => {
                 let name = |at| self.key(self.child(parent, children, at));
-                match &self.joins[join].index {
-                    Some(index) => index.find(key, name),
-                    None => (0..children.count).find(|at| name(*at) == key),
+                let among = |mut all: Range<u32>| all.find(|at| name(*at) == key);
+                match &self.joins[join].keys {
+                    Keys::Indexed(index) => index.find(key, name),
+                    Keys::Below(below) => {
+                        let Payload::Object(lower) = self.payload(*below) else { return None };
+                        self.find(*below, lower, key).or_else(|| among(lower.count..children.count))
+                    }
+                    Keys::OneByOne => among(0..children.count),
                 }
             }
         }
@@ -309,24 +322,39 @@ impl Tree {
     pub(crate) fn add_join(&mut self, like: Ref, object: bool, children: &[Ref]) -> Ref {
         let first = self.refs.len();
         self.refs.extend_from_slice(children);
-        self.join_since(like, object, first)
+        self.join_since(like, object, first, None)
     }
 
-    /// Adds a container of the children that `refs` has got since it was that long.
-    pub(crate) fn join_since(&mut self, like: Ref, object: bool, first: usize) -> Ref {
+    /// Adds a container of the children that `refs` has got since it was that long. Those of `below`, if there is one,
+    /// are the first of them, in its order and each under its key.
+    pub(crate) fn join_since(&mut self, like: Ref, object: bool, first: usize, below: Option<Ref>) -> Ref {
         let children = &self.refs[first..];
         let range = Children { first: first as u32, count: children.len() as u32 };
-        let index = (object && children.len() > Index::FROM)
-            .then(|| Index::build(children.len(), |at| self.key(children[at as usize])).ok())
-            .flatten();
+        let keys = match object && children.len() > Index::FROM {
+            true => below.and_then(|below| self.keys_below(below, range.count)).or_else(|| {
+                Index::build(children.len(), |at| self.key(children[at as usize])).ok().map(Keys::Indexed)
+            }),
+            false => None,
+        };
         let content = if object { Content::Object(range) } else { Content::Array(range) };
-        self.joins.push(Join { like, content, index });
+        self.joins.push(Join { like, content, keys: keys.unwrap_or(Keys::OneByOne) });
         Ref::join(self.joins.len() - 1)
+    }
+
+    /// Finds keys in the table below, where it has nearly all of `count`. Never in one that does so itself, so that many
+    /// layers make no long way.
+    fn keys_below(&self, below: Ref, count: u32) -> Option<Keys> {
+        let below = match below.as_join().map(|join| &self.joins[join].keys) {
+            Some(Keys::Below(further)) => *further,
+            _ => below,
+        };
+        let Payload::Object(lower) = self.payload(below) else { return None };
+        (count - lower.count <= Index::FROM as u32).then_some(Keys::Below(below))
     }
 
     /// Adds a value that has the key and place of `like` and the content of `other`.
     pub(crate) fn add_same(&mut self, like: Ref, other: Ref) -> Ref {
-        self.joins.push(Join { like, content: Content::Same(other), index: None });
+        self.joins.push(Join { like, content: Content::Same(other), keys: Keys::OneByOne });
         Ref::join(self.joins.len() - 1)
     }
 

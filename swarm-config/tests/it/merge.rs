@@ -78,6 +78,33 @@ fn tables_with_many_keys_are_searched_by_hash_and_keep_their_order() {
     assert_eq!(merge(&[&low, &high, &high]), expected);
 }
 
+/// More layers than a table may find its keys through, with keys added and taken away in between.
+#[test]
+fn every_key_is_found_under_any_number_of_layers() {
+    let low: serde_json::Map<_, _> = (0..100).map(|at| (format!("k{at}"), json!({"at": at}))).collect();
+    let mut expected = low.clone();
+    let mut loader = ConfigLoader::new().values("low", &low);
+    for at in 0..50 {
+        let mut layer =
+            json!({format!("n{at}"): at, "k7": {"last": at}, "n3": {"at": at}, format!("k{at}"): "new"});
+        if at % 20 == 19 {
+            layer[format!("k{}", at + 30)] = json!(null);
+            expected.remove(&format!("k{}", at + 30));
+        }
+        let all = patch(&Value::Object(expected), &layer);
+        expected = all.as_object().unwrap().clone();
+        loader = loader.text("layer", Format::Json, layer.to_string());
+        let tree = loader.load_tree().unwrap();
+        assert_eq!(tree.to_json(), all);
+        for (key, value) in &expected {
+            assert_eq!(tree.get(key).map(|found| found.to_json()).as_ref(), Some(value), "{key} in {at}");
+        }
+        for key in ["k100", "n50", "", "k49x"] {
+            assert!(tree.root().get(key).is_none(), "{key}");
+        }
+    }
+}
+
 /// A key decides the kind of its value, so that a scalar never meets a table.
 fn document(nulls: bool) -> impl Strategy<Value = Value> {
     let scalar = prop_oneof![any::<i32>().prop_map(Value::from), "[a-z]{0,3}".prop_map(Value::from)];
