@@ -146,8 +146,9 @@ impl<'t> Reader<'t, '_> {
             Parser::new_from_str_with_options(before, options_of(self.out.limits)).find_map(Result::err)?;
         let Wrong::UnclosedFlowCollection { open } = ended.kind() else { return None };
         let (open, opened) = (*open, self.offset(&ended));
+        let place_of = |at: usize| self.out.source.place(at);
         let place = |at: usize| {
-            let (line, column) = self.out.source.place(at);
+            let (line, column) = place_of(at);
             format!("line {line}, column {column}")
         };
         let (message, at) = match (kind, after.chars().next()) {
@@ -159,14 +160,22 @@ impl<'t> Reader<'t, '_> {
                 );
                 (message, at)
             }
-            _ => {
+            (Wrong::InvalidIndentation, _) => {
                 let message = format!(
-                    "this `{open}` is not closed before {}: put a `{}` where it ends, or indent what is in it \
-                     and put commas between",
+                    "this `{open}` is not closed before {}: put a `{}` where it ends, or indent what is in it",
                     place(at),
                     close(open)
                 );
                 (message, opened)
+            }
+            _ if place_of(opened).0 == place_of(at).0 => return None,
+            _ => {
+                let message = format!(
+                    "{kind}; the `{open}` of {} is open here: put a `{}` where it ends",
+                    place(opened),
+                    close(open)
+                );
+                (message, at)
             }
         };
         Some(self.out.error(ErrorKind::Syntax, message, at..at + 1))

@@ -1,4 +1,4 @@
-//! The page's table of answers, row by row.
+//! The page's tables of references and of answers, row by row.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -31,16 +31,29 @@ const ANSWERS: &[(&str, fn())] = &[
     ("`${env:X}` and other references to a provider", references),
 ];
 
+/// What stands for something, and what tests that it does.
+const REFERENCES: &[(&str, fn())] = &[
+    ("`${db.host}`", another_key),
+    ("`${env:HOME}`", variable),
+    ("`${vault:app/db#password}`", provided),
+    ("`${env:PORT:-8080}`", in_place_of_none),
+    ("`$${`", as_it_stands),
+];
+
 const ALL: [Format; 5] = [Format::Json, Format::Toml, Format::Yaml, Format::Dotenv, Format::Ini];
 
 #[test]
 fn every_answer_of_the_page_holds() {
     let page = include_str!("../../README.md");
-    let table = page.split("| question | answer, in every format |\n|---|---|\n").nth(1).unwrap();
-    let rows = table.lines().take_while(|line| line.starts_with('|'));
-    let questions: Vec<&str> = rows.map(|row| row[2..].split(" | ").next().unwrap()).collect();
-    assert_eq!(questions, ANSWERS.iter().map(|(question, _)| *question).collect::<Vec<_>>());
-    ANSWERS.iter().for_each(|(_, answer)| answer());
+    for (head, tested) in
+        [("| question | answer, in every format |", ANSWERS), ("| in a text | stands for |", REFERENCES)]
+    {
+        let table = page.split(&format!("{head}\n|---|---|\n")).nth(1).unwrap();
+        let rows = table.lines().take_while(|line| line.starts_with('|'));
+        let rows: Vec<&str> = rows.map(|row| row[2..].split(" | ").next().unwrap()).collect();
+        assert_eq!(rows, tested.iter().map(|(row, _)| *row).collect::<Vec<_>>());
+        tested.iter().for_each(|(_, test)| test());
+    }
 }
 
 fn parse(format: Format, text: impl AsRef<[u8]>) -> Result<Tree, Error> {
@@ -316,8 +329,9 @@ fn brackets() {
             "a:3:9: this `[` is not closed before the next `}`: put a `]`",
         ),
         ("t:\n  - [1, 2\n  - 3\n", "a:2:5: this `[` is not closed before line 3, column 3: put a `]`"),
-        ("a: [1, 2\n  b: 3\nc: 4", "a:1:4: this `[` is not closed before line 2"),
-        ("a: [1,\n  - 2\n", "a:1:4: this `[` is not closed before line 2, column 3: put a `]`"),
+        ("a: [1, 2\n  b: 3\nc: 4", "the `[` of line 1, column 4 is open here: put a `]` where it ends"),
+        ("a: {x: 1,\n  - 2\n", "the `{` of line 1, column 4 is open here: put a `}` where it ends"),
+        ("a: {x: 1,\n  y: 2: 3}\n", "the `{` of line 1, column 4 is open here: put a `}` where it ends"),
         ("a: {x: 1,\n  y: [1, 2\n", "a:2:6: this `[` is not closed: put a `]` where it ends"),
         ("a: [1, 2\n---\nb: 1", "a:1:4: this `[` is not closed: put a `]` where it ends"),
         (
@@ -327,10 +341,11 @@ fn brackets() {
         // Where no bracket is to blame.
         ("a: 1\n b: 2\n", "a:2:"),
         ("a: [1, \"\\q\"]\n", "a:1:"),
+        ("a: {x: 1: 2}\n", "a:1:"),
     ] {
         let (kind, found) = refused(Format::Yaml, text);
         assert_eq!(kind, ErrorKind::Syntax, "{text}");
-        assert!(found.starts_with(told), "{text}{found}");
+        assert!(found.starts_with(told) || told.starts_with("the") && found.ends_with(told), "{text}{found}");
         assert_eq!(found.contains('`'), told.contains('`'), "{text}{found}");
     }
 }
@@ -390,4 +405,49 @@ fn references() {
     assert_eq!((&all["b"], &all["c"]), (&json!("${a}"), &json!("${a}")));
     assert!(["b", "c"].iter().all(|key| all.tree().get(key).unwrap().is_secret()));
     assert!(!format!("{all:?}").contains("${a}"), "{all:?}");
+}
+
+fn another_key() {
+    let loader =
+        texts(["db: {host: h, port: 1}\na: ${db.host}:${db.port}\nb: ${db.port}\nc: ${db}\nd: ${a}"]);
+    let all = loaded(&loader);
+    assert_eq!(
+        (&all["a"], &all["b"], &all["c"], &all["d"]),
+        (&json!("h:1"), &json!(1), &all["db"], &json!("h:1"))
+    );
+    let error = texts(["a: ${b}\nb: x ${a}"]).load_tree().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Interpolation);
+    assert!(error.to_string().contains("a -> b -> a"), "{error}");
+}
+
+fn held(name: &str) -> BTreeMap<String, swarm_config::Secret<String>> {
+    BTreeMap::from([(name.to_owned(), swarm_config::Secret::new("held".to_owned()))])
+}
+
+fn variable() {
+    let path = std::env::var("PATH").unwrap();
+    let config = texts(["a: ${env:PATH}"]).load::<BTreeMap<String, String>>().unwrap();
+    assert_eq!(config.get()["a"], path);
+    assert!(config.get().tree().get("a").unwrap().is_secret());
+}
+
+fn provided() {
+    let loader = texts(["a: ${vault:app/db#password}"]).secret_provider("vault", held("app/db#password"));
+    assert_eq!(loader.load::<BTreeMap<String, String>>().unwrap().get()["a"], "held");
+    let error = texts(["a: ${vault:app/db#password}"]).load_tree().unwrap_err();
+    assert!(error.to_string().contains("nobody provides `vault:`"), "{error}");
+}
+
+fn in_place_of_none() {
+    let loader = texts(["a: ${env:PORT:-8080}\nb: ${env:NONE:-${a}}\nc: ${none:-}"]);
+    let all = loader.secret_provider("env", held("PORT")).load::<BTreeMap<String, Value>>().unwrap();
+    let all = all.get();
+    assert_eq!((&all["a"], &all["b"], &all["c"]), (&json!("held"), &json!("${a}"), &json!("")));
+}
+
+fn as_it_stands() {
+    let text = "a: $${x}\nb: $x {y} $$\nc: ${d}\nd: 1";
+    assert_eq!(loaded(&texts([text])), json!({"a": "${x}", "b": "$x {y} $$", "c": 1, "d": 1}));
+    let plain = json!({"a": "$${x}", "b": "$x {y} $$", "c": "${d}", "d": 1});
+    assert_eq!(loaded(&texts([text]).without_interpolation()), plain);
 }
