@@ -16,6 +16,7 @@ pub(crate) mod rank;
 pub(crate) mod report;
 pub(crate) mod sample;
 mod special;
+pub(crate) mod surprise;
 
 /// Tells whether recent values are unlike earlier ones.
 ///

@@ -51,6 +51,7 @@ pub use drift::mean::{RelativeMean, Welch};
 pub use drift::rank::MannWhitney;
 pub use drift::report::DriftReport;
 pub use drift::sample::Sample;
+pub use drift::surprise::Surprise;
 pub use drift::{DriftDetector, Finding, Verdict};
 pub use error::{Error, ErrorKind, Result};
 pub use event::Event;

@@ -9,7 +9,8 @@ use crate::sketch::MOST;
 
 /// Looks at one value at a time, in memory that does not grow with them, and tells when their level changed.
 ///
-/// Implemented by [`Cusum`](crate::Cusum), [`PageHinkley`](crate::PageHinkley), [`Adwin`](crate::Adwin), [`Kswin`](crate::Kswin), and by you.
+/// Implemented by [`Cusum`](crate::Cusum), [`PageHinkley`](crate::PageHinkley), [`Adwin`](crate::Adwin), [`Kswin`](crate::Kswin),
+/// [`Surprise`](crate::Surprise), and by you.
 /// The same values give the same answers.
 pub trait ChangeDetector: Send + Sync {
     /// What it is called in reports.

@@ -1,7 +1,7 @@
 use swarm_monitor::testing::{RecordingNotifier, Shape, Synthetic, conformance};
 use swarm_monitor::{
     Adwin, Cusum, FnNotifier, KolmogorovSmirnov, MannWhitney, PageHinkley, PopulationStability, RelativeMean,
-    Streamed, Welch,
+    Streamed, Surprise, Welch,
 };
 
 #[test]
@@ -14,6 +14,7 @@ fn every_detector_does_what_the_kit_asks() {
     conformance::drift_detector(&Streamed(Cusum::new(100.0, 1.0).run_length(1e6)));
     conformance::drift_detector(&Streamed(PageHinkley::new()));
     conformance::drift_detector(&Streamed(Adwin::default()));
+    conformance::drift_detector(&Streamed(Surprise::new()));
 }
 
 #[tokio::test]

@@ -32,6 +32,7 @@ mod shifts;
 mod sinks;
 mod snapshot;
 mod soak;
+mod surprise;
 mod threads;
 mod time;
 #[cfg(feature = "http")]
