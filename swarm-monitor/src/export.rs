@@ -122,7 +122,7 @@ fn plain(name: &str, also: &[char]) -> String {
 /// Tags as a format with plain label names has them: each name once, none of `reserved`.
 ///
 /// `longer` names those that had to be changed with so many more underscores.
-fn labels(tags: &[(&str, &str)], reserved: &str, longer: usize) -> Vec<(String, String)> {
+pub(crate) fn labels(tags: &[(&str, &str)], reserved: &str, longer: usize) -> Vec<(String, String)> {
     let as_label = |name: &str| {
         let mut label = plain(name, &['_']);
         // Two underscores at the beginning are for Prometheus' own.

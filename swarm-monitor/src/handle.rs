@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::metric::MetricKind;
 use crate::series::{OwnedTags, Series};
+use crate::sink::Tags;
 use crate::table::{Found, Table};
 
 /// Counts into one series: [`PerformanceMonitor::counter`](crate::PerformanceMonitor::counter).
@@ -41,6 +42,15 @@ impl Counter {
         if let Some(series) = self.0.series() {
             // Held, hence never evicted.
             let _ = series.count(n);
+        }
+    }
+
+    /// Counts `n`, and keeps the labels of an exemplar beside it, as
+    /// [`record_with_exemplar`](crate::PerformanceMonitor::record_with_exemplar) does.
+    pub fn add_with_exemplar(&self, n: u64, exemplar: Tags<'_>) {
+        if let Some(series) = self.0.series() {
+            let _ = series.count(n);
+            series.link(n as f64, exemplar);
         }
     }
 
@@ -84,6 +94,15 @@ impl Histogram {
     pub fn record(&self, value: f64) {
         if let Some(series) = self.0.series() {
             let _ = series.observe(value);
+        }
+    }
+
+    /// Takes one value, and keeps the labels of an exemplar beside it, as
+    /// [`record_with_exemplar`](crate::PerformanceMonitor::record_with_exemplar) does.
+    pub fn record_with_exemplar(&self, value: f64, exemplar: Tags<'_>) {
+        if let Some(series) = self.0.series() {
+            let _ = series.observe(value);
+            series.link(value, exemplar);
         }
     }
 }

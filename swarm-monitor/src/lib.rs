@@ -8,6 +8,7 @@ mod clock;
 mod drift;
 mod error;
 mod event;
+mod exemplar;
 mod export;
 #[cfg(feature = "metrics")]
 mod facade;

@@ -186,6 +186,12 @@ impl About {
         self.description.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The number of the bucket that a value is in when it is exported.
+    pub(crate) fn bucket(&self, value: f64) -> usize {
+        let description = self.description.read().unwrap_or_else(PoisonError::into_inner);
+        description.bounds_or_usual().partition_point(|bound| *bound < value)
+    }
+
     pub(crate) fn direction(&self) -> Direction {
         self.description.read().unwrap_or_else(PoisonError::into_inner).direction
     }

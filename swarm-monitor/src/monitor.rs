@@ -92,6 +92,32 @@ impl PerformanceMonitor {
         self.inner.record(metric, measurement.into(), tags);
     }
 
+    /// Takes one measurement, and keeps with it the labels of an exemplar: where it came from, such as the trace of a slow request.
+    ///
+    /// By custom the labels are `trace_id` and `span_id`, in hexadecimal. Each series keeps the last exemplar of each bucket that
+    /// [`expose`](PerformanceMonitor::expose) has, a counter or event the last one. They are exported in OpenMetrics and OTLP, with the
+    /// second they were recorded in, and are in no snapshot. Labels of more than 128 characters altogether are not kept, as OpenMetrics
+    /// forbids them, nor those of gauges; the measurement itself is taken in any case.
+    ///
+    /// It allocates, which [`record`](PerformanceMonitor::record) does not: for one request in many.
+    ///
+    /// ```
+    /// let monitor = swarm_monitor::PerformanceMonitor::new();
+    /// let trace = [("trace_id", "0af7651916cd43dd8448eb211c80319c"), ("span_id", "b7ad6b7169203331")];
+    /// monitor.record_with_exemplar("request_seconds", 0.67, &[("route", "/pay")], &trace);
+    /// let text = monitor.expose("application/openmetrics-text").body;
+    /// assert!(text.contains("le=\"1.0\"} 1 # {span_id=\"b7ad6b7169203331\",trace_id=\"0af7"));
+    /// ```
+    pub fn record_with_exemplar<'a>(
+        &self,
+        metric: &str,
+        measurement: impl Into<Measurement<'a>>,
+        tags: Tags<'_>,
+        exemplar: Tags<'_>,
+    ) {
+        self.inner.record_slowly(None, metric, measurement.into(), tags, Some(exemplar));
+    }
+
     /// A counter to keep: counting through it is one atomic addition.
     pub fn counter(&self, metric: &str, tags: Tags<'_>) -> Counter {
         Counter::new(self.handle(metric, MetricKind::Counter, tags))
@@ -298,7 +324,7 @@ impl Inner {
             }
             return;
         }
-        self.record_slowly(key.as_ref(), metric, measurement, tags);
+        self.record_slowly(key.as_ref(), metric, measurement, tags, None);
     }
 
     #[cold]
@@ -308,6 +334,7 @@ impl Inner {
         metric: &str,
         measurement: Measurement<'_>,
         tags: Tags<'_>,
+        exemplar: Option<Tags<'_>>,
     ) {
         // A series may be evicted between finding it and recording into it: once, as it was just used.
         for _ in 0..3 {
@@ -317,6 +344,9 @@ impl Inner {
                 Found::Nowhere => return,
             };
             if put(&series, measurement).is_ok() {
+                if let Some(exemplar) = exemplar {
+                    series.link(measurement.value(), exemplar);
+                }
                 // What went to the overflow series is looked for again, as there may be room the next time.
                 if let Some(key) = key.filter(|_| own) {
                     recent::put(key, &series);

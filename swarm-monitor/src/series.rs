@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::cells::{CountCell, EVICTED, ValueCell, place, places};
+use crate::exemplar::Exemplars;
 use crate::metric::About;
 use crate::rings::{Part, Reach, Rings, Tally};
 use crate::sketch::bins::Bins;
@@ -47,6 +48,8 @@ pub(crate) struct Series {
     pub(crate) handles: AtomicUsize,
     /// When it began to count, 0 for as long as the monitor has.
     pub(crate) since: u64,
+    /// Made when there is one.
+    pub(crate) exemplars: OnceLock<Box<Exemplars>>,
     settings: Settings,
     body: Body,
 }
@@ -130,6 +133,7 @@ impl Series {
             hash,
             handles: AtomicUsize::new(0),
             since: now,
+            exemplars: OnceLock::new(),
             settings: settings.clone(),
             body,
         }
@@ -201,6 +205,11 @@ impl Series {
             Ok(before) => self.observe(moved(before).map_or(f64::NAN, f64::from_bits)),
             Err(_) => self.observe(f64::NAN),
         }
+    }
+
+    /// The monitor's time.
+    pub(crate) fn now(&self) -> u64 {
+        self.settings.time.now()
     }
 
     /// The last value of a gauge.
@@ -311,6 +320,7 @@ impl Series {
     /// Bytes that this series takes, without its names.
     pub(crate) fn memory(&self) -> usize {
         size_of::<Series>()
+            + self.exemplars.get().map_or(0, |exemplars| exemplars.memory())
             + match &self.body {
                 Body::Counted(counted) => {
                     counted.cells.len() * size_of::<CountCell>() + counted.lock().rings.heap(|_| 0)

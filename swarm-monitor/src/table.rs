@@ -317,7 +317,7 @@ fn same(tags: &[(Arc<str>, Arc<str>)], given: Tags<'_>) -> bool {
 }
 
 /// In order, each name once with the value that came last, none empty, none too long.
-fn canonical<'a>(tags: Tags<'a>) -> Vec<(&'a str, &'a str)> {
+pub(crate) fn canonical<'a>(tags: Tags<'a>) -> Vec<(&'a str, &'a str)> {
     let mut sorted: Vec<(&str, &str)> = tags.iter().map(|(key, value)| (cut(key), cut(value))).collect();
     sorted.reverse();
     sorted.sort_by_key(|(key, _)| *key);

@@ -1,5 +1,6 @@
 use std::fmt::Write;
 
+use crate::exemplar::Exemplar;
 use crate::export::Format;
 use crate::export::family::{Family, LEFT_OUT, LEFT_OUT_HELP};
 use crate::metric::MetricKind;
@@ -31,7 +32,7 @@ impl Writer {
                 MetricKind::Counter | MetricKind::Event => {
                     let mut total = Summary::empty(time(now), time(now));
                     series.summarize_all(now, &mut total);
-                    self.sample(&sample, &labels, &total.count.to_string());
+                    self.linked(&sample, &labels, &total.count.to_string(), series.exemplars().last());
                 }
                 MetricKind::Gauge => {
                     if let Some(last) = series.last() {
@@ -43,7 +44,7 @@ impl Writer {
                     let mut sketch = Sketch::new(mapping);
                     series.distribution_of_all(now, &mut total, &mut sketch);
                     let sum = (total.min >= 0.0).then(|| series.never_less(total.sum()));
-                    self.histogram(family, labels, &sketch, total.count, sum);
+                    self.histogram(family, labels, &sketch, total.count, sum, &series.exemplars());
                 }
             }
         }
@@ -96,18 +97,27 @@ impl Writer {
         sketch: &Sketch,
         count: u64,
         sum: Option<f64>,
+        exemplars: &[Exemplar],
     ) {
         let name = &family.name;
         let bounds = family.info.description.bounds_or_usual();
         let bucket = format!("{name}_bucket");
+        // By the bounds of now, which may be others than when they came.
+        let mut latest: Vec<Option<&Exemplar>> = vec![None; bounds.len() + 1];
+        for exemplar in exemplars {
+            let bucket = &mut latest[bounds.partition_point(|bound| *bound < exemplar.value)];
+            if bucket.is_none_or(|other| other.time <= exemplar.time) {
+                *bucket = Some(exemplar);
+            }
+        }
         let own = labels.len();
         labels.push(("le".to_owned(), String::new()));
-        for (bound, at_most) in bounds.iter().zip(sketch.at_most_each(&bounds)) {
+        for ((bound, at_most), exemplar) in bounds.iter().zip(sketch.at_most_each(&bounds)).zip(&latest) {
             labels[own].1 = number(*bound);
-            self.sample(&bucket, &labels, &at_most.to_string());
+            self.linked(&bucket, &labels, &at_most.to_string(), *exemplar);
         }
         "+Inf".clone_into(&mut labels[own].1);
-        self.sample(&bucket, &labels, &count.to_string());
+        self.linked(&bucket, &labels, &count.to_string(), latest[bounds.len()]);
         labels.truncate(own);
         if let Some(sum) = sum {
             self.sample(&format!("{name}_sum"), &labels, &number(sum));
@@ -116,7 +126,24 @@ impl Writer {
     }
 
     fn sample(&mut self, name: &str, labels: &[(String, String)], value: &str) {
+        self.linked(name, labels, value, None);
+    }
+
+    /// A sample of a counter or a bucket, which alone may have an exemplar, and in OpenMetrics only.
+    fn linked(&mut self, name: &str, labels: &[(String, String)], value: &str, exemplar: Option<&Exemplar>) {
         self.text.push_str(name);
+        self.labels(labels);
+        self.text.push(' ');
+        self.text.push_str(value);
+        if let Some(exemplar) = exemplar.filter(|_| self.format == Format::OpenMetrics) {
+            self.text.push_str(" # ");
+            self.labels(&exemplar.labels);
+            let _ = write!(self.text, " {} {}.0", number(exemplar.value), exemplar.time);
+        }
+        self.text.push('\n');
+    }
+
+    fn labels(&mut self, labels: &[(String, String)]) {
         for (at, (label, value)) in labels.iter().enumerate() {
             self.text.push(if at == 0 { '{' } else { ',' });
             self.text.push_str(label);
@@ -127,9 +154,6 @@ impl Writer {
         if !labels.is_empty() {
             self.text.push('}');
         }
-        self.text.push(' ');
-        self.text.push_str(value);
-        self.text.push('\n');
     }
 
     fn escaped(&mut self, text: &str, quotes: bool) {

@@ -10,6 +10,7 @@ mod alerts;
 mod dashboards;
 mod drift;
 mod drift_vectors;
+mod exemplars;
 mod export;
 #[cfg(all(feature = "metrics", feature = "tracing"))]
 mod facade;

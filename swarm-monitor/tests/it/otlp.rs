@@ -196,6 +196,38 @@ async fn exponential_histograms_hold_every_value_near_where_it_was() {
 }
 
 #[tokio::test]
+async fn exemplars_have_the_trace_and_the_span_as_such() {
+    let Some(python) = python_with_otlp() else { return };
+    let timed = Timed::new();
+    let (trace, span) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
+    let both = [("trace_id", trace), ("span_id", span)];
+    timed.monitor.record_with_exemplar("seconds", 0.67, &[], &both);
+    timed.monitor.record_with_exemplar("seconds", 6.7, &[], &[("trace_id", "no trace"), ("user", "Ann")]);
+    timed.monitor.record_with_exemplar("n", Measurement::Count(3), &[], &both);
+    timed.pass(5);
+    let mut requests = pushed(&timed.monitor, |exporter| exporter).await;
+    requests.extend(pushed(&timed.monitor, OtlpExporter::exponential).await);
+    let decoded = decoded(&python, &requests);
+    // Of `bytes` the decoder makes base64.
+    let traced = |value: f64| {
+        json!({
+            "timeUnixNano": NOON, "asDouble": value,
+            "traceId": "CvdlGRbNQ92ESOshHIAxnA==", "spanId": "t61rcWkgMzE=",
+        })
+    };
+    let other = json!({
+        "timeUnixNano": NOON, "asDouble": 6.7,
+        "filteredAttributes": [text("trace_id", "no trace"), text("user", "Ann")],
+    });
+    let of = |request: usize, at: usize, data: &str| {
+        metrics(&decoded[request])[at][data]["dataPoints"][0]["exemplars"].clone()
+    };
+    assert_eq!(of(0, 0, "sum"), json!([traced(3.0)]));
+    assert_eq!(of(0, 1, "histogram"), json!([traced(0.67), other]));
+    assert_eq!(of(1, 1, "exponentialHistogram"), json!([traced(0.67), other]));
+}
+
+#[tokio::test]
 async fn what_is_too_much_for_one_request_goes_into_several_and_all_of_it_arrives_once() {
     let Some(python) = python_with_otlp() else { return };
     let timed = Timed::new();

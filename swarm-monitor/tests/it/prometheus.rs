@@ -33,7 +33,7 @@ impl Prometheus {
         let mut child = Command::new(program)
             .arg(format!("--config.file={}", file.display()))
             .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
-            .arg("--web.listen-address=127.0.0.1:0")
+            .args(["--web.listen-address=127.0.0.1:0", "--enable-feature=exemplar-storage"])
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -52,18 +52,22 @@ impl Prometheus {
 
     /// The samples that a query answers with: labels and value.
     fn query(&self, query: &str) -> Vec<(Value, f64)> {
+        let data = self.ask("query", query, "");
+        let sample =
+            |one: &Value| (one["metric"].clone(), one["value"][1].as_str().unwrap().parse::<f64>().unwrap());
+        data["result"].as_array().unwrap().iter().map(sample).collect()
+    }
+
+    fn ask(&self, what: &str, query: &str, more: &str) -> Value {
         let encoded: String = query.bytes().map(|byte| format!("%{byte:02x}")).collect();
         let mut stream = TcpStream::connect(&self.address).unwrap();
-        write!(stream, "GET /api/v1/query?query={encoded} HTTP/1.0\r\nHost: {}\r\n\r\n", self.address)
-            .unwrap();
+        let host = &self.address;
+        write!(stream, "GET /api/v1/{what}?query={encoded}{more} HTTP/1.0\r\nHost: {host}\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         assert!(head.contains(" 200 "), "{answer}");
-        let body: Value = serde_json::from_str(body).unwrap();
-        let sample =
-            |one: &Value| (one["metric"].clone(), one["value"][1].as_str().unwrap().parse::<f64>().unwrap());
-        body["data"]["result"].as_array().unwrap().iter().map(sample).collect()
+        serde_json::from_str::<Value>(body).unwrap()["data"].clone()
     }
 }
 
@@ -116,6 +120,10 @@ fn a_real_prometheus_scrapes_and_answers_with_the_right_numbers() {
     for at in 1..=10_000 {
         monitor.record("request_seconds", 0.001 * f64::from(at % 100), &[("route", "/pay")]);
     }
+    let trace = [("trace_id", "0af7651916cd43dd8448eb211c80319c")];
+    let hostile = [("hostile", "a\"b\\c\nd")];
+    monitor.record_with_exemplar("slow_seconds", 0.67, &[("route", "/pay")], &trace);
+    monitor.record_with_exemplar("hits", Measurement::Count(3), &[], &hostile);
     monitor.record("v2_violations", Measurement::Gauge(-12.5), &[]);
     monitor.record("events", Measurement::Event("v2.0"), &[]);
     let (target, scrapes) = serve(monitor.clone());
@@ -149,6 +157,21 @@ fn a_real_prometheus_scrapes_and_answers_with_the_right_numbers() {
     assert!((median - 0.049).abs() < 0.001, "{median}");
     assert_eq!(one("v2_violations"), -12.5);
     assert_eq!(one("events_total"), 1.0);
+    for (name, value, label) in [("slow_seconds_bucket", "0.67", trace[0]), ("hits_total", "3", hostile[0])] {
+        let found = prometheus.ask("query_exemplars", name, "&start=1795262000&end=1795263000");
+        let found = found.as_array().unwrap();
+        assert_eq!(found.len(), 1, "{name}: {found:?}");
+        assert_eq!(found[0]["seriesLabels"]["__name__"], name);
+        let exemplar = &found[0]["exemplars"][0];
+        // Prometheus 2 leaves in an exemplar what is escaped.
+        let escaped = label.1.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        let read = exemplar["labels"][label.0].as_str().unwrap();
+        assert!(read == label.1 || read == escaped, "{read}");
+        assert_eq!(
+            (&exemplar["value"], exemplar["timestamp"].as_f64()),
+            (&value.into(), Some(1_795_262_400.0))
+        );
+    }
     let hostile = prometheus.query("hostile_name_total{a_b=\"x\"}");
     assert_eq!(hostile.len(), values.len());
     for (at, value) in values.iter().enumerate() {

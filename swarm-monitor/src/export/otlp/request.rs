@@ -106,6 +106,7 @@ impl Look<'_> {
                 attributes(&mut point, 7, tags);
                 self.times(&mut point, series.since);
                 total(&mut point, all.count);
+                exemplars(&mut point, 5, series);
             }
             MetricKind::Gauge => {
                 let last = series.last()?;
@@ -134,6 +135,7 @@ impl Look<'_> {
                     point.all_fixed(6, up_to.map(|at_most| at_most - std::mem::replace(&mut seen, at_most)));
                     point.all_fixed(7, bounds.iter().map(|bound| bound.to_bits()));
                 }
+                exemplars(&mut point, if exponential { 11 } else { 8 }, series);
                 if all.count > 0 {
                     let (min, max) = if exponential { (12, 13) } else { (11, 12) };
                     point.double(min, all.min);
@@ -157,6 +159,30 @@ fn total(point: &mut Message, n: u64) {
         Ok(n) => point.fixed(6, n as u64),
         Err(_) => point.double(4, n as f64),
     }
+}
+
+/// Where some values came from. A trace and a span are told as such if they are, and are attributes if not.
+fn exemplars(point: &mut Message, field: u64, series: &Series) {
+    for exemplar in series.exemplars() {
+        let mut message = Message::default();
+        message.fixed(2, exemplar.time.saturating_mul(1_000_000_000));
+        message.double(3, exemplar.value);
+        for (name, value) in exemplar.labels {
+            match (name.as_str(), bytes(&value)) {
+                ("trace_id", Some(id)) if id.len() == 16 => message.bytes(5, &id),
+                ("span_id", Some(id)) if id.len() == 8 => message.bytes(4, &id),
+                _ => attributes(&mut message, 7, &[(name, value)]),
+            }
+        }
+        point.message(field, &message);
+    }
+}
+
+/// What hexadecimal digits stand for.
+fn bytes(hex: &str) -> Option<Vec<u8>> {
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
+    let pairs = hex.as_bytes().chunks(2);
+    pairs.map(|pair| Some((digit(&pair[0])? << 4 | digit(pair.get(1)?)?) as u8)).collect()
 }
 
 fn attributes(message: &mut Message, field: u64, tags: &[(String, String)]) {
