@@ -152,7 +152,7 @@ impl CallContext {
     }
 
     /// Whether anybody hears of the progress.
-    #[cfg(feature = "process")]
+    #[cfg(any(feature = "process", feature = "wasm"))]
     pub(crate) fn is_heard(&self) -> bool {
         self.progress.is_some()
     }

@@ -135,6 +135,12 @@ impl Found {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// What it asks for of the host.
+    #[cfg(feature = "wasm")]
+    pub(crate) fn grants(&self) -> crate::manifest::Grants {
+        self.inner.manifest.as_ref().map(|file| file.grants.clone()).unwrap_or_default()
+    }
+
     /// The program and its arguments, of `plugin.toml`. Empty without it.
     pub fn command(&self) -> &[String] {
         self.inner.manifest.as_ref().map_or(&[], |file| &file.command)

@@ -1,6 +1,6 @@
 #![doc = include_str!("../README.md")]
-#![cfg_attr(not(feature = "native"), forbid(unsafe_code))]
-#![cfg_attr(feature = "native", deny(unsafe_code))]
+#![cfg_attr(not(any(feature = "native", feature = "wasm")), forbid(unsafe_code))]
+#![cfg_attr(any(feature = "native", feature = "wasm"), deny(unsafe_code))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod call;
@@ -29,6 +29,8 @@ mod serve_mcp;
 mod stats;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(feature = "wasm")]
+mod wasm;
 
 pub use call::{CallContext, CallOptions, Progress};
 pub use digest::Digest;
@@ -39,6 +41,9 @@ pub use function::FnPlugin;
 pub use info::{PluginInfo, Status};
 pub use loader::Loader;
 pub use manager::{PluginManager, PluginManagerBuilder};
+#[cfg(feature = "wasm")]
+#[cfg_attr(docsrs, doc(cfg(feature = "wasm")))]
+pub use manifest::Access;
 pub use manifest::{Limits, Manifest, ManifestBuilder};
 #[cfg(feature = "native")]
 #[cfg_attr(docsrs, doc(cfg(feature = "native")))]
@@ -57,3 +62,6 @@ pub use semver::{Version, VersionReq};
 pub use serve_mcp::{Authorizer, McpClient, McpServer};
 pub use stats::Stats;
 pub use tokio_util::sync::CancellationToken;
+#[cfg(feature = "wasm")]
+#[cfg_attr(docsrs, doc(cfg(feature = "wasm")))]
+pub use wasm::WasmLoader;

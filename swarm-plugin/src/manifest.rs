@@ -7,6 +7,10 @@ use std::time::Duration;
 use semver::{Version, VersionReq};
 use serde_json::{Map, Value, json};
 
+#[cfg(feature = "wasm")]
+pub use self::file::Access;
+#[cfg(feature = "wasm")]
+pub(crate) use self::file::Grants;
 pub(crate) use self::file::ManifestFile;
 use crate::error::{Error, ErrorKind, Problem, Result};
 use crate::requirement::Requirement;
@@ -115,6 +119,8 @@ pub struct Limits {
     pub params_bytes: Option<usize>,
     /// How large a result may be, in bytes of its JSON text. Unset, any size: a Rust type has made it by then.
     pub result_bytes: Option<usize>,
+    /// How much memory an instance may have, in bytes, of a kind that can bound it. Unset, what its loader says.
+    pub memory_bytes: Option<usize>,
 }
 
 /// Makes a [`Manifest`].
@@ -144,6 +150,12 @@ impl ManifestBuilder {
     /// Another name, for a loader whose plugins have names of their own.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
+        self
+    }
+
+    /// Another version, for a loader whose plugins have versions of their own.
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.version = version.into();
         self
     }
 
@@ -215,8 +227,14 @@ impl ManifestBuilder {
         self
     }
 
+    /// How much memory an instance may have, in bytes, of a kind that can bound it.
+    pub fn memory_bytes(mut self, bytes: usize) -> Self {
+        self.limits.memory_bytes = Some(bytes);
+        self
+    }
+
     /// For what comes from outside, where nobody wrote limits down.
-    #[cfg(any(feature = "native", feature = "process"))]
+    #[cfg(any(feature = "native", feature = "process", feature = "wasm"))]
     pub(crate) fn bounded(mut self) -> Self {
         self.limits.params_bytes.get_or_insert(DEFAULT_BYTES);
         self.limits.result_bytes.get_or_insert(DEFAULT_BYTES);

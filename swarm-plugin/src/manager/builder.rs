@@ -132,7 +132,10 @@ impl PluginManagerBuilder {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if the store cannot be used, or two loaders are for the same kind.
-    #[cfg_attr(not(feature = "process"), expect(unused_mut, reason = "no loader comes with the crate"))]
+    #[cfg_attr(
+        not(any(feature = "process", feature = "wasm")),
+        expect(unused_mut, reason = "no loader comes with the crate")
+    )]
     pub async fn start(mut self) -> Result<PluginManager> {
         let mut kinds = HashSet::new();
         if let Some(twice) = self.loaders.iter().find(|loader| !kinds.insert(loader.kind())) {
@@ -142,6 +145,10 @@ impl PluginManagerBuilder {
         #[cfg(feature = "process")]
         if !kinds.contains("process") {
             self.loaders.push(Arc::new(crate::process::ProcessLoader::new()));
+        }
+        #[cfg(feature = "wasm")]
+        if !self.loaders.iter().any(|loader| loader.kind() == "wasm") {
+            self.loaders.push(Arc::new(crate::wasm::WasmLoader::new()));
         }
         if self.discovery.folders().is_empty() {
             return Ok(PluginManager { shared: Arc::new(Shared::new(self.settings, None)) });

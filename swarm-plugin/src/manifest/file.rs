@@ -35,6 +35,40 @@ pub(crate) struct ManifestFile {
     requires: BTreeMap<String, String>,
     #[serde(default)]
     limits: LimitsTable,
+    /// What of the host it asks for.
+    #[serde(default)]
+    pub(crate) grants: Grants,
+}
+
+/// What a component asks for. It has nothing else.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Grants {
+    #[serde(default)]
+    pub(crate) folders: BTreeMap<String, Access>,
+    #[serde(default)]
+    pub(crate) env: Vec<String>,
+    #[serde(default)]
+    pub(crate) clock: bool,
+    #[serde(default)]
+    pub(crate) hosts: Vec<String>,
+}
+
+impl Grants {
+    fn is_asked(&self) -> bool {
+        !self.folders.is_empty() || !self.env.is_empty() || self.clock || !self.hosts.is_empty()
+    }
+}
+
+/// What a plugin may do with a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(not(feature = "wasm"), allow(unreachable_pub, reason = "nobody asks for it"))]
+pub enum Access {
+    /// Read what is in it.
+    Read,
+    /// Read and write, make and remove.
+    Write,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -44,6 +78,7 @@ struct LimitsTable {
     concurrency: Option<usize>,
     params_bytes: Option<usize>,
     result_bytes: Option<usize>,
+    memory_bytes: Option<usize>,
 }
 
 impl ManifestFile {
@@ -91,6 +126,7 @@ impl ManifestFile {
         ours.concurrency = ours.concurrency.or(theirs.concurrency);
         ours.params_bytes = ours.params_bytes.or(theirs.params_bytes);
         ours.result_bytes = ours.result_bytes.or(theirs.result_bytes);
+        ours.memory_bytes = ours.memory_bytes.or(theirs.memory_bytes);
         Ok(self)
     }
 
@@ -101,6 +137,9 @@ impl ManifestFile {
             if !parsed.matches(&API) {
                 return Err(format!("it is written for the plugin API {range}, and this is {API}"));
             }
+        }
+        if self.grants.is_asked() && self.kind != "wasm" {
+            return Err(format!("grants are for the kind wasm, and this is of the kind {:?}", self.kind));
         }
         self.builder().build().map_err(|error| error.to_string())?;
         Ok(self)
@@ -126,6 +165,9 @@ impl ManifestFile {
         }
         if let Some(bytes) = limits.result_bytes {
             builder = builder.result_bytes(bytes);
+        }
+        if let Some(bytes) = limits.memory_bytes {
+            builder = builder.memory_bytes(bytes);
         }
         builder
     }

@@ -18,6 +18,8 @@ mod serve;
 #[cfg(unix)]
 mod signatures;
 mod tool;
+#[cfg(feature = "wasm")]
+mod wasm;
 
 /// Every file of this folder is declared above, so that no test is left out by accident.
 #[test]

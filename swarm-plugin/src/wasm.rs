@@ -1,0 +1,342 @@
+//! WebAssembly components in a sandbox.
+
+mod cache;
+mod component;
+mod guest;
+mod host;
+mod limiter;
+mod lines;
+mod sandbox;
+mod warm;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::Value;
+use tokio::sync::OnceCell;
+
+use self::cache::Cache;
+use self::component::{Parts, Stateful, Stateless};
+use self::guest::{About, Blueprint};
+use self::host::Host;
+use self::sandbox::{Offer, Sandbox};
+use crate::call::blocking;
+use crate::discovery::Found;
+use crate::loader::Loader;
+use crate::manifest::{Access, Manifest};
+use crate::plugin::{Plugin, PluginError};
+
+/// Loads `*.wasm` files and folders of the kind `wasm`: a WebAssembly component of the world `swarm:plugin`, which is
+/// `wit/plugin.wit` of this crate.
+///
+/// Comes with the feature `wasm`, and is there without being asked for; give your own to
+/// [`PluginManagerBuilder::loader`](crate::PluginManagerBuilder::loader) to offer more to plugins or to have other limits.
+///
+/// ```no_run
+/// use swarm_plugin::{Access, PluginManager, WasmLoader};
+///
+/// # async fn start() -> Result<(), swarm_plugin::Error> {
+/// let loader = WasmLoader::new().folder("data", "data", Access::Read).cache("cache/plugins");
+/// let plugins = PluginManager::builder().folder("tools/plugins").loader(loader).start().await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # What a component has
+/// Memory and time within limits, a source of random numbers, and a place in the log: what it prints and logs goes to `tracing`,
+/// target `swarm_plugin::wasm`, at most 1,000 lines a call. WASI 0.2 is there, so that Rust, Python, JavaScript and C run as
+/// they are, and it is empty: no files, no environment, no arguments, no network, and a clock that stands still. What `plugin.toml`
+/// asks for under `[grants]` is added, if this loader offers it; else the plugin is refused. Of a folder with `plugin.toml`, the
+/// component is what `command` names, or else its only `*.wasm` file.
+///
+/// ```toml
+/// name = "words"
+/// version = "1.0.0"
+/// kind = "wasm"
+///
+/// [grants]
+/// folders = { data = "read", scratch = "write" } # seen as /data and /scratch
+/// env = ["API_URL"]
+/// clock = true
+/// ```
+///
+/// # Calls
+/// A component that keeps nothing serves any number of calls at the same time, each in an instance of its own. An instance
+/// whose call ended is used again, so that what a call leaves in its memory may be seen by a later one of the same plugin;
+/// [`warm(0)`](WasmLoader::warm) gives each call a fresh one.
+///
+/// A component that exports `lifecycle` has one instance, and calls wait for each other. Its state is what it tells after each
+/// call. Where an instance traps, is cut off by a deadline or cannot tell its state, another takes its place with the state after
+/// the last call that ended: a call that failed so has changed nothing.
+///
+/// Code of a component runs on the threads of the runtime, and lets others run each millisecond. A thread that makes these ticks
+/// runs while calls do. A call that is cancelled, times out or is dropped ends at the next tick.
+///
+/// # Contained, and not
+/// Contained: loops, traps and panics, exits, overflow of the stack, memory and tables without end, answers that are large
+/// or no JSON, lies about name and version, a cleanup that never returns, and any file that is no component. Not contained: how
+/// long and with how much memory a component is compiled, up to the 256 MiB that its file may have; what it can learn by measuring time
+/// where it has a clock; errors of the compiler. wasmtime handles the signals of the process that traps need.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct WasmLoader {
+    settings: Settings,
+    shared: Arc<OnceCell<Shared>>,
+}
+
+#[derive(Debug, Clone)]
+struct Settings {
+    memory: usize,
+    instances: u32,
+    warm: usize,
+    idle: Duration,
+    cache: Option<PathBuf>,
+    offer: Offer,
+}
+
+struct Shared {
+    host: Arc<Host>,
+    cache: Option<Cache>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+const MIB: usize = 1024 * 1024;
+
+impl Default for WasmLoader {
+    fn default() -> Self {
+        let settings = Settings {
+            memory: 256 * MIB,
+            instances: 64,
+            warm: 8,
+            idle: Duration::from_secs(60),
+            cache: None,
+            offer: Offer::default(),
+        };
+        WasmLoader { settings, shared: Arc::default() }
+    }
+}
+
+impl WasmLoader {
+    /// A loader that offers nothing, and has the limits described below.
+    pub fn new() -> Self {
+        WasmLoader::default()
+    }
+
+    /// Offers a folder under a name to plugins that ask for it. A plugin that asks sees it as `/name`, and nothing beside
+    /// it, whatever links stand in it.
+    pub fn folder(mut self, name: impl Into<String>, path: impl Into<PathBuf>, access: Access) -> Self {
+        self.settings.offer.folders.insert(name.into(), (path.into(), access));
+        self
+    }
+
+    /// Offers a variable of the environment to plugins that ask for it.
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.settings.offer.env.insert(name.into(), value.into());
+        self
+    }
+
+    /// Offers the time to plugins that ask for it.
+    pub fn clock(mut self) -> Self {
+        self.settings.offer.clock = true;
+        self
+    }
+
+    /// The most memory of one instance, in bytes. 256 MiB. `memory_bytes` under `[limits]` of `plugin.toml` may say less.
+    pub fn memory(mut self, bytes: usize) -> Self {
+        self.settings.memory = bytes;
+        self
+    }
+
+    /// How many instances there are of all plugins together, of which each call needs one. 64. Calls wait for one.
+    ///
+    /// Address space is taken for them at the first load: about 8 GiB each, of which none is used before it is needed.
+    pub fn instances(mut self, count: u32) -> Self {
+        self.settings.instances = count;
+        self
+    }
+
+    /// How many instances of one plugin are kept for later calls. 8.
+    pub fn warm(mut self, count: usize) -> Self {
+        self.settings.warm = count;
+        self
+    }
+
+    /// How long an instance is kept that nobody uses. A minute.
+    pub fn idle(mut self, time: Duration) -> Self {
+        self.settings.idle = time;
+        self
+    }
+
+    /// Keeps compiled components in a folder, so that they are loaded in a moment by the next process as well.
+    ///
+    /// The folder is made for this user alone, and is refused where others may use it: what stands in it becomes machine code.
+    /// Each file is authenticated with a key that is kept there; one that was changed, or is of another version of this
+    /// crate or another processor, is compiled anew. Nothing is ever removed from it.
+    pub fn cache(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.settings.cache = Some(folder.into());
+        self
+    }
+
+    /// The engine, made when the first component is loaded.
+    async fn shared(&self) -> Result<&Shared, PluginError> {
+        let start = || async {
+            let Settings { memory, instances, idle, cache, .. } = self.settings.clone();
+            blocking(move || {
+                let cache = cache.map(|folder| {
+                    Cache::open(&folder).map_err(|error| {
+                        PluginError::new(format_args!(
+                            "the cache {} cannot be used: {error}",
+                            folder.display()
+                        ))
+                    })
+                });
+                Ok(Shared { host: Host::start(instances, memory, idle)?, cache: cache.transpose()? })
+            })
+            .await?
+        };
+        self.shared.get_or_try_init(start).await
+    }
+
+    async fn plugin(&self, found: &Found) -> Result<Arc<dyn Plugin>, PluginError> {
+        self.shared().await?;
+        let (shared, path) = (self.shared.clone(), component(found)?);
+        let compiled = blocking(move || {
+            let shared = shared.get().ok_or_else(|| PluginError::new("there is no engine"))?;
+            compile(shared, &path)
+        });
+        let compiled = compiled.await??;
+        let host = self.shared().await?.host.clone();
+        let declared = found.manifest().build()?;
+        let memory = declared.limits().memory_bytes.unwrap_or(self.settings.memory);
+        if memory > self.settings.memory {
+            return Err(PluginError::new(format_args!(
+                "plugin.toml asks for {memory} bytes of memory, where at most {} are given",
+                self.settings.memory
+            )));
+        }
+        let sandbox = Sandbox::new(declared.name(), memory, &found.grants(), &self.settings.offer)?;
+        let blueprint = Blueprint::new(&host, &compiled, sandbox)?;
+        let mut first = blueprint.instance(&host, host.slot().await?).await?;
+        let about = first.describe(&host, &blueprint).await?;
+        let manifest = manifest(found, &declared, about)?;
+        let stateful = blueprint.is_stateful();
+        let parts = Parts { manifest, host, blueprint };
+        Ok(match stateful {
+            true => Arc::new(Stateful::new(parts, first).await?),
+            false => Arc::new(Stateless::new(parts, first, self.settings.warm)),
+        })
+    }
+}
+
+#[async_trait]
+impl Loader for WasmLoader {
+    fn kind(&self) -> &str {
+        "wasm"
+    }
+
+    async fn load(&self, found: &Found) -> Result<Vec<Arc<dyn Plugin>>, PluginError> {
+        Ok(vec![self.plugin(found).await?])
+    }
+}
+
+/// The file that holds the component.
+fn component(found: &Found) -> Result<PathBuf, PluginError> {
+    let copy = found.copy();
+    if !copy.is_dir() {
+        return Ok(copy.to_owned());
+    }
+    match found.command() {
+        [] => {}
+        [name]
+            if Path::new(name).components().all(|part| matches!(part, std::path::Component::Normal(_))) =>
+        {
+            return Ok(copy.join(name));
+        }
+        [name] => return Err(PluginError::new(format_args!("command {name:?} leads out of the folder"))),
+        _ => {
+            return Err(PluginError::new(
+                "command has more than the file of a component, which has no arguments",
+            ));
+        }
+    }
+    let mut all = Vec::new();
+    for entry in fs::read_dir(copy)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "wasm") {
+            all.push(path);
+        }
+    }
+    match all.len() {
+        1 => Ok(all.remove(0)),
+        0 => Err(PluginError::new("there is no *.wasm beside plugin.toml")),
+        _ => Err(PluginError::new("there are several *.wasm beside plugin.toml; `command` must name one")),
+    }
+}
+
+fn compile(shared: &Shared, path: &Path) -> Result<wasmtime::component::Component, PluginError> {
+    let bytes = fs::read(path).map_err(|error| {
+        PluginError::new(format_args!("{}: {error}", path.file_name().unwrap_or_default().display()))
+    })?;
+    match bytes.first_chunk::<8>() {
+        Some(b"\0asm\x01\0\0\0") => {
+            return Err(PluginError::new(
+                "it is a core module, not a component: build it for wasm32-wasip2, or make one with `wasm-tools component new`",
+            ));
+        }
+        Some(start) if start.starts_with(b"\0asm") => {}
+        _ => return Err(PluginError::new("it is not WebAssembly")),
+    }
+    let engine = &shared.host.engine;
+    let compiled = match &shared.cache {
+        Some(cache) => cache.component(engine, &bytes),
+        None => wasmtime::component::Component::from_binary(engine, &bytes),
+    };
+    compiled.map_err(|error| PluginError::new(format_args!("it is not a valid component: {error:#}")))
+}
+
+/// What the component says of itself, which must not be another thing than what `plugin.toml` says.
+fn manifest(found: &Found, declared: &Manifest, about: About) -> Result<Manifest, PluginError> {
+    let mut manifest = found.manifest();
+    let has_file = found.copy().is_dir();
+    let version = declared.version().to_string();
+    if !has_file {
+        if !about.name.is_empty() && about.name != declared.name() {
+            return Err(PluginError::new(format_args!(
+                "it calls itself {:?}, and its file is called {}",
+                about.name.chars().take(80).collect::<String>(),
+                declared.name()
+            )));
+        }
+        if !about.version.is_empty() {
+            manifest = manifest.version(about.version);
+        }
+    } else {
+        for (what, said, written) in
+            [("name", &about.name, declared.name()), ("version", &about.version, &version)]
+        {
+            if !said.is_empty() && said != written {
+                let said = said.chars().take(80).collect::<String>();
+                return Err(PluginError::new(format_args!(
+                    "its {what} is {said:?}, and {written} in plugin.toml"
+                )));
+            }
+        }
+    }
+    if declared.description().is_empty() {
+        manifest = manifest.description(about.description);
+    }
+    if !declared.schema().asks() && !about.parameters.is_empty() {
+        let parameters: Value = serde_json::from_str(&about.parameters)
+            .map_err(|error| PluginError::new(format_args!("its parameters are not JSON: {error}")))?;
+        manifest = manifest.parameters(parameters);
+    }
+    Ok(manifest.bounded().build()?)
+}

@@ -1,0 +1,181 @@
+//! Components as plugins: with instances that come and go, or with one that has the state.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+use super::guest::{Blueprint, Guest};
+use super::host::Host;
+use super::warm::Warm;
+use crate::call::CallContext;
+use crate::manifest::{DEFAULT_BYTES, Manifest};
+use crate::plugin::{Plugin, PluginError};
+
+/// What both have.
+pub(super) struct Parts {
+    pub(super) manifest: Manifest,
+    pub(super) host: Arc<Host>,
+    pub(super) blueprint: Blueprint,
+}
+
+impl Parts {
+    async fn instance(&self) -> Result<Guest, PluginError> {
+        let slot = self.host.slot().await?;
+        self.blueprint.instance(&self.host, slot).await
+    }
+
+    fn limit(&self) -> usize {
+        self.manifest.limits().result_bytes.unwrap_or(DEFAULT_BYTES)
+    }
+
+    /// Reads what an instance answered.
+    fn read(&self, what: &str, text: &str) -> Result<Value, PluginError> {
+        let limit = self.limit();
+        if text.len() > limit {
+            return Err(PluginError::new(format_args!("its {what} is over {limit} bytes")));
+        }
+        serde_json::from_str(text)
+            .map_err(|error| PluginError::new(format_args!("its {what} is not JSON: {error}")))
+    }
+}
+
+/// A component that keeps nothing: any instance serves any call.
+pub(super) struct Stateless {
+    parts: Parts,
+    warm: Arc<Warm>,
+    most: usize,
+}
+
+impl Stateless {
+    pub(super) fn new(parts: Parts, first: Guest, most: usize) -> Self {
+        let warm = Arc::new(Warm::default());
+        warm.put(first, most);
+        parts.host.add(&warm);
+        Stateless { parts, warm, most }
+    }
+
+    fn give_back(&self, guest: Guest) {
+        self.warm.put(guest, self.most);
+        if self.parts.host.is_waited_for() {
+            self.parts.host.give_way();
+        }
+    }
+}
+
+#[async_trait]
+impl Plugin for Stateless {
+    fn manifest(&self) -> &Manifest {
+        &self.parts.manifest
+    }
+
+    async fn execute(&self, params: Value, cx: &CallContext) -> Result<Value, PluginError> {
+        let params = serde_json::to_string(&params)?;
+        let mut guest = match self.warm.take() {
+            Some(guest) => guest,
+            None => self.parts.instance().await?,
+        };
+        // What fails here is dropped with its instance.
+        let answer = guest.execute(&self.parts.host, params, cx).await?;
+        self.give_back(guest);
+        self.parts.read("answer", &answer?)
+    }
+
+    async fn cleanup(&self) -> Result<(), PluginError> {
+        while self.warm.take().is_some() {}
+        Ok(())
+    }
+}
+
+/// A component with state: one instance, which is called by one after another.
+pub(super) struct Stateful {
+    parts: Parts,
+    /// `None` while a call has it, and after it was lost.
+    guest: tokio::sync::Mutex<Option<Guest>>,
+    /// What the instance answered when it was asked last.
+    saved: Mutex<String>,
+}
+
+impl Stateful {
+    pub(super) async fn new(parts: Parts, mut first: Guest) -> Result<Self, PluginError> {
+        first.init(&parts.host, None).await?;
+        let out = Stateful { guest: tokio::sync::Mutex::default(), saved: Mutex::default(), parts };
+        out.save(first).await?;
+        Ok(out)
+    }
+
+    /// Takes the instance to be the one that has the state, once it told what that is.
+    async fn save(&self, mut guest: Guest) -> Result<(), PluginError> {
+        let text = self.told(&mut guest).await?;
+        *self.guest.lock().await = Some(guest);
+        self.keep(text);
+        Ok(())
+    }
+
+    async fn told(&self, guest: &mut Guest) -> Result<String, PluginError> {
+        let text = guest.save(&self.parts.host).await?;
+        let limit = self.parts.limit();
+        if text.len() > limit {
+            return Err(PluginError::new(format_args!("its state is over {limit} bytes")));
+        }
+        Ok(text)
+    }
+
+    fn keep(&self, text: String) {
+        *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = text;
+    }
+
+    fn saved(&self) -> String {
+        self.saved.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The instance, or one in its place that has its state.
+    async fn taken(&self, held: &mut Option<Guest>) -> Result<Guest, PluginError> {
+        if let Some(guest) = held.take() {
+            return Ok(guest);
+        }
+        let mut guest = self.parts.instance().await?;
+        guest.init(&self.parts.host, Some(self.saved())).await?;
+        Ok(guest)
+    }
+}
+
+#[async_trait]
+impl Plugin for Stateful {
+    fn manifest(&self) -> &Manifest {
+        &self.parts.manifest
+    }
+
+    async fn execute(&self, params: Value, cx: &CallContext) -> Result<Value, PluginError> {
+        let params = serde_json::to_string(&params)?;
+        let mut held = self.guest.lock().await;
+        // Not put back unless the call came to its end: what is dropped midway has no state that can be told.
+        let mut guest = self.taken(&mut held).await?;
+        let answer = guest.execute(&self.parts.host, params, cx).await?;
+        let text = self.told(&mut guest).await.map_err(|failure| {
+            PluginError::new(format_args!(
+                "its state after the call is not known, and the one before stands: {failure}"
+            ))
+        })?;
+        self.keep(text);
+        *held = Some(guest);
+        drop(held);
+        self.parts.read("answer", &answer?)
+    }
+
+    async fn export_state(&self) -> Result<Option<Value>, PluginError> {
+        Ok(Some(self.parts.read("state", &self.saved())?))
+    }
+
+    async fn import_state(&self, state: Value) -> Result<(), PluginError> {
+        let mut guest = self.parts.instance().await?;
+        guest.init(&self.parts.host, Some(state.to_string())).await?;
+        self.save(guest).await
+    }
+
+    async fn cleanup(&self) -> Result<(), PluginError> {
+        let mut held = self.guest.lock().await;
+        let mut guest = self.taken(&mut held).await?;
+        guest.cleanup(&self.parts.host).await
+    }
+}

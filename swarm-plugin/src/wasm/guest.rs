@@ -1,0 +1,281 @@
+//! One instance of a component: its store, its functions, and how a call of it ends.
+
+use std::sync::Arc;
+
+use tokio::sync::OwnedSemaphorePermit;
+use wasmtime::component::{
+    Component, ComponentExportIndex, ComponentType, Instance, InstancePre, Lift, ResourceTable, TypedFunc,
+};
+use wasmtime::{Engine, Store, Trap};
+use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
+
+use super::host::Host;
+use super::limiter::Limiter;
+use super::lines::Lines;
+use super::sandbox::Sandbox;
+use crate::call::CallContext;
+use crate::plugin::PluginError;
+
+/// The names that are looked for, of which wasmtime takes any later version that is compatible.
+const TOOL: &str = "swarm:plugin/tool@0.1.0";
+const LIFECYCLE: &str = "swarm:plugin/lifecycle@0.1.0";
+
+/// Handles of the host that one instance may hold: open files, streams, what it waits for.
+const HANDLES: usize = 1_024;
+
+#[derive(Debug, ComponentType, Lift)]
+#[component(record)]
+pub(super) struct About {
+    pub(super) name: String,
+    pub(super) version: String,
+    pub(super) description: String,
+    pub(super) parameters: String,
+}
+
+#[derive(Debug, ComponentType, Lift)]
+#[component(record)]
+struct Failure {
+    message: String,
+    temporary: bool,
+}
+
+/// What an instance was given of the host.
+pub(super) struct Room {
+    sandbox: Arc<Sandbox>,
+    /// Made when it is first asked for: most calls never do.
+    wasi: Option<WasiCtx>,
+    handles: ResourceTable,
+    limiter: Limiter,
+    pub(super) lines: Lines,
+    /// Of a caller who wants to hear of progress.
+    pub(super) caller: Option<CallContext>,
+}
+
+impl WasiView for Room {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        let Room { sandbox, wasi, handles, lines, .. } = self;
+        WasiCtxView { ctx: wasi.get_or_insert_with(|| sandbox.wasi(lines)), table: handles }
+    }
+}
+
+/// A component that was found to be a plugin, ready to be instantiated.
+pub(super) struct Blueprint {
+    pre: InstancePre<Room>,
+    describe: ComponentExportIndex,
+    execute: ComponentExportIndex,
+    lifecycle: Option<[ComponentExportIndex; 3]>,
+    sandbox: Arc<Sandbox>,
+}
+
+impl Blueprint {
+    /// Looks at what the component exports and imports, and runs nothing of it.
+    ///
+    /// # Errors
+    /// What it lacks, or asks for and is not there.
+    pub(super) fn new(
+        host: &Host,
+        component: &Component,
+        sandbox: Sandbox,
+    ) -> Result<Blueprint, PluginError> {
+        let export = |interface: &ComponentExportIndex, of: &str, name: &str| {
+            component
+                .get_export_index(Some(interface), name)
+                .ok_or_else(|| PluginError::new(format_args!("its {of} has no function {name}")))
+        };
+        let Some(tool) = component.get_export_index(None, TOOL) else {
+            return Err(PluginError::new(without_tool(&host.engine, component)));
+        };
+        let (describe, execute) = (export(&tool, TOOL, "describe")?, export(&tool, TOOL, "execute")?);
+        let lifecycle = match component.get_export_index(None, LIFECYCLE) {
+            Some(found) => Some([
+                export(&found, LIFECYCLE, "init")?,
+                export(&found, LIFECYCLE, "save")?,
+                export(&found, LIFECYCLE, "cleanup")?,
+            ]),
+            None => None,
+        };
+        let pre = host.linker.instantiate_pre(component).map_err(|error| {
+            PluginError::new(format_args!("it asks for what is not there: {}", error.root_cause()))
+        })?;
+        Ok(Blueprint { pre, describe, execute, lifecycle, sandbox: Arc::new(sandbox) })
+    }
+
+    pub(super) fn is_stateful(&self) -> bool {
+        self.lifecycle.is_some()
+    }
+
+    /// An instance in a store of its own. One with state has still to be initialised.
+    pub(super) async fn instance(
+        &self,
+        host: &Host,
+        slot: OwnedSemaphorePermit,
+    ) -> Result<Guest, PluginError> {
+        let room = Room {
+            sandbox: self.sandbox.clone(),
+            wasi: None,
+            handles: ResourceTable::new(),
+            limiter: Limiter::new(self.sandbox.memory),
+            lines: Lines::new(self.sandbox.name.clone()),
+            caller: None,
+        };
+        let mut store = Store::new(&host.engine, room);
+        store.data_mut().handles.set_max_capacity(HANDLES);
+        store.limiter(|room| &mut room.limiter);
+        store.epoch_deadline_async_yield_and_update(1);
+        let _running = host.run();
+        store.set_epoch_deadline(1);
+        match self
+            .pre
+            .instantiate_async(&mut store)
+            .await
+            .and_then(|made| Ok((self.functions(&mut store, made)?, made)))
+        {
+            Ok((functions, instance)) => Ok(Guest { store, instance, functions, _slot: slot }),
+            Err(error) => Err(ended(&error, store.data())),
+        }
+    }
+
+    fn functions(&self, store: &mut Store<Room>, made: Instance) -> wasmtime::Result<Functions> {
+        let lifecycle = match &self.lifecycle {
+            Some([init, save, cleanup]) => Some(Lifecycle {
+                init: made.get_typed_func(&mut *store, init)?,
+                save: made.get_typed_func(&mut *store, save)?,
+                cleanup: made.get_typed_func(&mut *store, cleanup)?,
+            }),
+            None => None,
+        };
+        Ok(Functions { execute: made.get_typed_func(&mut *store, &self.execute)?, lifecycle })
+    }
+}
+
+/// Why a component that exports no `tool` of ours is none of ours.
+fn without_tool(engine: &Engine, component: &Component) -> String {
+    let kind = component.component_type();
+    let names: Vec<String> = kind
+        .exports(engine)
+        .map(|(name, _)| name.chars().take(80).flat_map(char::escape_debug).collect())
+        .collect();
+    let other = names.iter().find_map(|name| name.strip_prefix("swarm:plugin/tool"));
+    match other {
+        Some(version) => format!("it is written for swarm:plugin{version}, and this is {TOOL}"),
+        None if names.is_empty() => format!("it exports nothing, where a plugin exports {TOOL}"),
+        None => format!("it does not export {TOOL}, but {}", names[..names.len().min(8)].join(", ")),
+    }
+}
+
+struct Functions {
+    execute: TypedFunc<(String,), (Result<String, Failure>,)>,
+    lifecycle: Option<Lifecycle>,
+}
+
+struct Lifecycle {
+    init: TypedFunc<(Option<String>,), (Result<(), String>,)>,
+    save: TypedFunc<(), (Result<String, String>,)>,
+    cleanup: TypedFunc<(), (Result<(), String>,)>,
+}
+
+/// An instance. One that trapped, or whose call was dropped, is dead, and is not to be called again.
+pub(super) struct Guest {
+    store: Store<Room>,
+    instance: Instance,
+    functions: Functions,
+    /// Given back last.
+    _slot: OwnedSemaphorePermit,
+}
+
+/// How a call of an instance ended that is alive.
+pub(super) type Answer<T> = Result<T, PluginError>;
+
+impl Guest {
+    /// # Errors
+    /// How the instance ended; it is dead.
+    pub(super) async fn describe(
+        &mut self,
+        host: &Host,
+        blueprint: &Blueprint,
+    ) -> Result<About, PluginError> {
+        let describe: wasmtime::Result<TypedFunc<(), (About,)>> =
+            self.instance.get_typed_func(&mut self.store, &blueprint.describe);
+        let describe = describe.map_err(|error| PluginError::new(format_args!("its describe: {error:#}")))?;
+        let _running = host.run();
+        self.store.set_epoch_deadline(1);
+        let (about,) = describe
+            .call_async(&mut self.store, ())
+            .await
+            .map_err(|error| ended(&error, self.store.data()))?;
+        Ok(about)
+    }
+
+    /// # Errors
+    /// How the instance ended; it is dead. Inside: what it answered, which may be a failure.
+    pub(super) async fn execute(
+        &mut self,
+        host: &Host,
+        params: String,
+        cx: &CallContext,
+    ) -> Result<Answer<String>, PluginError> {
+        let _running = host.run();
+        self.store.set_epoch_deadline(1);
+        self.store.data_mut().lines.begin();
+        self.store.data_mut().caller = cx.is_heard().then(|| cx.clone());
+        let called = self.functions.execute.call_async(&mut self.store, (params,)).await;
+        self.store.data_mut().caller = None;
+        match called {
+            Ok((Ok(answer),)) => Ok(Ok(answer)),
+            Ok((Err(Failure { message, temporary: true }),)) => Ok(Err(PluginError::temporary(message))),
+            Ok((Err(Failure { message, .. }),)) => Ok(Err(PluginError::new(message))),
+            Err(error) => Err(ended(&error, self.store.data())),
+        }
+    }
+
+    /// Like the others, for one without state does nothing.
+    pub(super) async fn init(&mut self, host: &Host, state: Option<String>) -> Result<(), PluginError> {
+        let Some(lifecycle) = &self.functions.lifecycle else { return Ok(()) };
+        let _running = host.run();
+        self.store.set_epoch_deadline(1);
+        let called = lifecycle.init.call_async(&mut self.store, (state,)).await;
+        self.said("init", called)
+    }
+
+    pub(super) async fn save(&mut self, host: &Host) -> Result<String, PluginError> {
+        let Some(lifecycle) = &self.functions.lifecycle else { return Ok("null".into()) };
+        let _running = host.run();
+        self.store.set_epoch_deadline(1);
+        let called = lifecycle.save.call_async(&mut self.store, ()).await;
+        self.said("save", called)
+    }
+
+    pub(super) async fn cleanup(&mut self, host: &Host) -> Result<(), PluginError> {
+        let Some(lifecycle) = &self.functions.lifecycle else { return Ok(()) };
+        let _running = host.run();
+        self.store.set_epoch_deadline(1);
+        let called = lifecycle.cleanup.call_async(&mut self.store, ()).await;
+        self.said("cleanup", called)
+    }
+
+    fn said<T>(&self, what: &str, called: wasmtime::Result<(Result<T, String>,)>) -> Result<T, PluginError> {
+        match called {
+            Ok((Ok(answer),)) => Ok(answer),
+            Ok((Err(message),)) => Err(PluginError::new(format_args!("its {what} failed: {message}"))),
+            Err(error) => Err(ended(&error, self.store.data())),
+        }
+    }
+}
+
+/// Says how an instance ended.
+fn ended(error: &wasmtime::Error, room: &Room) -> PluginError {
+    if let Some(exit) = error.downcast_ref::<I32Exit>() {
+        return PluginError::new(format_args!("it ended itself with exit code {}", exit.0));
+    }
+    let refused = room.limiter.refused();
+    match error.downcast_ref::<Trap>() {
+        Some(trap) => match refused {
+            Some(refused) => PluginError::new(format_args!("it was refused {refused}, and ended: {trap}")),
+            None => PluginError::new(trap),
+        },
+        None => match refused {
+            Some(refused) => PluginError::new(format_args!("it was refused {refused}")),
+            None => PluginError::new(format_args!("{error:#}")),
+        },
+    }
+}
