@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use object::read::{Object as _, ObjectSegment as _};
-use object::{File, NameOrOrdinal, ObjectKind};
+use object::{File, ObjectKind};
 
 use super::abi;
 
@@ -27,13 +27,11 @@ fn look(bytes: &[u8]) -> Result<(), String> {
         return Err(format!("it is cut off: parts of it would be behind its end at {length} bytes"));
     }
     for export in file.exports().map_err(unreadable)? {
-        let export = export.map_err(unreadable)?;
-        if let NameOrOrdinal::Name(name) = export.name() {
-            // Mach-O puts an underscore before what C calls by its name.
-            let plain = name.strip_prefix(b"_").unwrap_or(name);
-            if name == abi::SYMBOL.as_bytes() || plain == abi::SYMBOL.as_bytes() {
-                return Ok(());
-            }
+        let name = export.name();
+        // Mach-O puts an underscore before what C calls by its name.
+        let plain = name.strip_prefix(b"_").unwrap_or(name);
+        if name == abi::SYMBOL.as_bytes() || plain == abi::SYMBOL.as_bytes() {
+            return Ok(());
         }
     }
     Err(format!("it does not export {}", abi::SYMBOL))

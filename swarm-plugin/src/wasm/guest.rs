@@ -144,7 +144,7 @@ impl Blueprint {
             }),
             None => None,
         };
-        Ok(Functions { execute: made.get_typed_func(&mut *store, &self.execute)?, lifecycle })
+        Ok(Functions { execute: made.get_typed_func(&mut *store, self.execute)?, lifecycle })
     }
 }
 
@@ -195,7 +195,7 @@ impl Guest {
         blueprint: &Blueprint,
     ) -> Result<About, PluginError> {
         let describe: wasmtime::Result<TypedFunc<(), (About,)>> =
-            self.instance.get_typed_func(&mut self.store, &blueprint.describe);
+            self.instance.get_typed_func(&mut self.store, blueprint.describe);
         let describe = describe.map_err(|error| PluginError::new(format_args!("its describe: {error:#}")))?;
         let _running = host.run();
         self.store.set_epoch_deadline(1);
