@@ -3,9 +3,11 @@
 //! Start reading at `01_first_steps`; `deploy` is the one that does a real job, `swarm` the one with all five crates.
 #![forbid(unsafe_code)]
 
+mod complexity;
 mod progress;
 mod scratch;
 
+pub use complexity::complexity;
 pub use progress::Progress;
 pub use scratch::{Scratch, copy_tree};
 
