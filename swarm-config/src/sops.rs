@@ -168,19 +168,19 @@ impl SopsFile {
         if options.recipients.is_empty() {
             return Err(Error::new(ErrorKind::InvalidInput, "nobody to encrypt for: give a recipient"));
         }
-        // First, so that nothing is done for a text that is none.
         let doc = plain_doc(Origin::File(name.into()), format, text, &options.limits)?;
         let key = cipher::new_key();
         let wrap = |recipient: &AgeRecipient| Ok((recipient.to_string(), keys::wrap(&key, recipient)?));
         let meta = Metadata {
-            age: options.recipients.iter().map(wrap).collect::<Result<_>>()?,
+            age: Vec::new(),
             modified: timestamp(options.time),
             mac: String::new(),
             rule,
             mac_only_encrypted: options.mac_only_encrypted,
             others: Vec::new(),
         };
-        seal(&doc, format, meta, &key, &Kept::default(), &options.limits)
+        let wrapped = || options.recipients.iter().map(wrap).collect();
+        seal(&doc, format, meta, wrapped, &key, &Kept::default(), &options.limits)
     }
 
     /// Decrypts, lets `change` make another text of it, and encrypts that with the same keys. Values that stay the
@@ -198,7 +198,7 @@ impl SopsFile {
         let plain = text::decrypt(&self.doc, self.format, &values, &key, &mut known)?;
         let changed = change(plain.expose());
         let meta = Metadata {
-            age: self.meta.age.clone(),
+            age: Vec::new(),
             modified: timestamp(self.time),
             mac: String::new(),
             rule: self.meta.rule.clone(),
@@ -207,7 +207,7 @@ impl SopsFile {
         };
         let origin = self.doc.source.origin.clone();
         let doc = plain_doc(origin, self.format, changed.as_ref(), &self.limits)?;
-        seal(&doc, self.format, meta, &key, &known, &self.limits)
+        seal(&doc, self.format, meta, || Ok(self.meta.age.clone()), &key, &known, &self.limits)
     }
 
     /// Encrypts everything anew, with a new data key, for the given recipients. Which values are encrypted stays as it
@@ -279,17 +279,20 @@ fn plain_doc(origin: Origin, format: Format, text: &str, limits: &Limits) -> Res
     Ok(doc)
 }
 
-/// Encrypts a text with a key that is wrapped already.
+/// Encrypts a text. `wrapped` is asked for whom the key is wrapped once it is known that the text can be encrypted: each
+/// recipient costs time.
 fn seal(
     doc: &Doc,
     format: Format,
     mut meta: Metadata,
+    wrapped: impl FnOnce() -> Result<Vec<(String, String)>>,
     key: &DataKey,
     known: &Kept,
     limits: &Limits,
 ) -> Result<SopsFile> {
     let (mut edits, mac) = text::encrypt(doc, format, &meta, key, known)?;
     meta.mac = cipher::seal(key, Type::Str, mac.as_bytes(), &meta.modified);
+    meta.age = wrapped()?;
     edits.push(text::metadata(doc, format, &meta.write(format))?);
     let whole = text::apply(&doc.source.text, edits);
     // Read again and opened, so that nothing is handed out that does not open.

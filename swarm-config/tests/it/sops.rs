@@ -445,13 +445,14 @@ fn whoever_writes_a_file_says_when() {
 }
 
 #[test]
-fn a_text_is_read_before_keys_are_made_for_anybody() {
+fn a_text_is_encrypted_before_keys_are_made_for_anybody() {
     // For so many, keys would take minutes.
     let many = vec![AgeKeys::generate().recipients().remove(0); 1_000_000];
     let options = SopsOptions::new(many);
     let start = std::time::Instant::now();
     for (format, text) in [
         (Format::Yaml, "a: ["),
+        (Format::Yaml, "when_unencrypted: 2020-01-01"),
         (Format::Json, "[1]"),
         (Format::Toml, "a = 1"),
         (Format::Dotenv, "nothing"),
