@@ -8,8 +8,8 @@ use crate::error::Result;
 /// unit, so that one threshold does for many series that nobody has looked at; in return it has no stated rate of false alarms. It is scored on the
 /// [Numenta anomaly benchmark](https://doi.org/10.1109/ICMLA.2015.141) by `cargo bench -p swarm-benches --bench nab`.
 ///
-/// After an alarm it takes something a third further out to be told again, which fades within some hundred values, while a shift that lasts becomes
-/// usual. The first 132 values are only learned from, and of a season as many after the first.
+/// After an alarm it takes four times as much to be told again, which fades within some hundred values, while a shift that lasts becomes usual.
+/// The first 132 values are only learned from, and of a season as many after the first.
 ///
 /// ```
 /// use swarm_monitor::{ChangeDetector, Surprise};
@@ -28,7 +28,7 @@ pub struct Surprise {
     near: f64,
     level: f64,
     rest: f64,
-    /// How far out was told, which fades to 1.
+    /// How far out was told, which fades.
     told: f64,
     jumps: Usual,
     levels: Usual,
@@ -57,15 +57,15 @@ struct Usual {
 const NEAR: f64 = 4.0;
 const LEVEL: f64 = 12.0;
 const USUAL: f64 = 1_000.0;
-/// The greatest distance has lost two thirds after so many values, and what was told the same.
-const REACH: f64 = 3_000.0;
+/// The greatest distance has lost two thirds after so many values, and so has what was told.
+const REACH: f64 = 1_500.0;
 const TOLD: f64 = 200.0;
 /// So many times what was told is news.
-const NEWS: f64 = 1.3;
+const NEWS: f64 = 4.0;
 /// By what share one value may raise the greatest distance: a jump is over at once, and what is left without the season must not be
 /// followed where it moves away slowly.
 const AT_ONCE: f64 = 1.0;
-const SLOWLY: f64 = 0.05;
+const SLOWLY: f64 = 0.02;
 /// The means of the last values mean something after so many, and a usual distance after so many more.
 const SETTLED: f64 = 32.0;
 const LEARNED: f64 = 100.0;
@@ -83,7 +83,7 @@ impl Surprise {
             near: 0.0,
             level: 0.0,
             rest: 0.0,
-            told: 1.0,
+            told: 0.0,
             jumps: Usual::default(),
             levels: Usual::default(),
             rests: Usual::default(),
@@ -106,7 +106,7 @@ impl Surprise {
         self
     }
 
-    /// Takes the next value and tells how many times further out than usual it is; 0 where that is no news.
+    /// Takes the next value and tells how many times further out than usual it is; 0 where that is beyond the threshold and no news.
     pub fn score(&mut self, value: f64) -> f64 {
         if !is_taken(value) {
             return 0.0;
@@ -119,7 +119,7 @@ impl Surprise {
         self.level += (value - self.level) / LEVEL;
         let season = self.slots.len();
         if season > 0 {
-            let rest = self.slots[(self.seen % season as f64) as usize].without(value);
+            let rest = self.slots[(self.seen as u64 % season as u64) as usize].without(value);
             self.rest += (rest - self.rest) / LEVEL;
         }
         self.seen += 1.0;
@@ -130,7 +130,10 @@ impl Surprise {
         if season > 0 && self.seen > season as f64 + SETTLED {
             out = out.max(self.rests.times(self.rest, SLOWLY));
         }
-        self.told = 1.0 + (self.told - 1.0) * (1.0 - 1.0 / TOLD);
+        self.told *= 1.0 - 1.0 / TOLD;
+        if out <= self.threshold {
+            return out;
+        }
         if out <= NEWS * self.told {
             return 0.0;
         }
@@ -206,7 +209,7 @@ impl ChangeDetector for Surprise {
         let fits = slots.len() == 2 * self.slots.len()
             && state.iter().all(|number| number.is_finite())
             && whole(seen)
-            && told >= 1.0
+            && told >= 0.0
             && usual.chunks_exact(4).all(|usual| whole(usual[0]) && usual[2] >= 0.0 && usual[3] >= 0.0)
             && slots.chunks_exact(2).all(|slot| whole(slot[0]));
         if !fits {
