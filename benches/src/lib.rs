@@ -13,6 +13,7 @@
 
 pub mod large;
 pub mod measure;
+pub mod nab;
 pub mod ours;
 pub mod peers;
 pub mod runner;
