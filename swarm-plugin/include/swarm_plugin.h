@@ -32,7 +32,8 @@
  *   - No exception, panic or longjmp may leave it: that ends the process.
  *   - It may be called from any thread. execute is called from several threads at the same time, unless the description
  *     says {"limits": {"concurrency": 1}}; export_state may be called during it where a call takes longer than the host
- *     waits for it. No other two functions are called for the same instance at the same time.
+ *     waits for it. No other two functions are called for the same instance at the same time, but for one that was given up
+ *     and has not returned.
  *   - It is not interrupted. The host stops waiting at a deadline, and the thread is lost until the function returns; ask
  *     host->is_cancelled in a loop. destroy is not called before it returned.
  *

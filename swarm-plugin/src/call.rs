@@ -169,6 +169,11 @@ impl CallContext {
             let message = format!("{} does not require it, and so may not call it", manifest.name());
             return Err(Error::new(ErrorKind::NotFound, message).of_plugin(name));
         };
+        #[cfg(feature = "native")]
+        if self.is_given_up.is_some() {
+            let message = "a native library cannot call other plugins";
+            return Err(Error::new(ErrorKind::NotFound, message).of_plugin(name));
+        }
         let Some(host) = self.lease.loaded.host.upgrade() else {
             return Err(Error::new(ErrorKind::Closed, "the plugin manager is gone"));
         };

@@ -234,10 +234,17 @@ impl ManifestBuilder {
     }
 
     /// For what comes from outside, where nobody wrote limits down.
-    #[cfg(any(feature = "native", feature = "process", feature = "wasm"))]
+    #[cfg(any(feature = "process", feature = "wasm"))]
     pub(crate) fn bounded(mut self) -> Self {
         self.limits.params_bytes.get_or_insert(DEFAULT_BYTES);
         self.limits.result_bytes.get_or_insert(DEFAULT_BYTES);
+        self
+    }
+
+    /// The same, where results were measured when they came.
+    #[cfg(feature = "native")]
+    pub(crate) fn bounded_params(mut self) -> Self {
+        self.limits.params_bytes.get_or_insert(DEFAULT_BYTES);
         self
     }
 

@@ -56,8 +56,8 @@ use crate::plugin::{Plugin, PluginError};
 /// # How it is loaded
 /// A file is read first, without loading it: it must be a whole library that exports `swarm_plugin_v1`. It is loaded from its
 /// private copy, which nobody writes to any more; to cut off a library that is loaded would end the process. It is never
-/// unloaded, since code of it may run and its destructors may be anywhere: each new version stays in memory until the process
-/// ends, and [`generations`](NativeLoader::generations) bounds how many do. The same bytes are loaded once.
+/// unloaded, since code of it may run and its destructors may be anywhere: each new version stays in memory, and its copy on the
+/// disk, until the process ends; [`generations`](NativeLoader::generations) bounds how many do. The same bytes are loaded once.
 ///
 /// # How it is called
 /// On threads of its own, so that a call which does not return holds nobody up: its caller has an answer at the deadline, and
@@ -77,7 +77,6 @@ use crate::plugin::{Plugin, PluginError};
 pub struct NativeLoader {
     libraries: Arc<Libraries>,
     threads: Threads,
-    generations: usize,
 }
 
 impl NativeLoader {
@@ -92,12 +91,13 @@ impl NativeLoader {
     ///
     /// Who can write to these folders can run code in your process.
     pub unsafe fn new() -> NativeLoader {
-        NativeLoader { libraries: Arc::default(), threads: Threads::new(256), generations: 256 }
+        NativeLoader { libraries: Arc::new(Libraries::new(256)), threads: Threads::new(256) }
     }
 
-    /// How many different libraries may be loaded, since none is unloaded. One more is refused, and what serves goes on. 256.
-    pub fn generations(mut self, count: usize) -> Self {
-        self.generations = count;
+    /// How many different libraries may be loaded, since none is unloaded. One more is refused, and what serves goes on. 256, for
+    /// all clones.
+    pub fn generations(self, count: usize) -> Self {
+        self.libraries.limit(count);
         self
     }
 
@@ -123,7 +123,6 @@ impl fmt::Debug for NativeLoader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NativeLoader")
             .field("loaded", &self.loaded())
-            .field("generations", &self.generations)
             .field("lost", &self.lost())
             .finish_non_exhaustive()
     }
@@ -138,10 +137,10 @@ impl Loader for NativeLoader {
     async fn load(&self, found: &Found) -> Result<Vec<Arc<dyn Plugin>>, PluginError> {
         let path = library(found)?;
         let (found, libraries) = (found.again(), self.libraries.clone());
-        let (threads, generations) = (self.threads.clone(), self.generations);
+        let threads = self.threads.clone();
         let make = move |ticket: &threads::Ticket| {
             // SAFETY: the promise to `NativeLoader::new`.
-            let loaded = unsafe { libraries.load(found.digest(), &path, generations) };
+            let loaded = unsafe { libraries.load(found.digest(), &path) };
             let library = loaded.map_err(PluginError::new)?;
             // SAFETY: the same promise.
             unsafe { NativePlugin::new(&library, threads, found, ticket) }

@@ -38,7 +38,7 @@ const LOOK: Duration = Duration::from_millis(10);
 /// [interface](crate::NativeLoader) passes. A call runs in a tokio runtime of its instance, which drives tasks that were spawned
 /// while a call is under way. A call that waits is dropped within ten milliseconds once nobody waits for it. A panic is the
 /// failure of one call, if the library is built to unwind, as is the default; its message goes to standard error as well.
-/// [`CallContext::call`](crate::CallContext::call) finds no plugin.
+/// Other plugins cannot be called from there.
 ///
 /// The symbol is exported without mangling, which a crate that forbids unsafe code must allow.
 #[macro_export]
@@ -115,8 +115,12 @@ struct Guest {
 }
 
 impl Guest {
-    fn new(plugin: Arc<dyn Plugin>) -> Result<Guest, PluginError> {
+    fn new(make: fn() -> Result<Arc<dyn Plugin>, PluginError>) -> Result<Guest, PluginError> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
+        let plugin = {
+            let _entered = runtime.enter();
+            make()?
+        };
         let manifest = plugin.manifest().clone();
         // The host has a limit of its own, which comes with each call.
         let loaded =
@@ -264,7 +268,7 @@ unsafe fn guest<'g>(instance: *mut c_void) -> &'g Guest {
 /// As the header says; so for all that follow.
 unsafe extern "C" fn create<A: Author>(instance: *mut *mut c_void, host: *const Host) -> i32 {
     let make = |_: &Arc<Call>| {
-        let made = Box::new(Guest::new(A::make()?)?);
+        let made = Box::new(Guest::new(A::make)?);
         // SAFETY: the header's promise that there is a place for it.
         unsafe { instance.write(Box::into_raw(made).cast()) };
         Ok(Some(Vec::new()))
@@ -274,11 +278,12 @@ unsafe extern "C" fn create<A: Author>(instance: *mut *mut c_void, host: *const 
 }
 
 unsafe extern "C" fn describe(instance: *mut c_void, host: *const Host) -> i32 {
-    // SAFETY: the header's promise, here and below.
+    // SAFETY: the header's promise, and this is the call that it is of.
     unsafe { answer(host, |_| Ok(Some(serde_json::to_vec(&description(&guest(instance).manifest))?))) }
 }
 
 unsafe extern "C" fn check(instance: *mut c_void, host: *const Host) -> i32 {
+    // SAFETY: the header's promise, and this is the call that it is of.
     unsafe {
         let guest = guest(instance);
         answer(host, |call| guest.drive(call, guest.plugin.check()).map(|()| Some(Vec::new())))
@@ -286,6 +291,7 @@ unsafe extern "C" fn check(instance: *mut c_void, host: *const Host) -> i32 {
 }
 
 unsafe extern "C" fn execute(instance: *mut c_void, params: Bytes, host: *const Host) -> i32 {
+    // SAFETY: the header's promise, and this is the call that it is of.
     unsafe {
         let (guest, params) = (guest(instance), params.get());
         answer(host, |call| {
@@ -298,6 +304,7 @@ unsafe extern "C" fn execute(instance: *mut c_void, params: Bytes, host: *const 
 }
 
 unsafe extern "C" fn export_state(instance: *mut c_void, host: *const Host) -> i32 {
+    // SAFETY: the header's promise, and this is the call that it is of.
     unsafe {
         let guest = guest(instance);
         answer(host, |call| {
@@ -308,6 +315,7 @@ unsafe extern "C" fn export_state(instance: *mut c_void, host: *const Host) -> i
 }
 
 unsafe extern "C" fn import_state(instance: *mut c_void, state: Bytes, host: *const Host) -> i32 {
+    // SAFETY: the header's promise, and this is the call that it is of.
     unsafe {
         let (guest, state) = (guest(instance), state.get());
         answer(host, |call| {
@@ -318,6 +326,7 @@ unsafe extern "C" fn import_state(instance: *mut c_void, state: Bytes, host: *co
 }
 
 unsafe extern "C" fn cleanup(instance: *mut c_void, host: *const Host) -> i32 {
+    // SAFETY: the header's promise, and this is the call that it is of.
     unsafe {
         let guest = guest(instance);
         answer(host, |call| guest.drive(call, guest.plugin.cleanup()).map(|()| Some(Vec::new())))

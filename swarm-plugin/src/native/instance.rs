@@ -17,6 +17,8 @@ use crate::manifest::{DEFAULT_BYTES, Manifest, ManifestFile};
 use crate::plugin::{Plugin, PluginError};
 
 const DESCRIPTION_BYTES: usize = 1024 * 1024;
+/// Room for a message where results are to be short. How long a result may be is looked at again.
+const MESSAGE_BYTES: usize = 16 * 1024;
 /// Calls of one instance that were given up and have not returned.
 const LOST_LIMIT: usize = 8;
 
@@ -55,8 +57,8 @@ impl NativePlugin {
             Some(file) => file.clone().over(said).map_err(PluginError::new)?,
             None => said,
         };
-        let manifest = file.builder().bounded().build()?;
-        let limit = manifest.limits().result_bytes.unwrap_or(DEFAULT_BYTES);
+        let manifest = file.builder().bounded_params().build()?;
+        let limit = manifest.limits().result_bytes.unwrap_or(DEFAULT_BYTES).max(MESSAGE_BYTES);
         let instance =
             Instance { table, limit, handle: RwLock::new(Some(handle)), threads: threads.clone(), found };
         Ok(NativePlugin { manifest, instance: Arc::new(instance), threads, lost: Arc::default() })
@@ -79,23 +81,32 @@ impl Plugin for NativePlugin {
     }
 
     async fn execute(&self, params: Value, cx: &CallContext) -> Result<Value, PluginError> {
-        if self.instance.table.flags & abi::INLINE != 0 {
-            return self.instance.execute(&params, Caller { cx: Some(cx), ticket: None });
-        }
-        let lost = self.lost.load(Ordering::Relaxed);
-        if lost >= LOST_LIMIT {
-            return Err(PluginError::temporary(format_args!("{lost} calls that were given up go on in it")));
-        }
-        let cx = cx.clone();
-        self.on_thread(move |instance, caller| instance.execute(&params, Caller { cx: Some(&cx), ..caller }))
+        let outcome = if self.instance.table.flags & abi::INLINE != 0 {
+            self.instance.execute(&params, Caller { cx: Some(cx), ticket: None })
+        } else {
+            let lost = self.lost.load(Ordering::Relaxed);
+            if lost >= LOST_LIMIT {
+                let message = format!("{lost} calls that were given up go on in it");
+                return Err(PluginError::temporary(message));
+            }
+            let theirs = cx.clone();
+            self.on_thread(move |instance, caller| {
+                instance.execute(&params, Caller { cx: Some(&theirs), ..caller })
+            })
             .await
+        };
+        if outcome.is_err() && cx.is_cancelled() {
+            // It failed because it was given up, which whoever gives it up is about to notice, and knows why.
+            return std::future::pending().await;
+        }
+        outcome
     }
 
     async fn check(&self) -> Result<(), PluginError> {
         let Some(check) = self.instance.table.check else { return Ok(()) };
         self.on_thread(move |instance, caller| {
             // SAFETY: the promise to `NativePlugin::new`.
-            instance.ask(caller, |pointer, host| unsafe { check(pointer, host) }).map(drop)
+            instance.ask(caller, DEFAULT_BYTES, |pointer, host| unsafe { check(pointer, host) }).map(drop)
         })
         .await
     }
@@ -104,7 +115,8 @@ impl Plugin for NativePlugin {
         let Some(export) = self.instance.table.export_state else { return Ok(None) };
         self.on_thread(move |instance, caller| {
             // SAFETY: the promise to `NativePlugin::new`.
-            let state = instance.ask(caller, |pointer, host| unsafe { export(pointer, host) })?;
+            let state =
+                instance.ask(caller, DEFAULT_BYTES, |pointer, host| unsafe { export(pointer, host) })?;
             state.map(|state| value(&state)).transpose()
         })
         .await
@@ -119,7 +131,9 @@ impl Plugin for NativePlugin {
             let state = serde_json::to_vec(&state)?;
             // SAFETY: the promise to `NativePlugin::new`; the state outlives the call.
             instance
-                .ask(caller, |pointer, host| unsafe { import(pointer, Bytes::of(&state), host) })
+                .ask(caller, DEFAULT_BYTES, |pointer, host| unsafe {
+                    import(pointer, Bytes::of(&state), host)
+                })
                 .map(drop)
         })
         .await
@@ -133,7 +147,7 @@ impl Plugin for NativePlugin {
 /// What the functions of a library are called with.
 struct Instance {
     table: abi::Table,
-    /// Bytes of an answer.
+    /// Bytes of the answer of a call.
     limit: usize,
     /// Read while one of its functions runs, and gone once it was cleaned up.
     handle: RwLock<Option<Handle>>,
@@ -146,6 +160,7 @@ impl Instance {
     fn ask(
         &self,
         caller: Caller<'_>,
+        limit: usize,
         function: impl FnOnce(abi::Instance, *const abi::Host) -> i32,
     ) -> Result<Option<Vec<u8>>, PluginError> {
         let handle = match self.handle.try_read() {
@@ -155,12 +170,12 @@ impl Instance {
             Err(TryLockError::WouldBlock) => return Err(PluginError::new("it is being cleaned up")),
         };
         let pointer = handle.as_ref().ok_or_else(|| PluginError::new("it was cleaned up"))?.pointer;
-        ask(caller, self.limit, |host| function(pointer, host))
+        ask(caller, limit, |host| function(pointer, host))
     }
 
     fn execute(&self, params: &Value, caller: Caller<'_>) -> Result<Value, PluginError> {
         let params = serde_json::to_vec(params)?;
-        let answer = self.ask(caller, |pointer, host| match self.table.execute {
+        let answer = self.ask(caller, self.limit, |pointer, host| match self.table.execute {
             // SAFETY: the promise to `NativePlugin::new`; the parameters outlive the call.
             Some(execute) => unsafe { execute(pointer, Bytes::of(&params), host) },
             None => abi::FAILED,
@@ -175,7 +190,7 @@ impl Instance {
         let Some(handle) = handle else { return Ok(()) };
         let Some(cleanup) = self.table.cleanup else { return Ok(()) };
         // SAFETY: the promise to `NativePlugin::new`.
-        ask(caller, self.limit, |host| unsafe { cleanup(handle.pointer, host) }).map(drop)
+        ask(caller, DEFAULT_BYTES, |host| unsafe { cleanup(handle.pointer, host) }).map(drop)
     }
 }
 

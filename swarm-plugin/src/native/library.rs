@@ -16,15 +16,23 @@ pub(super) struct Library {
 }
 
 /// The libraries of one loader.
-#[derive(Default)]
 pub(super) struct Libraries {
     /// Held while one is loaded, which the system does one at a time itself. What was loaded and cannot be used is kept as the
     /// reason: it cannot be unloaded either.
     known: Mutex<HashMap<Digest, Result<Arc<Library>, String>>>,
     count: AtomicUsize,
+    limit: AtomicUsize,
 }
 
 impl Libraries {
+    pub(super) fn new(limit: usize) -> Libraries {
+        Libraries { known: Mutex::default(), count: AtomicUsize::new(0), limit: AtomicUsize::new(limit) }
+    }
+
+    pub(super) fn limit(&self, libraries: usize) {
+        self.limit.store(libraries, Ordering::Relaxed);
+    }
+
     /// How many are loaded.
     pub(super) fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
@@ -37,17 +45,13 @@ impl Libraries {
     ///
     /// # Errors
     /// Says in a sentence why it cannot be used.
-    pub(super) unsafe fn load(
-        &self,
-        digest: Digest,
-        path: &Path,
-        limit: usize,
-    ) -> Result<Arc<Library>, String> {
+    pub(super) unsafe fn load(&self, digest: Digest, path: &Path) -> Result<Arc<Library>, String> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(library) = known.get(&digest) {
             return library.clone();
         }
         image::check(path)?;
+        let limit = self.limit.load(Ordering::Relaxed);
         if self.count() >= limit {
             return Err(format!(
                 "{limit} native libraries were loaded, which is as many as are allowed: they are never unloaded; start \
