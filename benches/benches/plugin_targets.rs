@@ -1,7 +1,12 @@
 //! The targets of swarm-plugin: ours beside the same call without a host, in one run.
 //!
-//! `cargo bench -p swarm-benches --bench plugin_targets`, and the names of parts to run only those.
+//! `cargo bench -p swarm-benches --bench plugin_targets`, and the names of parts to run only those. Native libraries need
+//! `--features native`.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a bench")]
+
+#[cfg(feature = "native")]
+#[path = "plugin_targets/native.rs"]
+mod native;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
@@ -96,8 +101,15 @@ fn main() {
     if matches!(session, Session::Table(_)) {
         println!("{HEADER}");
     }
-    let parts: [(&str, fn(&Session)); 3] =
-        [("call", call), ("allocations", allocations), ("reloads", reloads)];
+    let parts: &[(&str, fn(&Session))] = &[
+        ("call", call),
+        ("allocations", allocations),
+        ("reloads", reloads),
+        #[cfg(feature = "native")]
+        ("native", native::call),
+        #[cfg(feature = "native")]
+        ("native-reload", native::reload),
+    ];
     for (name, part) in parts {
         if session.wants(name) {
             part(&session);
