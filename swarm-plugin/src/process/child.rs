@@ -303,3 +303,19 @@ impl Drop for Running {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn lines_without_end_are_left_out_and_counted() {
+        const EVERY: Duration = Duration::from_secs(1);
+        let mut log = Log { name: "tool".into(), brake: Brake::new(2, EVERY), left_out: 0 };
+        (0..10).for_each(|_| log.line(b"a line"));
+        assert_eq!(log.left_out, 8);
+        tokio::time::advance(EVERY).await;
+        log.line(b"a line");
+        assert_eq!(log.left_out, 0, "it was told");
+    }
+}

@@ -31,7 +31,7 @@ use crate::plugin::PluginError;
 
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// A program that was up for so long may be started again at once.
+/// A program that was up for so long, beside the time that was waited, may be started again at once.
 const STAYED_UP: Duration = Duration::from_secs(10);
 
 pub(super) struct Server {
@@ -261,7 +261,7 @@ impl Server {
         &self,
         state: &'s mut State,
     ) -> Result<&'s mut BoxFuture<'static, Result<Link, PluginError>>, NotYet> {
-        if state.started.elapsed() > STAYED_UP.max(state.wait) {
+        if state.started.elapsed() > state.wait + STAYED_UP {
             state.wait = Duration::ZERO;
         }
         let left = state.wait.saturating_sub(state.started.elapsed());
