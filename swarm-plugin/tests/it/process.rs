@@ -3,6 +3,7 @@ mod orphans;
 mod reloads;
 mod restarts;
 mod talk;
+mod traced;
 
 use std::collections::BTreeSet;
 use std::fs;
