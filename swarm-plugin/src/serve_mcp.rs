@@ -1,6 +1,7 @@
 //! The plugins of a manager as tools of an MCP server.
 
 mod http;
+mod paced;
 mod session;
 mod sessions;
 
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
 use self::http::Counted;
+use self::paced::Paced;
 use self::session::Session;
 use self::sessions::Sessions;
 use crate::error::{Error, ErrorKind, Result};
@@ -179,7 +181,8 @@ impl McpServer {
     }
 
     /// Serves one client over two streams, such as standard input and output, until it closes its end or the manager is shut
-    /// down, which ends the calls under way as it ends those of others: drained first. A message is read up to 16 MiB.
+    /// down, which ends the calls under way as it ends those of others: drained first. A message is read up to 16 MiB, and no
+    /// other while 64 requests are not answered, or their answers not read.
     ///
     /// # Errors
     /// [`ErrorKind::Failed`] if the client does not speak MCP.
@@ -189,7 +192,7 @@ impl McpServer {
         W: AsyncWrite + Send + Unpin + 'static,
     {
         let closed = self.plugins.closed().child_token();
-        let transport = AsyncRwTransport::new_server(input, output);
+        let transport = Paced::new(AsyncRwTransport::new_server(input, output));
         let serving = serve_server_with_ct(Session::new(self.clone()), transport, closed.clone());
         let running = match serving.await {
             Ok(running) => running,

@@ -1,6 +1,7 @@
 //! What happens on the wire when a client goes, or the manager.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -73,6 +74,52 @@ async fn a_shutdown_answers_the_calls_under_way_over_streams() {
         tokio::join!(server.serve(input, output), client, shut_down(&plugins, &begun, &go));
     served.unwrap();
     assert!(told.iter().any(|line| line.contains("\"id\":2") && line.contains("done")), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_client_that_asks_more_than_it_reads_is_read_no_further_and_garbage_is_passed_over() {
+    const CALLS: usize = 1_000;
+    let plugins = PluginManager::new();
+    let (now, most): (Arc<AtomicUsize>, Arc<AtomicUsize>) = (Arc::default(), Arc::default());
+    let (running, highest) = (now.clone(), most.clone());
+    let plugin = FnPlugin::new(Manifest::builder("busy", "1.0.0").build().unwrap(), move |_: Value, _cx| {
+        let (running, highest) = (running.clone(), highest.clone());
+        async move {
+            highest.fetch_max(running.fetch_add(1, SeqCst) + 1, SeqCst);
+            tokio::task::yield_now().await;
+            running.fetch_sub(1, SeqCst);
+            Ok("done")
+        }
+    });
+    plugins.register(plugin).await.unwrap();
+    let (ours, theirs) = tokio::io::duplex(4096);
+    let (input, output) = tokio::io::split(ours);
+    let server = McpServer::new(plugins.clone());
+    let (read, mut write) = tokio::io::split(theirs);
+    let client = async move {
+        let mut text = format!("{}\n{INITIALIZED}\n", initialize());
+        for id in 0..CALLS {
+            text += &ask(id as u64 + 10, "tools/call", json!({"name": "busy"}));
+            text += "\nnot JSON\n{}\n[1, 2\n\n";
+        }
+        let asking = tokio::spawn(async move { write.write_all(text.as_bytes()).await.map(|()| write) });
+        let mut lines = BufReader::new(read).lines();
+        let mut answered = 0;
+        while answered < CALLS {
+            let line = lines.next_line().await.unwrap().unwrap();
+            answered += usize::from(line.contains("done"));
+        }
+        asking.await.unwrap().unwrap().shutdown().await.unwrap();
+        while lines.next_line().await.unwrap().is_some() {}
+    };
+    let serving = async {
+        server.serve(input, output).await.unwrap();
+    };
+    let both = async { tokio::join!(serving, client) };
+    tokio::time::timeout(Duration::from_secs(60), both).await.unwrap();
+    let most = most.load(SeqCst);
+    assert!((1..=64).contains(&most), "{most}");
+    plugins.shutdown().await;
 }
 
 struct Http {
