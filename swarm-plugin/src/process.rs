@@ -3,6 +3,8 @@
 mod brake;
 mod child;
 mod frames;
+#[cfg(feature = "testing")]
+mod fuzzing;
 #[cfg(unix)]
 mod guard;
 mod health;
@@ -22,6 +24,8 @@ use serde_json::{Value, json};
 
 use self::brake::Brake;
 use self::child::Program;
+#[cfg(feature = "testing")]
+pub(crate) use self::fuzzing::said;
 use self::server::{Server, User};
 use crate::call::CallContext;
 use crate::discovery::Found;
@@ -53,7 +57,7 @@ use crate::plugin::{Plugin, PluginError};
 ///
 /// # When it ends
 /// Calls under way fail, and say that the same call may succeed later: the program may have begun them. The next call starts it
-/// anew, at once the first time, then after 0.1 s, 0.2 s and so on up to 30 s while it does not stay up for ten seconds; calls
+/// anew, at once the first time, then after 0.1 s, 0.2 s and so on up to 30 s while it does not stay up for ten seconds longer; calls
 /// wait for that as long as they may take, and one that has less time than that fails at once. A program has ended when its
 /// process has, whoever else holds its streams. One that does not speak MCP again within
 /// [`start_timeout`](ProcessLoader::start_timeout) is killed, and those who waited are told.

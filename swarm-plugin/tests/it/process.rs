@@ -1,3 +1,4 @@
+mod frames;
 mod hostile;
 mod orphans;
 mod reloads;
