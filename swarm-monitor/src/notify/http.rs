@@ -2,6 +2,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use chrono::DateTime;
 use ureq::config::Config;
 use ureq::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use ureq::http::{StatusCode, Uri};
@@ -227,8 +228,7 @@ impl Endpoint {
         Ok(Answer {
             status: answer.status(),
             kind: text(header::CONTENT_TYPE).unwrap_or_default().to_owned(),
-            retry_after: text(header::RETRY_AFTER)
-                .and_then(|after| Some(Duration::from_secs(after.parse().ok()?))),
+            retry_after: pause(text(header::RETRY_AFTER), text(header::DATE)),
             body: read,
         })
     }
@@ -295,6 +295,16 @@ impl fmt::Debug for Endpoint {
     }
 }
 
+/// How long an answer asks to wait: seconds, or until a time, which is told by the clock that the answer's own time is told by.
+fn pause(retry_after: Option<&str>, date: Option<&str>) -> Option<Duration> {
+    let time = |text: &str| DateTime::parse_from_rfc2822(text).ok();
+    let after = retry_after?;
+    match after.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => (time(after)? - time(date?)?).to_std().ok(),
+    }
+}
+
 fn agent(private: bool, time_out: Duration, trusted: Option<RootCerts>) -> Agent {
     let roots = trusted.unwrap_or(RootCerts::WebPki);
     let config = Config::builder()
@@ -344,6 +354,22 @@ mod tests {
         ] {
             let error = endpoint.clone().header(name, value).unwrap_err();
             assert_eq!(error.to_string(), says);
+        }
+    }
+
+    #[test]
+    fn a_pause_is_told_in_seconds_or_by_a_time() {
+        let date = Some("Sun, 22 Nov 2026 11:59:30 GMT");
+        for (after, date, expected) in [
+            (None, date, None),
+            (Some("7"), date, Some(7)),
+            (Some("-7"), date, None),
+            (Some("soon"), date, None),
+            (Some("Sun, 22 Nov 2026 12:01:00 GMT"), date, Some(90)),
+            (Some("Sun, 22 Nov 2026 12:01:00 GMT"), None, None),
+            (Some("Sun, 22 Nov 2026 11:00:00 GMT"), date, None),
+        ] {
+            assert_eq!(pause(after, date), expected.map(Duration::from_secs), "{after:?}");
         }
     }
 
