@@ -84,7 +84,7 @@ use crate::plugin::{Plugin, PluginError};
 #[must_use]
 pub struct WasmLoader {
     settings: Settings,
-    shared: Arc<OnceCell<Shared>>,
+    shared: Arc<OnceCell<Arc<Shared>>>,
 }
 
 #[derive(Debug, Clone)]
@@ -186,7 +186,7 @@ impl WasmLoader {
     }
 
     /// The engine, made when the first component is loaded.
-    async fn shared(&self) -> Result<&Shared, PluginError> {
+    async fn shared(&self) -> Result<Arc<Shared>, PluginError> {
         let start = || async {
             let Settings { memory, instances, idle, cache, .. } = self.settings.clone();
             blocking(move || {
@@ -198,22 +198,18 @@ impl WasmLoader {
                         ))
                     })
                 });
-                Ok(Shared { host: Host::start(instances, memory, idle)?, cache: cache.transpose()? })
+                let cache = cache.transpose()?;
+                Ok(Arc::new(Shared { host: Host::start(instances, memory, idle)?, cache }))
             })
             .await?
         };
-        self.shared.get_or_try_init(start).await
+        self.shared.get_or_try_init(start).await.cloned()
     }
 
     async fn plugin(&self, found: &Found) -> Result<Arc<dyn Plugin>, PluginError> {
-        self.shared().await?;
-        let (shared, path) = (self.shared.clone(), component(found)?);
-        let compiled = blocking(move || {
-            let shared = shared.get().ok_or_else(|| PluginError::new("there is no engine"))?;
-            compile(shared, &path)
-        });
-        let compiled = compiled.await??;
-        let host = self.shared().await?.host.clone();
+        let (shared, path) = (self.shared().await?, component(found)?);
+        let host = shared.host.clone();
+        let compiled = blocking(move || compile(&shared, &path)).await??;
         let declared = found.manifest().build()?;
         let memory = declared.limits().memory_bytes.unwrap_or(self.settings.memory);
         if memory > self.settings.memory {

@@ -24,7 +24,7 @@ const INTERFACE: &str = "swarm:plugin/host@0.1.0";
 
 /// Of one component: components of other languages are linked from several modules.
 const MODULES: u32 = 64;
-const MEMORIES: u32 = 4;
+const MEMORIES: u32 = 2;
 const TABLES: u32 = 16;
 
 pub(super) struct Host {
@@ -67,7 +67,7 @@ impl Host {
     /// Has the ticks go on while code of a component runs.
     pub(super) fn run(&self) -> Running<'_> {
         self.running.fetch_add(1, SeqCst);
-        if self.parked.load(SeqCst) {
+        if self.parked.load(SeqCst) && self.parked.swap(false, SeqCst) {
             self.wake();
         }
         Running(self)
@@ -145,7 +145,8 @@ impl Drop for Waiting<'_> {
 
 /// Ends with the host, and rests while nothing runs.
 fn tick(of: &Weak<Host>) {
-    let mut active = Instant::now();
+    let begun = Instant::now();
+    let (mut active, mut swept) = (begun, begun);
     while let Some(host) = of.upgrade() {
         host.engine.increment_epoch();
         let now = Instant::now();
@@ -153,6 +154,10 @@ fn tick(of: &Weak<Host>) {
             active = now;
         }
         if now.saturating_duration_since(active) < QUIET {
+            if now.saturating_duration_since(swept) >= QUIET {
+                host.sweep(now);
+                swept = now;
+            }
             drop(host);
             thread::sleep(TICK);
             continue;
@@ -167,8 +172,10 @@ fn tick(of: &Weak<Host>) {
         } else if rests {
             thread::park();
         }
-        if let Some(host) = of.upgrade() {
-            host.parked.store(false, SeqCst);
+        let Some(host) = of.upgrade() else { return };
+        let woken = !host.parked.swap(false, SeqCst);
+        if woken {
+            active = Instant::now();
         }
     }
 }
@@ -178,7 +185,7 @@ fn engine(instances: u32, memory: usize) -> wasmtime::Result<Engine> {
     pool.total_component_instances(instances)
         .total_core_instances(instances.saturating_mul(MODULES))
         .max_core_instances_per_component(MODULES)
-        .total_memories(instances.saturating_mul(2))
+        .total_memories(instances.saturating_mul(MEMORIES))
         .max_memories_per_component(MEMORIES)
         .max_memory_size(memory)
         .total_tables(instances.saturating_mul(TABLES))

@@ -1,4 +1,5 @@
 mod cache;
+mod guests;
 mod hostile;
 mod reloads;
 mod sandbox;
@@ -149,6 +150,21 @@ async fn more_calls_than_instances_wait_for_one_another() {
 }
 
 #[tokio::test]
+async fn instances_that_nobody_uses_are_dropped_while_others_run() {
+    let folder = PluginFolder::new().unwrap();
+    folder.program("unruly.wasm", Guest::new("1.0.0").bytes()).unwrap();
+    folder.program("other.wasm", Guest { name: "other".into(), ..Guest::new("1.0.0") }.bytes()).unwrap();
+    let loader = WasmLoader::new().idle(Duration::from_millis(1));
+    let plugins = builder(&folder, loader).start().await.unwrap();
+    assert_eq!(told(&plugins, "count").await.unwrap(), 1);
+    // They are looked for each second.
+    let longer = CallOptions::new().timeout(Duration::from_millis(2_500));
+    plugins.call_with("other", json!({"do": "loop"}), longer).await.unwrap_err();
+    assert_eq!(told(&plugins, "count").await.unwrap(), 1);
+    plugins.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_folder_with_a_manifest_says_what_it_is() {
     let folder = PluginFolder::new().unwrap();
     let put = |manifest: &str, guest: &Guest| {
@@ -222,19 +238,19 @@ impl Plugin for Loaded {
 }
 
 /// Runs the kit on a component.
-async fn conforms(component: &[u8], params: Value) {
+async fn conforms(loader: &WasmLoader, name: &str, component: &[u8], params: Value) {
     let (folder, store) = (PluginFolder::new().unwrap(), tempfile::tempdir().unwrap());
-    folder.program("unruly.wasm", component).unwrap();
+    folder.program(&format!("{name}.wasm"), component).unwrap();
     let (found, unusable) = PluginDiscovery::new().folder(folder.path()).scan(store.path()).unwrap();
     assert!(unusable.is_empty(), "{unusable:?}");
-    let loader = WasmLoader::new();
     let make = async || Ok(Loaded(loader.load(&found[0]).await?.remove(0)));
     let report = conformance::check(make, params).await;
-    assert!(report.is_ok(), "{report}");
+    assert!(report.is_ok() && report.kept().len() == 7, "{report}");
 }
 
 #[tokio::test]
 async fn components_keep_the_contract() {
-    conforms(&Guest::new("1.0.0").bytes(), json!({"do": "echo"})).await;
-    conforms(&Guest::stateful("1.0.0").bytes(), json!({"do": "count"})).await;
+    let loader = WasmLoader::new();
+    conforms(&loader, "unruly", &Guest::new("1.0.0").bytes(), json!({"do": "echo"})).await;
+    conforms(&loader, "unruly", &Guest::stateful("1.0.0").bytes(), json!({"do": "count"})).await;
 }
