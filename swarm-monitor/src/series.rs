@@ -46,7 +46,7 @@ pub(crate) struct Series {
     pub(crate) hash: u64,
     /// Handles that point here. A series with one is not evicted.
     pub(crate) handles: AtomicUsize,
-    /// When it began to count, 0 for as long as the monitor has.
+    /// When it began to count: for one that was restored, the restart.
     pub(crate) since: u64,
     /// Made when there is one.
     pub(crate) exemplars: OnceLock<Box<Exemplars>>,

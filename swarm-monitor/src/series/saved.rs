@@ -42,8 +42,7 @@ impl Series {
         mapping: Mapping,
         input: &mut &[u8],
     ) -> Option<Self> {
-        let mut series = Series::new(about, tags, hash, settings);
-        series.since = 0;
+        let series = Series::new(about, tags, hash, settings);
         let now = settings.time.now();
         match &series.body {
             Body::Counted(counted) => {

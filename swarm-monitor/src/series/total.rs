@@ -52,6 +52,15 @@ impl Series {
         values.merge(&state.own().summary(state.pivot.unwrap_or(0.0), values.from, values.to));
     }
 
+    /// Whether it goes on from a snapshot.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn is_restored(&self) -> bool {
+        match &self.body {
+            Body::Counted(counted) => counted.lock().before > 0,
+            Body::Observed(observed) => observed.lock().before.is_some(),
+        }
+    }
+
     /// The greatest of `sum` and those it was called with before, for a sum of values that are not negative.
     ///
     /// Rounding can take a sum back by its last digit, which readers of a counter take for a new beginning.

@@ -6,12 +6,14 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use serde_json::{Value, json};
+use swarm_monitor::testing::FakeClock;
 use swarm_monitor::{Description, Measurement, OtlpExporter, PerformanceMonitor};
 
-use crate::Timed;
 use crate::notify::{Answer, Request, Server, answer, here, ok};
 use crate::programs::{fed, python_with_otlp};
+use crate::{Timed, start};
 
 /// Reads requests, each after its length, and says what is in them. Nothing in them may be unknown.
 const DECODE: &str = "
@@ -287,14 +289,15 @@ async fn a_series_counts_from_when_it_began_also_after_a_restart() {
     timed.pass(60);
     count("1");
     requests.extend(pushed(&timed.monitor, |exporter| exporter).await);
-    let restarted = Timed::with(PerformanceMonitor::builder().restore(&file));
-    restarted.pass(500);
-    restarted.monitor.record("n", Measurement::Count(5), &[("agent", "1")]);
-    requests.extend(pushed(&restarted.monitor, |exporter| exporter).await);
+    let clock = FakeClock::new(start() + TimeDelta::hours(1));
+    let restarted = PerformanceMonitor::builder().restore(&file).clock(clock).build().unwrap();
+    restarted.record("n", Measurement::Count(3), &[("agent", "1")]);
+    assert_eq!(restarted.select("n").total().unwrap().count, 8);
+    requests.extend(pushed(&restarted, |exporter| exporter).await);
     let decoded = decoded(&python, &requests);
     assert_eq!(started(&decoded[0]), (&NOON.into(), &"5".into()));
     assert_eq!(started(&decoded[1]), (&"1795262520000000000".into(), &"5".into()));
-    assert_eq!(started(&decoded[2]), (&NOON.into(), &"10".into()));
+    assert_eq!(started(&decoded[2]), (&"1795266000000000000".into(), &"3".into()));
 }
 
 #[tokio::test]

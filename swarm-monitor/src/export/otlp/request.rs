@@ -136,7 +136,8 @@ impl Look<'_> {
                     point.all_fixed(7, bounds.iter().map(|bound| bound.to_bits()));
                 }
                 exemplars(&mut point, if exponential { 11 } else { 8 }, series);
-                if all.count > 0 {
+                // Of one that was restored they would be those of before too.
+                if all.count > 0 && !series.is_restored() {
                     let (min, max) = if exponential { (12, 13) } else { (11, 12) };
                     point.double(min, all.min);
                     point.double(max, all.max);
@@ -148,7 +149,7 @@ impl Look<'_> {
 
     /// Since when, in seconds, and up to when a point counts.
     fn times(&self, point: &mut Message, since: u64) {
-        point.fixed(2, since.max(self.monitor.started).saturating_mul(1_000_000_000));
+        point.fixed(2, since.saturating_mul(1_000_000_000));
         point.fixed(3, self.nanos);
     }
 }
