@@ -47,6 +47,7 @@ pub(crate) struct Series {
     /// Handles that point here. A series with one is not evicted.
     pub(crate) handles: AtomicUsize,
     /// When it began to count: for one that was restored, the restart.
+    #[cfg_attr(not(feature = "otlp"), expect(dead_code, reason = "only OTLP tells it"))]
     pub(crate) since: u64,
     /// Made when there is one.
     pub(crate) exemplars: OnceLock<Box<Exemplars>>,
