@@ -312,7 +312,7 @@ impl Bench {
         // The text given to the loader is the test's; the one that is kept for locations is counted.
         let loader = ConfigLoader::new().text("base", Format::Json, text.clone());
         let [held, peak, _] = memory(|| loader.load_tree().unwrap());
-        #[allow(unused_mut, reason = "there may be no peers")]
+        #[allow(unused_mut, clippy::useless_vec, reason = "there may be no peers")]
         let mut others = vec![("serde_json", memory(|| serde_json::from_str::<Value>(&text).unwrap()))];
         #[cfg(feature = "peers")]
         others.push((
