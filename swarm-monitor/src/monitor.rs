@@ -58,6 +58,9 @@ pub(crate) struct Inner {
     pub(crate) table: Arc<Table>,
     clock: Box<dyn Clock>,
     pub(crate) started: u64,
+    /// The second that this process began to count in, also where `started` was restored.
+    #[cfg_attr(not(feature = "otlp"), expect(dead_code, reason = "only OTLP tells it"))]
+    pub(crate) began: u64,
     events: Mutex<VecDeque<Event>>,
     events_kept: usize,
     /// What detectors know, by the names they were saved under.
@@ -282,7 +285,8 @@ impl Inner {
         restored: Option<Restored>,
     ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let started = head.as_ref().map_or(table.settings.time.now(), |head| head.started);
+        let began = table.settings.time.now();
+        let started = head.as_ref().map_or(began, |head| head.started);
         let (mut events, states) = head.map_or_else(Default::default, |head| {
             table.lost.restore(head.lost);
             (VecDeque::from(head.events), head.states.into_iter().collect())
@@ -293,6 +297,7 @@ impl Inner {
             table: Arc::new(table),
             clock,
             started,
+            began,
             events: Mutex::new(events),
             events_kept,
             states: Mutex::new(states),

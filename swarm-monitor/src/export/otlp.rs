@@ -144,7 +144,7 @@ impl OtlpExporter {
             let pushed = self.push(monitor).await;
             match &pushed {
                 Ok(Pushed { rejected, message, .. }) if *rejected > 0 || !message.is_empty() => {
-                    tracing::warn!(rejected, message, "not all metrics were taken");
+                    tracing::warn!(rejected, said = ?message, "not all metrics were taken");
                 }
                 Ok(_) => {}
                 Err(error) => tracing::warn!(%error, "metrics could not be pushed"),

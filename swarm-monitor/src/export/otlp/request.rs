@@ -49,7 +49,7 @@ pub(crate) fn requests(
     let samples = left_out(&monitor.table).into_iter().map(|(labels, n)| {
         let mut point = Message::default();
         attributes(&mut point, 7, &labels);
-        look.times(&mut point, 0);
+        look.times(&mut point, monitor.began);
         total(&mut point, n);
         point
     });
