@@ -139,7 +139,7 @@ impl CallContext {
         if self.is_given_up.as_ref().is_some_and(|is_given_up| is_given_up()) {
             return true;
         }
-        self.lease.stop.is_cancelled()
+        self.lease.loaded.stop.is_cancelled()
             || self.cancel.as_ref().is_some_and(CancellationToken::is_cancelled)
             || self.remaining().is_zero()
     }
@@ -278,7 +278,7 @@ async fn within<F: Future>(cx: &CallContext, future: F) -> Result<F::Output> {
         biased;
         output = future => Ok(output),
         () = cancelled(cx.cancel.as_ref()) => Err(by_caller()),
-        () = cx.lease.stop.cancelled() => {
+        () = cx.lease.loaded.stop.cancelled() => {
             Err(Error::new(ErrorKind::Cancelled, "was cut off: this version was replaced or removed"))
         }
         () = tokio::time::sleep_until(cx.deadline) => Err(too_late()),

@@ -1,13 +1,14 @@
 //! One loaded version of a plugin, and the right to call it.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::FutureExt;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::info::Origin;
 use crate::manager::Shared;
@@ -24,9 +25,12 @@ pub(crate) struct Loaded {
     pub(crate) timeout: Duration,
     pub(crate) permits: Option<Semaphore>,
     pub(crate) host: Weak<Shared>,
-    /// One of each lease that was made.
-    idles: Mutex<Vec<Idle>>,
-    cleaned: AtomicBool,
+    /// Cancelled when calls of it may go on no longer.
+    pub(crate) stop: CancellationToken,
+    /// Counts its leases. Closed from the start, so that any number may wait until there is none.
+    leases: TaskTracker,
+    /// Whether its cleanup was begun. Held over every other part of its life, so that none comes after that.
+    is_over: Mutex<bool>,
 }
 
 impl Loaded {
@@ -41,6 +45,8 @@ impl Loaded {
         let permits =
             manifest.limits().concurrency.map(|calls| Semaphore::new(calls.min(Semaphore::MAX_PERMITS)));
         let timeout = manifest.limits().timeout.unwrap_or(timeout);
+        let leases = TaskTracker::new();
+        leases.close();
         Loaded {
             plugin,
             manifest,
@@ -49,61 +55,55 @@ impl Loaded {
             timeout,
             permits,
             host,
-            idles: Mutex::default(),
-            cleaned: AtomicBool::new(false),
+            stop: CancellationToken::new(),
+            leases,
+            is_over: Mutex::new(false),
         }
     }
 
     /// Makes the right to call it.
     pub(crate) fn lease(self: &Arc<Self>, counters: Arc<Counters>) -> Arc<Lease> {
-        let (_held, over) = oneshot::channel();
-        let stop = CancellationToken::new();
-        self.idles.lock().unwrap_or_else(PoisonError::into_inner).push(Idle { stop: stop.clone(), over });
-        Arc::new(Lease { loaded: self.clone(), counters, stop, _held })
+        Arc::new(Lease { loaded: self.clone(), counters, _counted: self.leases.token() })
     }
 
-    /// Waits until no lease is left, and answers whether that came about in time. What did not end in time stays to be
-    /// waited for.
+    /// Waits until no lease is left, and answers whether that came about in time.
     pub(crate) async fn idle(&self, limit: Duration) -> bool {
-        let mut idles = std::mem::take(&mut *self.idles.lock().unwrap_or_else(PoisonError::into_inner));
-        let all = async {
-            // Nobody sends: the channel closes when the lease is dropped for the last time.
-            while let Some(idle) = idles.last_mut() {
-                let _ = (&mut idle.over).await;
-                idles.pop();
-            }
-        };
-        let in_time = tokio::time::timeout(limit, all).await.is_ok();
-        self.idles.lock().unwrap_or_else(PoisonError::into_inner).extend(idles);
-        in_time
-    }
-
-    /// Cuts off the calls under way.
-    pub(crate) fn stop(&self) {
-        for idle in &*self.idles.lock().unwrap_or_else(PoisonError::into_inner) {
-            idle.stop.cancel();
-        }
+        tokio::time::timeout(limit, self.leases.wait()).await.is_ok()
     }
 
     /// Runs a part of the plugin's life in bounded time, with its panics contained.
-    pub(crate) async fn contained<T>(
+    ///
+    /// # Errors
+    /// Those of the part, and one where the cleanup was begun.
+    pub(crate) async fn part<T>(
         &self,
         limit: Duration,
         part: impl Future<Output = Result<T, PluginError>>,
     ) -> Result<T, PluginError> {
-        match tokio::time::timeout(limit, AssertUnwindSafe(part).catch_unwind()).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(payload)) => Err(PluginError::panicked(&*payload)),
-            Err(_) => Err(PluginError::new(format_args!("took longer than {limit:?}"))),
+        let is_over = self.is_over.lock().await;
+        if *is_over {
+            return Err(PluginError::new("was removed meanwhile"));
         }
+        contained(limit, part).await
     }
 
     /// Calls the plugin's cleanup, if it was not called before.
     pub(crate) async fn cleanup(&self, limit: Duration) -> Result<(), PluginError> {
-        if self.cleaned.swap(true, Ordering::AcqRel) {
+        if std::mem::replace(&mut *self.is_over.lock().await, true) {
             return Ok(());
         }
-        self.contained(limit, async { self.plugin.cleanup().await }).await
+        contained(limit, async { self.plugin.cleanup().await }).await
+    }
+}
+
+async fn contained<T>(
+    limit: Duration,
+    part: impl Future<Output = Result<T, PluginError>>,
+) -> Result<T, PluginError> {
+    match tokio::time::timeout(limit, AssertUnwindSafe(part).catch_unwind()).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(payload)) => Err(PluginError::panicked(&*payload)),
+        Err(_) => Err(PluginError::new(format_args!("took longer than {limit:?}"))),
     }
 }
 
@@ -111,13 +111,5 @@ impl Loaded {
 pub(crate) struct Lease {
     pub(crate) loaded: Arc<Loaded>,
     pub(crate) counters: Arc<Counters>,
-    /// Cancelled when calls of this version may go on no longer.
-    pub(crate) stop: CancellationToken,
-    _held: oneshot::Sender<()>,
-}
-
-/// What tells that a lease is held by nobody any more.
-struct Idle {
-    stop: CancellationToken,
-    over: oneshot::Receiver<()>,
+    _counted: TaskTrackerToken,
 }

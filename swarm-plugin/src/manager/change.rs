@@ -159,8 +159,7 @@ impl Shared {
             .map_err(|(loaded, error)| self.refuse(loaded, Stage::Admit, error))?;
         drop(trial);
         let limit = self.settings.load_timeout;
-        let checks =
-            fresh.iter().map(|loaded| loaded.contained(limit, async { loaded.plugin.check().await }));
+        let checks = fresh.iter().map(|loaded| loaded.part(limit, async { loaded.plugin.check().await }));
         for (loaded, checked) in fresh.iter().zip(join_all(checks).await) {
             checked.map_err(|failure| self.refuse(loaded, Stage::Check, refused(failure)))?;
             self.tell(loaded.event(EventKind::Checked));
@@ -209,7 +208,7 @@ impl Shared {
         for loaded in fresh {
             let before = old.iter().find(|(before, _)| before.manifest.name() == loaded.manifest.name());
             let Some((before, counters)) = before else { continue };
-            let export = || before.contained(limit, async { before.plugin.export_state().await });
+            let export = || before.part(limit, async { before.plugin.export_state().await });
             let no_export = |failure| self.refuse(loaded, Stage::ExportState, refused(failure));
             // A plugin without state says so at once, and none of its callers has to wait.
             if export().await.map_err(no_export)?.is_none() {
@@ -224,7 +223,7 @@ impl Shared {
             let state: Option<Value> = export().await.map_err(no_export)?;
             let Some(state) = state else { continue };
             loaded
-                .contained(limit, async { loaded.plugin.import_state(state).await })
+                .part(limit, async { loaded.plugin.import_state(state).await })
                 .await
                 .map_err(|failure| self.refuse(loaded, Stage::ImportState, refused(failure)))?;
             self.tell(loaded.event(EventKind::StateTaken { late_calls: late }));

@@ -19,7 +19,7 @@ impl Shared {
     pub(super) async fn retire(&self, loaded: Arc<Loaded>) {
         let in_time = loaded.idle(self.settings.drain_timeout).await;
         if !in_time {
-            loaded.stop();
+            loaded.stop.cancel();
             loaded.idle(GRACE).await;
         }
         self.tell(loaded.event(EventKind::Drained { cut_off: !in_time }));

@@ -12,6 +12,7 @@ mod manifest;
 mod native;
 #[cfg(all(unix, feature = "process"))]
 mod process;
+mod races;
 mod reload;
 #[cfg(all(unix, feature = "process", feature = "serve_mcp"))]
 mod serve;

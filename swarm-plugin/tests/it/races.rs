@@ -1,0 +1,154 @@
+//! Verbs that come while another one is under way.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::{Stream, StreamExt};
+use serde_json::{Value, json};
+use swarm_plugin::{ErrorKind, Event, EventKind, Found, Loader, Plugin, PluginError, PluginManager};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+use crate::tool::{Seen, Tool, next};
+
+/// Lets everything go on that needs no time; the clock stands still until then.
+async fn at_rest() {
+    tokio::time::sleep(Duration::from_nanos(1)).await;
+}
+
+async fn until(events: &mut (impl Stream<Item = Event> + Unpin), wanted: impl Fn(&Event) -> bool) {
+    while !wanted(&events.next().await.unwrap()) {}
+}
+
+/// A call that waits in the plugin.
+async fn call_in(
+    plugins: &PluginManager,
+    name: &'static str,
+    seen: &Seen,
+) -> JoinHandle<swarm_plugin::Result<Value>> {
+    let begun = seen.executed.load(SeqCst);
+    let plugins = plugins.clone();
+    let call = tokio::spawn(async move { plugins.call(name, json!({"wait": true})).await });
+    while seen.executed.load(SeqCst) == begun {
+        tokio::task::yield_now().await;
+    }
+    call
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plugin_that_goes_while_its_state_is_handed_over_is_drained_first() {
+    for (verb, ends) in [("remove", true), ("remove", false), ("shutdown", true), ("shutdown", false)] {
+        let drained = Duration::from_secs(3);
+        let plugins = PluginManager::builder().drain_timeout(drained).start().await.unwrap();
+        let old = Tool::new("tool", "1.0.0");
+        let (seen, gate) = (old.seen.clone(), old.gate.clone());
+        plugins.register(old).await.unwrap();
+        let mut events = plugins.events();
+        let call = call_in(&plugins, "tool", &seen).await;
+        let reload = tokio::spawn({
+            let plugins = plugins.clone();
+            async move { plugins.reload("tool", Tool::new("tool", "1.1.0")).await }
+        });
+        while next(&mut events, "1.0.0").await != EventKind::Held {}
+        let going = tokio::spawn({
+            let plugins = plugins.clone();
+            async move {
+                match verb {
+                    "remove" => plugins.remove("tool").await.unwrap(),
+                    _ => plugins.shutdown().await,
+                }
+            }
+        });
+        at_rest().await;
+        assert_eq!(seen.cleaned.load(SeqCst), 0, "{verb}: cleaned up while a call was in it");
+        gate.add_permits(usize::from(ends));
+        going.await.unwrap();
+        assert_eq!(next(&mut events, "1.0.0").await, EventKind::Retired);
+        assert_eq!(next(&mut events, "1.0.0").await, EventKind::Drained { cut_off: !ends }, "{verb}");
+        assert_eq!(
+            call.await.unwrap().map_err(|error| error.kind()).err(),
+            (!ends).then_some(ErrorKind::Cancelled)
+        );
+        assert!(reload.await.unwrap().is_err());
+        assert_eq!((seen.cleaned.load(SeqCst), seen.late.load(SeqCst)), (1, 0), "{verb}");
+    }
+}
+
+/// Loads two plugins with state, `a` and `b`, of the version that the manifest says.
+#[derive(Clone, Default)]
+struct Pairs {
+    loaded: Arc<Mutex<Vec<(String, Arc<Seen>, Arc<Semaphore>)>>>,
+}
+
+#[async_trait]
+impl Loader for Pairs {
+    fn kind(&self) -> &str {
+        "pair"
+    }
+
+    async fn load(&self, found: &Found) -> Result<Vec<Arc<dyn Plugin>>, PluginError> {
+        let version = found.manifest().build()?.version().to_string();
+        let tools = ["a", "b"].map(|name| {
+            let tool = Tool::new(name, &version);
+            let seen = (format!("{name} {version}"), tool.seen.clone(), tool.gate.clone());
+            self.loaded.lock().unwrap().push(seen);
+            Arc::new(tool) as Arc<dyn Plugin>
+        });
+        Ok(tools.into())
+    }
+}
+
+impl Pairs {
+    /// The last instance that was made of this name and version.
+    fn made(&self, which: &str) -> (Arc<Seen>, Arc<Semaphore>) {
+        let loaded = self.loaded.lock().unwrap();
+        let (_, seen, gate) = loaded.iter().rfind(|(name, ..)| name == which).unwrap();
+        (seen.clone(), gate.clone())
+    }
+}
+
+/// Puts a folder there in one step.
+fn put(root: &Path, folder: &str, kind: &str, version: &str) {
+    let (next, old) = (root.join(".next"), root.join(".old"));
+    fs::create_dir_all(&next).unwrap();
+    let manifest = format!("name = \"a\"\nversion = \"{version}\"\nkind = \"{kind}\"\n");
+    fs::write(next.join("plugin.toml"), manifest).unwrap();
+    if root.join(folder).exists() {
+        fs::rename(root.join(folder), &old).unwrap();
+        fs::remove_dir_all(&old).unwrap();
+    }
+    fs::rename(&next, root.join(folder)).unwrap();
+}
+
+async fn start(root: &Path, loader: impl Loader) -> PluginManager {
+    PluginManager::builder().folder(root).settle(Duration::ZERO).loader(loader).start().await.unwrap()
+}
+
+#[tokio::test]
+async fn nothing_is_asked_of_a_plugin_after_its_cleanup() {
+    let root = tempfile::tempdir().unwrap();
+    put(root.path(), "pair", "pair", "1.0.0");
+    let pairs = Pairs::default();
+    let plugins = start(root.path(), pairs.clone()).await;
+    let ((a, gate), (b, _)) = (pairs.made("a 1.0.0"), pairs.made("b 1.0.0"));
+    let mut events = plugins.events();
+    let call = call_in(&plugins, "a", &a).await;
+    put(root.path(), "pair", "pair", "1.1.0");
+    let rescan = tokio::spawn({
+        let plugins = plugins.clone();
+        async move { plugins.rescan().await }
+    });
+    until(&mut events, |event| event.kind == EventKind::Held).await;
+    plugins.remove("b").await.unwrap();
+    assert_eq!(b.cleaned.load(SeqCst), 1);
+    gate.add_permits(1);
+    call.await.unwrap().unwrap();
+    rescan.await.unwrap();
+    assert_eq!(b.late.load(SeqCst), 0, "its state was asked for after its cleanup");
+    assert!(plugins.get("b").is_none(), "what was removed stays removed");
+    plugins.shutdown().await;
+}
