@@ -5,16 +5,16 @@ mod change;
 mod folders;
 mod follow;
 mod retire;
+mod unit;
 
-use std::collections::BTreeSet;
 use std::fmt;
-use std::path::Path;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub use self::builder::PluginManagerBuilder;
 use self::builder::Settings;
 use self::folders::Folders;
+pub(crate) use self::unit::Unit;
 use arc_swap::ArcSwap;
 use futures::Stream;
 use futures::future::BoxFuture;
@@ -22,7 +22,7 @@ use semver::VersionReq;
 use serde_json::Value;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
@@ -290,37 +290,6 @@ where
         Box::pin(async move { Ok((vec![Arc::new(making.await?) as Arc<dyn Plugin>], None)) })
     });
     Recipe { make, origin: None }
-}
-
-/// What is loaded, replaced and rolled back together: a plugin registered in code, or all that one file holds.
-pub(crate) struct Unit {
-    /// Lower is stronger. 0 is code.
-    pub(crate) precedence: u32,
-    pub(crate) path: Option<Arc<Path>>,
-    /// Held over all awaits of a change, so that changes of one unit queue. Nobody waits for it while holding it.
-    turn: tokio::sync::Mutex<Past>,
-    /// Names of it that were removed by hand since it was made. What it becomes by itself does not bring them back.
-    removed: Mutex<BTreeSet<String>>,
-}
-
-impl Unit {
-    pub(crate) fn new(precedence: u32, path: Option<Arc<Path>>) -> Arc<Unit> {
-        Arc::new(Unit { precedence, path, turn: tokio::sync::Mutex::default(), removed: Mutex::default() })
-    }
-
-    fn removed(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.removed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What a unit was made with.
-#[derive(Default)]
-struct Past {
-    current: Option<Recipe>,
-    /// The last good one before that.
-    previous: Option<Recipe>,
-    /// Cancelled when what is followed is not what serves any more.
-    following: Option<DropGuard>,
 }
 
 pub(crate) struct Shared {

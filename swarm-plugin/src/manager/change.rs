@@ -9,7 +9,8 @@ use futures::future::join_all;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::{Past, Recipe, Shared, Supply, Unit};
+use super::unit::Past;
+use super::{Recipe, Shared, Supply, Unit};
 use crate::catalogue::{Catalogue, Serving, Slot};
 use crate::discovery::Changes;
 use crate::error::{Error, ErrorKind, Result};
@@ -24,7 +25,7 @@ impl Shared {
         let shared = self.clone();
         self.to_the_end(async move {
             let unit = Unit::new(0, None);
-            let mut past = unit.turn.lock().await;
+            let mut past = shared.turn(&unit).await?;
             let Made { instances, recipe, .. } = shared.make("", supply).await?;
             shared.install(&unit, instances, recipe.as_ref(), None).await?;
             *past = Past { current: recipe, ..Past::default() };
@@ -41,7 +42,7 @@ impl Shared {
                 let message = "its default version comes from a file, which is to be changed instead";
                 return Err(Error::new(ErrorKind::InvalidState, message).of_plugin(&name));
             }
-            let mut past = unit.turn.lock().await;
+            let mut past = shared.turn(&unit).await?;
             let Made { instances, recipe, .. } = shared.make(&name, supply).await?;
             shared.install(&unit, instances, recipe.as_ref(), Some(&name)).await?;
             past.previous = std::mem::replace(&mut past.current, recipe);
@@ -54,7 +55,7 @@ impl Shared {
         let (shared, name) = (self.clone(), name.to_owned());
         self.to_the_end(async move {
             let unit = shared.unit_of(&name)?;
-            let mut past = unit.turn.lock().await;
+            let mut past = shared.turn(&unit).await?;
             unit.removed().clear();
             let Some(previous) = past.previous.clone() else {
                 let message = "there is no version to go back to that could be made again";
@@ -171,6 +172,7 @@ impl Shared {
         self.hand_over(fresh, &old, &mut held).await?;
         let retired = self
             .edit(|catalogue| {
+                unit.here()?;
                 let removed = catalogue.remove_unit(unit);
                 let names = unit.removed();
                 let is_removed = |loaded: &Arc<Loaded>| names.contains(loaded.manifest.name());

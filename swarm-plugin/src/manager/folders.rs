@@ -133,7 +133,7 @@ impl Shared {
         let (shared, unit) = (self.clone(), unit.clone());
         let loading = self.to_the_end(async move {
             let name = shown(found.shared_path());
-            let mut past = unit.turn.lock().await;
+            let mut past = shared.turn(&unit).await?;
             unit.removed().clear();
             let Made { instances, recipe, changes } = shared.make(&name, Supply::Recipe(recipe)).await?;
             shared.install(&unit, instances, recipe.as_ref(), None).await?;
@@ -156,8 +156,11 @@ impl Shared {
         for path in gone {
             let Some(place) = known.places.remove(&path) else { continue };
             let unit = place.unit.clone();
-            self.tasks.spawn(async move { unit.turn.lock().await.following = None });
-            let removed = self.edit(|catalogue| Ok(catalogue.remove_unit(&place.unit)));
+            self.tasks.spawn(async move { unit.leave().await });
+            let removed = self.edit(|catalogue| {
+                place.unit.go();
+                Ok(catalogue.remove_unit(&place.unit))
+            });
             for slot in removed.unwrap_or_default() {
                 self.tell(slot.event(EventKind::Retired));
                 let (shared, loaded) = (self.clone(), slot.loaded.clone());

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use futures::{FutureExt, StreamExt};
 use tokio_util::sync::CancellationToken;
 
-use super::{Past, Shared, Unit};
+use super::unit::Past;
+use super::{Shared, Unit};
 use crate::discovery::Changes;
 use crate::event::{Event, EventKind, Stage};
 use crate::plugin::{Plugin, PluginError};
@@ -33,7 +34,7 @@ impl Shared {
         current: &CancellationToken,
         change: Result<Vec<Arc<dyn Plugin>>, PluginError>,
     ) {
-        let past = unit.turn.lock().await;
+        let Ok(past) = self.turn(unit).await else { return };
         if current.is_cancelled() {
             return;
         }

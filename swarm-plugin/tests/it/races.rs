@@ -2,18 +2,18 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::{Stream, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use serde_json::{Value, json};
 use swarm_plugin::{ErrorKind, Event, EventKind, Found, Loader, Plugin, PluginError, PluginManager};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-use crate::tool::{Seen, Tool, next};
+use crate::tool::{Seen, Tool, next, plain};
 
 /// Lets everything go on that needs no time; the clock stands still until then.
 async fn at_rest() {
@@ -21,7 +21,8 @@ async fn at_rest() {
 }
 
 async fn until(events: &mut (impl Stream<Item = Event> + Unpin), wanted: impl Fn(&Event) -> bool) {
-    while !wanted(&events.next().await.unwrap()) {}
+    let found = async { while !wanted(&events.next().await.unwrap()) {} };
+    tokio::time::timeout(Duration::from_secs(60), found).await.unwrap();
 }
 
 /// A call that waits in the plugin.
@@ -124,6 +125,33 @@ fn put(root: &Path, folder: &str, kind: &str, version: &str) {
     fs::rename(&next, root.join(folder)).unwrap();
 }
 
+/// Loads a plugin that answers its version, once there is a permit for it.
+#[derive(Clone)]
+struct Slow {
+    begun: Arc<AtomicUsize>,
+    gate: Arc<Semaphore>,
+}
+
+impl Slow {
+    fn new(permits: usize) -> Slow {
+        Slow { begun: Arc::default(), gate: Arc::new(Semaphore::new(permits)) }
+    }
+}
+
+#[async_trait]
+impl Loader for Slow {
+    fn kind(&self) -> &str {
+        "slow"
+    }
+
+    async fn load(&self, found: &Found) -> Result<Vec<Arc<dyn Plugin>>, PluginError> {
+        self.begun.fetch_add(1, SeqCst);
+        self.gate.acquire().await?.forget();
+        let version = found.manifest().build()?.version().to_string();
+        Ok(vec![Arc::new(plain("a", &version))])
+    }
+}
+
 async fn start(root: &Path, loader: impl Loader) -> PluginManager {
     PluginManager::builder().folder(root).settle(Duration::ZERO).loader(loader).start().await.unwrap()
 }
@@ -150,5 +178,31 @@ async fn nothing_is_asked_of_a_plugin_after_its_cleanup() {
     rescan.await.unwrap();
     assert_eq!(b.late.load(SeqCst), 0, "its state was asked for after its cleanup");
     assert!(plugins.get("b").is_none(), "what was removed stays removed");
+    plugins.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_plugin_whose_file_went_while_it_was_loaded_does_not_serve() {
+    let root = tempfile::tempdir().unwrap();
+    let slow = Slow::new(0);
+    let plugins = start(root.path(), slow.clone()).await;
+    let mut events = plugins.events();
+    put(root.path(), "a", "slow", "1.0.0");
+    let mut rescan = Box::pin(plugins.rescan());
+    while slow.begun.load(SeqCst) == 0 {
+        assert!(rescan.as_mut().now_or_never().is_none());
+        tokio::task::yield_now().await;
+    }
+    drop(rescan);
+    fs::remove_dir_all(root.path().join("a")).unwrap();
+    plugins.rescan().await;
+    slow.gate.add_permits(1);
+    until(&mut events, |event| matches!(event.kind, EventKind::CleanedUp { .. })).await;
+    assert!(plugins.get("a").is_none(), "a plugin whose file is gone serves");
+    // The file that is put there next is another.
+    slow.gate.add_permits(1);
+    put(root.path(), "a", "slow", "1.0.0");
+    plugins.rescan().await;
+    assert!(plugins.get("a").is_some());
     plugins.shutdown().await;
 }

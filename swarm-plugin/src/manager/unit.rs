@@ -1,0 +1,77 @@
+//! What changes together, one change at a time.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio_util::sync::DropGuard;
+
+use super::{Recipe, Shared};
+use crate::error::{Error, ErrorKind, Result};
+
+/// What is loaded, replaced and rolled back together: a plugin registered in code, or all that one file holds.
+pub(crate) struct Unit {
+    /// Lower is stronger. 0 is code.
+    pub(crate) precedence: u32,
+    pub(crate) path: Option<Arc<Path>>,
+    /// Held over all awaits of a change, so that changes of one unit queue. Nobody waits for it while holding it.
+    turn: tokio::sync::Mutex<Past>,
+    /// Names of it that were removed by hand since it was made. What it becomes by itself does not bring them back.
+    removed: Mutex<BTreeSet<String>>,
+    /// Set while what it had is taken out of the catalogue, and looked at where something is put in.
+    is_gone: AtomicBool,
+}
+
+impl Unit {
+    pub(crate) fn new(precedence: u32, path: Option<Arc<Path>>) -> Arc<Unit> {
+        let (turn, removed, is_gone) =
+            (tokio::sync::Mutex::default(), Mutex::default(), AtomicBool::new(false));
+        Arc::new(Unit { precedence, path, turn, removed, is_gone })
+    }
+
+    pub(super) fn removed(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.removed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its file is gone: no change of it that is under way may put anything into the catalogue any more.
+    pub(super) fn go(&self) {
+        self.is_gone.store(true, Ordering::Release);
+    }
+
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when its file is gone.
+    pub(super) fn here(&self) -> Result<()> {
+        match self.is_gone.load(Ordering::Acquire) {
+            true => Err(Error::new(ErrorKind::NotFound, "its file is gone")),
+            false => Ok(()),
+        }
+    }
+
+    /// Stops following what it becomes, once no change of it is under way.
+    pub(super) async fn leave(&self) {
+        self.turn.lock().await.following = None;
+    }
+}
+
+/// What a unit was made with.
+#[derive(Default)]
+pub(super) struct Past {
+    pub(super) current: Option<Recipe>,
+    /// The last good one before that.
+    pub(super) previous: Option<Recipe>,
+    /// Cancelled when what is followed is not what serves any more.
+    pub(super) following: Option<DropGuard>,
+}
+
+impl Shared {
+    /// Waits for the turn of a unit, which whoever changes it takes first.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when its file is gone.
+    pub(super) async fn turn<'u>(&self, unit: &'u Unit) -> Result<tokio::sync::MutexGuard<'u, Past>> {
+        let past = unit.turn.lock().await;
+        unit.here()?;
+        Ok(past)
+    }
+}
