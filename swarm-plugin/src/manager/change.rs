@@ -153,12 +153,8 @@ impl Shared {
             return Err(self.refuse(other, Stage::Admit, error));
         }
         // Tried on a copy first, so that nothing is checked or asked for its state in vain.
-        let mut trial = Catalogue::clone(&self.catalogue.load());
-        let old = trial.remove_unit(unit);
-        admit(&mut trial, unit, fresh, &old)
-            .and_then(|()| served_before(&mut trial, unit, fresh, &old))
-            .map_err(|(loaded, error)| self.refuse(loaded, Stage::Admit, error))?;
-        drop(trial);
+        let old = enter(&mut Catalogue::clone(&self.catalogue.load()), unit, fresh)
+            .map_err(|misfit| self.misfit(misfit))?;
         let limit = self.settings.load_timeout;
         let checks = fresh.iter().map(|loaded| loaded.part(limit, async { loaded.plugin.check().await }));
         for (loaded, checked) in fresh.iter().zip(join_all(checks).await) {
@@ -170,22 +166,18 @@ impl Shared {
             old.into_iter().map(|slot| (slot.loaded, slot.counters)).collect();
         let mut held = Held { shared: self, token: CancellationToken::new(), of: Vec::new() };
         self.hand_over(fresh, &old, &mut held).await?;
+        let mut misfit = fresh.first();
         let retired = self
             .edit(|catalogue| {
-                unit.here()?;
-                let removed = catalogue.remove_unit(unit);
-                let names = unit.removed();
-                let is_removed = |loaded: &Arc<Loaded>| names.contains(loaded.manifest.name());
-                if removed.is_empty() && !old.is_empty() || fresh.iter().any(is_removed) {
-                    return Err(Error::new(ErrorKind::InvalidState, "was removed meanwhile"));
+                if !old.is_empty() && catalogue.of_unit(unit).next().is_none() {
+                    return Err(Error::new(ErrorKind::InvalidState, REMOVED));
                 }
-                admit(catalogue, unit, fresh, &removed).map_err(|(_, error)| error)?;
-                Ok(removed)
+                enter(catalogue, unit, fresh).map_err(|(loaded, error)| {
+                    misfit = loaded;
+                    error
+                })
             })
-            .map_err(|error| match fresh.first() {
-                Some(loaded) => self.refuse(loaded, Stage::Admit, error),
-                None => error,
-            })?;
+            .map_err(|error| self.misfit((misfit, error)))?;
         held.of.clear();
         drop(held);
         for slot in retired {
@@ -233,6 +225,13 @@ impl Shared {
         Ok(())
     }
 
+    fn misfit(&self, (loaded, error): Misfit<'_>) -> Error {
+        match loaded {
+            Some(loaded) => self.refuse(loaded, Stage::Admit, error),
+            None => error,
+        }
+    }
+
     fn refuse(&self, loaded: &Loaded, stage: Stage, error: Error) -> Error {
         self.tell(loaded.event(EventKind::Refused { stage, reason: error.to_string() }));
         error.of_plugin(loaded.manifest.name())
@@ -251,14 +250,24 @@ fn refused(failure: PluginError) -> Error {
     Error::of_failure(ErrorKind::Refused, failure)
 }
 
-/// Puts slots for the instances in.
-fn admit<'f>(
+const REMOVED: &str = "was removed meanwhile";
+
+/// Which instance does not fit into the catalogue, if there is one, and why.
+type Misfit<'f> = (Option<&'f Arc<Loaded>>, Error);
+
+/// Lets instances take the place of what their unit has, and answers what that was.
+fn enter<'f>(
     catalogue: &mut Catalogue,
     unit: &Arc<Unit>,
     fresh: &'f [Arc<Loaded>],
-    old: &[Slot],
-) -> Result<(), (&'f Arc<Loaded>, Error)> {
+) -> Result<Vec<Slot>, Misfit<'f>> {
+    unit.here().map_err(|error| (fresh.first(), error))?;
+    let removed = unit.removed().clone();
+    let old = catalogue.remove_unit(unit);
     for loaded in fresh {
+        if removed.contains(loaded.manifest.name()) {
+            return Err((Some(loaded), Error::new(ErrorKind::InvalidState, REMOVED)));
+        }
         let before = old.iter().find(|slot| slot.loaded.manifest.name() == loaded.manifest.name());
         let counters = before.map(|slot| slot.counters.clone()).unwrap_or_default();
         let serving = Serving::Live(loaded.lease(counters.clone()));
@@ -270,30 +279,23 @@ fn admit<'f>(
             status: Status::Shadowed,
             rank: 0,
         };
-        catalogue.insert(slot).map_err(|error| (loaded, error))?;
+        catalogue.insert(slot).map_err(|error| (Some(loaded), error))?;
     }
-    Ok(())
-}
-
-/// A version that would wait must not take the place of one that serves.
-fn served_before<'f>(
-    catalogue: &mut Catalogue,
-    unit: &Arc<Unit>,
-    fresh: &'f [Arc<Loaded>],
-    old: &[Slot],
-) -> Result<(), (&'f Arc<Loaded>, Error)> {
-    catalogue.settle();
+    // Judged on a copy, since what becomes different is told when the change is made.
+    let mut judged = catalogue.clone();
+    judged.settle();
     for loaded in fresh {
         let name = loaded.manifest.name();
         let served = old.iter().any(|slot| slot.loaded.manifest.name() == name && slot.is_active());
-        let slot = catalogue.of_unit(unit).find(|slot| slot.loaded.generation == loaded.generation);
+        let slot = judged.of_unit(unit).find(|slot| slot.loaded.generation == loaded.generation);
+        // A version that would wait must not take the place of one that serves.
         if let Some(Slot { status: Status::Waiting { reason }, .. }) = slot
             && served
         {
-            return Err((loaded, Error::new(ErrorKind::Refused, reason.clone())));
+            return Err((Some(loaded), Error::new(ErrorKind::Refused, reason.clone())));
         }
     }
-    Ok(())
+    Ok(old)
 }
 
 /// Plugins whose new calls wait. They are let go when this is dropped, to whoever serves then.

@@ -9,8 +9,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::{FutureExt, Stream, StreamExt};
 use serde_json::{Value, json};
-use swarm_plugin::{ErrorKind, Event, EventKind, Found, Loader, Plugin, PluginError, PluginManager};
-use tokio::sync::Semaphore;
+use swarm_plugin::{
+    CallContext, ErrorKind, Event, EventKind, Found, Loader, Manifest, Plugin, PluginError, PluginManager,
+};
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 
 use crate::tool::{Seen, Tool, next, plain};
@@ -205,4 +207,50 @@ async fn a_plugin_whose_file_went_while_it_was_loaded_does_not_serve() {
     plugins.rescan().await;
     assert!(plugins.get("a").is_some());
     plugins.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_version_whose_requirement_went_while_it_was_checked_leaves_the_old_one() {
+    let plugins = PluginManager::new();
+    plugins.register(plain("tool", "1.0.0")).await.unwrap();
+    plugins.register(plain("needed", "1.0.0")).await.unwrap();
+    let mut events = plugins.events();
+    let manifest = Manifest::builder("tool", "2.0.0").requires("needed", "^1").build().unwrap();
+    let checked = Checked { begun: Arc::default(), gate: Arc::new(Semaphore::new(0)), manifest };
+    let (begun, gate) = (checked.begun.clone(), checked.gate.clone());
+    let reload = tokio::spawn({
+        let plugins = plugins.clone();
+        async move { plugins.reload("tool", checked).await }
+    });
+    begun.notified().await;
+    plugins.remove("needed").await.unwrap();
+    gate.add_permits(1);
+    let error = reload.await.unwrap().unwrap_err();
+    assert_eq!((error.kind(), error.to_string().contains("needed")), (ErrorKind::Refused, true), "{error}");
+    assert_eq!(plugins.call("tool", Value::Null).await.unwrap(), "1.0.0");
+    while next(&mut events, "2.0.0").await != (EventKind::CleanedUp { failure: None }) {}
+}
+
+/// A plugin whose check waits for a permit.
+struct Checked {
+    begun: Arc<Notify>,
+    gate: Arc<Semaphore>,
+    manifest: Manifest,
+}
+
+#[async_trait]
+impl Plugin for Checked {
+    fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    async fn execute(&self, _params: Value, _cx: &CallContext) -> Result<Value, PluginError> {
+        Ok(json!("2.0.0"))
+    }
+
+    async fn check(&self) -> Result<(), PluginError> {
+        self.begun.notify_one();
+        self.gate.acquire().await?.forget();
+        Ok(())
+    }
 }
