@@ -381,7 +381,7 @@ impl Shared {
         let editing = self.editing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut next = Catalogue::clone(&self.catalogue.load());
         if next.closed {
-            return Err(Error::new(ErrorKind::Closed, "the plugin manager was shut down"));
+            return Err(shut_down());
         }
         let out = change(&mut next)?;
         let events = next.settle();
@@ -411,16 +411,30 @@ impl Shared {
         let _ = self.events.send(event);
     }
 
-    /// Runs work to its end, also if whoever waits for it stops waiting.
+    /// # Errors
+    /// [`ErrorKind::Closed`] once it begins to shut down, when nothing new is to be begun.
+    fn open(&self) -> Result<()> {
+        match self.closing.is_cancelled() {
+            true => Err(shut_down()),
+            false => Ok(()),
+        }
+    }
+
+    /// Runs what a verb does to its end, also if whoever waits for it stops waiting.
     async fn to_the_end<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
+        self.open()?;
         match self.tasks.spawn(work).await {
             Ok(outcome) => outcome,
             Err(error) => Err(Error::new(ErrorKind::Closed, "the runtime is shutting down").because(error)),
         }
     }
+}
+
+fn shut_down() -> Error {
+    Error::new(ErrorKind::Closed, "the plugin manager was shut down")
 }
 
 async fn serve(lease: Arc<Lease>, params: Value, options: CallOptions, begun: Instant) -> Result<Value> {

@@ -152,6 +152,7 @@ impl Shared {
             let error = Error::new(ErrorKind::InvalidInput, message).of_plugin(name);
             return Err(self.refuse(other, Stage::Admit, error));
         }
+        self.open().map_err(|error| self.misfit((fresh.first(), error)))?;
         // Tried on a copy first, so that nothing is checked or asked for its state in vain.
         let old = enter(&mut Catalogue::clone(&self.catalogue.load()), unit, fresh)
             .map_err(|misfit| self.misfit(misfit))?;

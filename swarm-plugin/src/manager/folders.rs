@@ -61,6 +61,7 @@ impl Shared {
     /// Looks once, takes what stands still, and answers when to look again for what does not yet.
     pub(super) async fn look(self: &Arc<Self>, folders: &Arc<Folders>) -> Option<Instant> {
         let mut known = folders.known.lock().await;
+        self.open().ok()?;
         let discovery = folders.discovery.clone();
         // Fails only where the runtime is shutting down.
         let look = tokio::task::spawn_blocking(move || discovery.look()).await.ok()?;

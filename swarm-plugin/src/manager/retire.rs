@@ -59,7 +59,7 @@ impl Shared {
     pub(super) async fn shutdown(self: &Arc<Self>) {
         self.closing.cancel();
         let shared = self.clone();
-        let ended = self.to_the_end(async move {
+        let ended = self.tasks.spawn(async move {
             let removed = shared.edit(|catalogue| {
                 catalogue.closed = true;
                 Ok(catalogue.remove(|_| true))
@@ -74,7 +74,7 @@ impl Shared {
                 join_all(loaded.into_iter().map(|loaded| shared.retire(loaded))).await;
             }
             shared.closed.cancel();
-            Ok(())
+            Ok::<(), Error>(())
         });
         // Fails only where it was shut down before.
         let _ = ended.await;

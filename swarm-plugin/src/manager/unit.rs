@@ -68,9 +68,10 @@ impl Shared {
     /// Waits for the turn of a unit, which whoever changes it takes first.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] when its file is gone.
+    /// [`ErrorKind::NotFound`] when its file is gone, and [`ErrorKind::Closed`].
     pub(super) async fn turn<'u>(&self, unit: &'u Unit) -> Result<tokio::sync::MutexGuard<'u, Past>> {
         let past = unit.turn.lock().await;
+        self.open()?;
         unit.here()?;
         Ok(past)
     }

@@ -254,3 +254,43 @@ impl Plugin for Checked {
         Ok(())
     }
 }
+
+#[tokio::test]
+async fn verbs_that_a_shutdown_overtakes_make_and_check_nothing() {
+    let plugins = PluginManager::new();
+    plugins.register(plain("tool", "1.0.0")).await.unwrap();
+    let (made, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
+    let checked = Arc::new(Notify::new());
+    let make = {
+        let (made, gate, checked) = (made.clone(), gate.clone(), checked.clone());
+        move || {
+            let (gate, begun) = (gate.clone(), checked.clone());
+            made.fetch_add(1, SeqCst);
+            async move {
+                gate.acquire().await?.forget();
+                let manifest = Manifest::builder("tool", "2.0.0").build()?;
+                Ok(Checked { begun, gate, manifest })
+            }
+        }
+    };
+    // One that is being made, and one that waits for its turn.
+    let reload = || {
+        let (plugins, make) = (plugins.clone(), make.clone());
+        tokio::spawn(async move { plugins.reload_with("tool", make).await })
+    };
+    let reloads = [reload(), reload()];
+    while made.load(SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let mut shutdown = Box::pin(plugins.shutdown());
+    assert!(shutdown.as_mut().now_or_never().is_none());
+    gate.add_permits(2);
+    shutdown.await;
+    for reload in reloads {
+        assert_eq!(reload.await.unwrap().unwrap_err().kind(), ErrorKind::Closed);
+    }
+    assert_eq!(plugins.register_with(make.clone()).await.unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(plugins.reload_with("tool", make.clone()).await.unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(made.load(SeqCst), 1, "made after the shutdown began");
+    assert!(checked.notified().now_or_never().is_none(), "checked after the shutdown began");
+}
