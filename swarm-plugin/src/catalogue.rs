@@ -111,17 +111,20 @@ impl Catalogue {
     pub(crate) fn insert(&mut self, slot: Slot) -> Result<()> {
         let name = slot.loaded.manifest.shared_name().clone();
         if !self.names.contains_key(&name)
-            && let Some(twin) = self.names.keys().find(|known| known.eq_ignore_ascii_case(&name))
+            && let Some((twin, entry)) =
+                self.names.iter().find(|(known, _)| known.eq_ignore_ascii_case(&name))
         {
             let message = format!("differs from {twin}, which is here, only in case");
-            return Err(Error::new(ErrorKind::AlreadyExists, message).of_plugin(&name));
+            let behind = entry.slots.first().map(|slot| slot.loaded.generation);
+            return Err(Error::new(ErrorKind::AlreadyExists, message).of_plugin(&name).behind(behind));
         }
         let entry = Arc::make_mut(self.names.entry(name.clone()).or_default());
         let same =
             |known: &Slot| known.version() == slot.version() && known.unit.precedence == slot.unit.precedence;
-        if entry.slots.iter().any(same) {
+        if let Some(known) = entry.slots.iter().find(|known| same(known)) {
             let message = format!("version {} is here already", slot.version());
-            return Err(Error::new(ErrorKind::AlreadyExists, message).of_plugin(&name));
+            let behind = Some(known.loaded.generation);
+            return Err(Error::new(ErrorKind::AlreadyExists, message).of_plugin(&name).behind(behind));
         }
         entry.slots.push(slot);
         entry.slots.sort_by_key(|slot| {

@@ -19,6 +19,8 @@ struct Inner {
     problems: Vec<Problem>,
     failure: Option<PluginError>,
     source: Option<Box<dyn StdError + Send + Sync>>,
+    /// The generation of the instance that has the place that this one wanted.
+    behind: Option<u64>,
 }
 
 /// The classes of [`Error`].
@@ -97,6 +99,7 @@ impl Error {
             problems: Vec::new(),
             failure: None,
             source: None,
+            behind: None,
         }))
     }
 
@@ -122,6 +125,15 @@ impl Error {
     pub(crate) fn of_plugin(mut self, name: &str) -> Self {
         self.0.plugin.get_or_insert_with(|| name.to_owned());
         self
+    }
+
+    pub(crate) fn behind(mut self, generation: Option<u64>) -> Self {
+        self.0.behind = generation;
+        self
+    }
+
+    pub(crate) fn is_behind(&self) -> Option<u64> {
+        self.0.behind
     }
 
     /// The class of the error.

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::change::Made;
 use super::{Making, Recipe, Shared, Supply, Unit};
+use crate::catalogue::Catalogue;
 use crate::digest::Digest;
 use crate::discovery::{CHANGED, Candidate, Found, Look, PluginDiscovery};
 use crate::error::Result;
@@ -51,10 +52,38 @@ struct Place {
     unit: Arc<Unit>,
     /// How it looked when it was taken.
     taken: Option<u64>,
-    /// What it was when it was taken. It is not tried again until it is something else.
+    /// What it was when it was taken and not refused. It is not tried again until it is something else.
     digest: Option<Digest>,
+    /// Whose name and version it has, if it was refused for that.
+    behind: Option<Behind>,
     /// How it looks, and when it will have stood still for long enough.
     seen: (u64, Instant),
+}
+
+/// What became of a file that was taken.
+enum Taken {
+    Used(Digest),
+    Refused(Option<Behind>),
+}
+
+/// An instance that is in the way of another.
+struct Behind {
+    generation: u64,
+    unit: Option<Arc<Unit>>,
+}
+
+impl Behind {
+    fn new(generation: u64, catalogue: &Catalogue) -> Behind {
+        let slot = catalogue.slots().find(|slot| slot.loaded.generation == generation);
+        Behind { generation, unit: slot.map(|slot| slot.unit.clone()) }
+    }
+
+    /// Whether it went with its file, or became something else. What was removed by hand is not to be had from a copy.
+    fn has_left(&self, catalogue: &Catalogue) -> bool {
+        let left = |unit: &Arc<Unit>| unit.here().is_err() || unit.removed().is_empty();
+        self.unit.as_ref().is_none_or(left)
+            && !catalogue.slots().any(|slot| slot.loaded.generation == self.generation)
+    }
 }
 
 impl Shared {
@@ -70,6 +99,7 @@ impl Shared {
             look.unusable.iter().any(|unusable| &unusable.path == path) || here.contains(&**path)
         });
         self.remove_gone(&mut known, &look, &here).await;
+        known.free(&self.catalogue.load());
         for unusable in &look.unusable {
             self.unusable(&mut known, &unusable.path, unusable.reason.clone());
         }
@@ -97,20 +127,23 @@ impl Shared {
         for (candidate, outcome) in taken {
             let Some(place) = known.places.get_mut(&candidate.path) else { continue };
             match outcome {
-                Ok(digest) => {
+                Ok(taken) => {
                     place.taken = Some(candidate.fingerprint);
-                    place.digest = Some(digest);
+                    (place.digest, place.behind) = match taken {
+                        Taken::Used(digest) => (Some(digest), None),
+                        Taken::Refused(behind) => (None, behind),
+                    };
                     known.told.remove(&candidate.path);
                 }
                 Err(reason) if reason == CHANGED => due = Some(Instant::now() + folders.settle),
                 Err(reason) => {
                     place.taken = Some(candidate.fingerprint);
-                    place.digest = None;
+                    (place.digest, place.behind) = (None, None);
                     self.unusable(&mut known, &candidate.path, reason);
                 }
             }
         }
-        due
+        if known.free(&self.catalogue.load()) { Some(Instant::now()) } else { due }
     }
 
     /// Copies a candidate and lets it take the place of what its unit has. The error says why it cannot be used at all; of
@@ -121,14 +154,14 @@ impl Shared {
         unit: &Arc<Unit>,
         candidate: &Candidate,
         before: Option<Digest>,
-    ) -> Result<Digest, String> {
+    ) -> Result<Taken, String> {
         let (discovery, wanted, store) =
             (folders.discovery.clone(), candidate.clone(), folders.store.path().to_owned());
         let found = tokio::task::spawn_blocking(move || discovery.take(&wanted, &store)).await;
         let found = found.map_err(|_| "it could not be read".to_owned())??;
         let digest = found.digest();
         if before == Some(digest) {
-            return Ok(digest);
+            return Ok(Taken::Used(digest));
         }
         let recipe = folders.recipe(&found)?;
         let (shared, unit) = (self.clone(), unit.clone());
@@ -142,9 +175,14 @@ impl Shared {
             shared.follow(&unit, &mut past, changes);
             Ok(())
         });
-        // What is refused was told as an event, with its stage.
-        let _ = loading.await;
-        Ok(digest)
+        Ok(match loading.await {
+            Ok(()) => Taken::Used(digest),
+            // It was told as an event, with its stage.
+            Err(error) => {
+                let catalogue = self.catalogue.load();
+                Taken::Refused(error.is_behind().map(|generation| Behind::new(generation, &catalogue)))
+            }
+        })
     }
 
     async fn remove_gone(self: &Arc<Self>, known: &mut Known, look: &Look, here: &HashSet<&Path>) {
@@ -214,13 +252,27 @@ enum Ready {
 }
 
 impl Known {
+    /// Lets places that wait for the name and version of another be tried again where those are free, and answers whether
+    /// there are any.
+    fn free(&mut self, catalogue: &Catalogue) -> bool {
+        let mut any = false;
+        for place in self.places.values_mut() {
+            if place.behind.take_if(|behind| behind.has_left(catalogue)).is_some() {
+                place.taken = None;
+                any = true;
+            }
+        }
+        any
+    }
+
     /// Whether a candidate has stood still for long enough. One that last changed long ago need not be watched first.
     fn ready(&mut self, candidate: &Candidate, settle: Duration) -> Ready {
         let now = Instant::now();
         let age = SystemTime::now().duration_since(candidate.changed).unwrap_or_default();
         let place = self.places.entry(candidate.path.clone()).or_insert_with(|| {
             let due = now + settle.saturating_sub(age);
-            Place { unit: candidate.unit(), taken: None, digest: None, seen: (candidate.fingerprint, due) }
+            let seen = (candidate.fingerprint, due);
+            Place { unit: candidate.unit(), taken: None, digest: None, behind: None, seen }
         });
         if place.taken == Some(candidate.fingerprint) {
             return Ready::Taken;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use futures::{FutureExt, Stream, StreamExt};
@@ -132,11 +132,13 @@ fn put(root: &Path, folder: &str, kind: &str, version: &str) {
 struct Slow {
     begun: Arc<AtomicUsize>,
     gate: Arc<Semaphore>,
+    /// The first load fails.
+    is_ill: bool,
 }
 
 impl Slow {
     fn new(permits: usize) -> Slow {
-        Slow { begun: Arc::default(), gate: Arc::new(Semaphore::new(permits)) }
+        Slow { begun: Arc::default(), gate: Arc::new(Semaphore::new(permits)), is_ill: false }
     }
 }
 
@@ -147,7 +149,9 @@ impl Loader for Slow {
     }
 
     async fn load(&self, found: &Found) -> Result<Vec<Arc<dyn Plugin>>, PluginError> {
-        self.begun.fetch_add(1, SeqCst);
+        if self.begun.fetch_add(1, SeqCst) == 0 && self.is_ill {
+            return Err(PluginError::new("not today"));
+        }
         self.gate.acquire().await?.forget();
         let version = found.manifest().build()?.version().to_string();
         Ok(vec![Arc::new(plain("a", &version))])
@@ -293,4 +297,64 @@ async fn verbs_that_a_shutdown_overtakes_make_and_check_nothing() {
     assert_eq!(plugins.reload_with("tool", make.clone()).await.unwrap_err().kind(), ErrorKind::Closed);
     assert_eq!(made.load(SeqCst), 1, "made after the shutdown began");
     assert!(checked.notified().now_or_never().is_none(), "checked after the shutdown began");
+}
+
+#[tokio::test]
+async fn a_copy_serves_once_the_file_with_its_name_and_version_is_another_or_gone() {
+    for change in ["gone", "another version", "removed by hand"] {
+        let root = tempfile::tempdir().unwrap();
+        let slow = Slow::new(100);
+        let plugins = start(root.path(), slow.clone()).await;
+        put(root.path(), "one", "slow", "1.0.0");
+        plugins.rescan().await;
+        put(root.path(), "two", "slow", "1.0.0");
+        plugins.rescan().await;
+        plugins.rescan().await;
+        assert_eq!(slow.begun.load(SeqCst), 2, "tried once while the other is there");
+        assert_eq!(paths(&plugins), ["one"]);
+        let expected: &[&str] = match change {
+            "gone" => {
+                fs::remove_dir_all(root.path().join("one")).unwrap();
+                &["two"]
+            }
+            "another version" => {
+                put(root.path(), "one", "slow", "1.1.0");
+                &["one", "two"]
+            }
+            _ => {
+                plugins.remove("a").await.unwrap();
+                &[]
+            }
+        };
+        plugins.rescan().await;
+        assert_eq!(paths(&plugins), expected, "{change}");
+        plugins.shutdown().await;
+    }
+}
+
+fn paths(plugins: &PluginManager) -> Vec<String> {
+    let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+    plugins.list().iter().map(|info| name(info.path().unwrap())).collect()
+}
+
+#[tokio::test]
+async fn a_file_that_was_refused_is_tried_again_when_it_is_touched() {
+    let root = tempfile::tempdir().unwrap();
+    let slow = Slow { is_ill: true, ..Slow::new(100) };
+    put(root.path(), "a", "slow", "1.0.0");
+    let plugins = start(root.path(), slow.clone()).await;
+    plugins.rescan().await;
+    assert_eq!((slow.begun.load(SeqCst), plugins.list().len()), (1, 0));
+    let touch = |seconds| {
+        let manifest = fs::File::options().write(true).open(root.path().join("a/plugin.toml")).unwrap();
+        manifest.set_modified(SystemTime::now() + Duration::from_secs(seconds)).unwrap();
+    };
+    touch(1);
+    plugins.rescan().await;
+    assert_eq!((slow.begun.load(SeqCst), plugins.list().len()), (2, 1));
+    // What serves is not loaded again for that.
+    touch(2);
+    plugins.rescan().await;
+    assert_eq!(slow.begun.load(SeqCst), 2);
+    plugins.shutdown().await;
 }
