@@ -144,8 +144,13 @@ impl CallContext {
             || self.remaining().is_zero()
     }
 
-    /// Tells the caller how far the call is. A panic of the observer is the observer's loss.
-    pub fn progress(&self, progress: Progress) {
+    /// Tells the caller how far the call is. A panic of the observer is the observer's loss. What is infinite or no number is
+    /// not told, nor a total that is.
+    pub fn progress(&self, mut progress: Progress) {
+        progress.total = progress.total.filter(|total| total.is_finite());
+        if !progress.done.is_finite() {
+            return;
+        }
         if let Some(observer) = &self.progress {
             let _ = catch_unwind(AssertUnwindSafe(|| observer(progress)));
         }

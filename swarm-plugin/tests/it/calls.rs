@@ -278,8 +278,8 @@ async fn a_plugin_calls_what_it_requires_and_nothing_else() {
 #[tokio::test]
 async fn progress_reaches_the_caller() {
     let plugin = FnPlugin::new(named("tool"), |_: Value, cx: CallContext| async move {
-        for done in [1.0, 2.0] {
-            cx.progress(Progress { done, total: Some(2.0), message: None });
+        for (done, total) in [(1.0, 2.0), (f64::NAN, 2.0), (f64::INFINITY, 2.0), (2.0, f64::INFINITY)] {
+            cx.progress(Progress { done, total: Some(total), message: None });
         }
         Ok(())
     });
@@ -287,11 +287,11 @@ async fn progress_reaches_the_caller() {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let ears = heard.clone();
     let options = CallOptions::new().on_progress(move |progress| {
-        ears.lock().unwrap().push(progress.done);
+        ears.lock().unwrap().push((progress.done, progress.total));
         panic!("an observer's panic is its own");
     });
     plugins.call_with("tool", json!({}), options).await.unwrap();
-    assert_eq!(*heard.lock().unwrap(), [1.0, 2.0]);
+    assert_eq!(*heard.lock().unwrap(), [(1.0, Some(2.0)), (2.0, None)], "only what is a number");
 }
 
 #[tokio::test]
