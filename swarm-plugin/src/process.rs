@@ -13,6 +13,7 @@ mod server;
 mod wire;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,7 +87,7 @@ use crate::plugin::{Plugin, PluginError};
 /// Not contained: it may do what the user may that your service runs as, files and network included; a process that leaves its
 /// group is not found again; it may use all of the processor; what it starts before the limits are set, a moment after it, has
 /// none; an answer that is not JSON is passed over, so that its call ends with its deadline.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[must_use]
 pub struct ProcessLoader {
     env: BTreeMap<String, String>,
@@ -94,6 +95,17 @@ pub struct ProcessLoader {
     patience: Duration,
     #[cfg(unix)]
     guard: Arc<self::guard::Guard>,
+}
+
+/// Without the values of the environment, which may be secrets.
+impl fmt::Debug for ProcessLoader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProcessLoader")
+            .field("env", &self.env.keys())
+            .field("limits", &self.limits)
+            .field("patience", &self.patience)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a program may use of the machine.

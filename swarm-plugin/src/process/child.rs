@@ -18,7 +18,7 @@ use super::brake::Brake;
 use super::guard::Guard;
 
 /// How a program is started.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Program {
     /// For people.
     pub(super) name: String,

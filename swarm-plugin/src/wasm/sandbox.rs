@@ -1,6 +1,7 @@
 //! What a component may have of the host: what `plugin.toml` asks for, as far as the loader offers it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use crate::manifest::{Access, Grants};
 use crate::plugin::PluginError;
 
 /// What a loader offers to those that ask for it.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Offer {
     pub(super) folders: BTreeMap<String, (PathBuf, Access)>,
     pub(super) env: BTreeMap<String, String>,
@@ -20,8 +21,18 @@ pub(super) struct Offer {
 }
 
 /// What the instances of one plugin have.
-#[derive(Debug)]
 pub(super) struct Sandbox {
+/// Without the values of the environment, which may be secrets.
+impl fmt::Debug for Offer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Offer")
+            .field("folders", &self.folders)
+            .field("env", &self.env.keys())
+            .field("clock", &self.clock)
+            .finish()
+    }
+}
+
     pub(super) name: Arc<str>,
     pub(super) memory: usize,
     folders: Vec<(String, PathBuf, Access)>,
@@ -32,6 +43,13 @@ pub(super) struct Sandbox {
 impl Sandbox {
     /// # Errors
     /// Everything that is asked for and not offered.
+/// As of an offer.
+impl fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sandbox").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
     pub(super) fn new(
         name: &str,
         memory: usize,

@@ -61,6 +61,12 @@ fn is_alive(pid: u64) -> bool {
         .is_ok_and(|stat| !stat[stat.rfind(')').unwrap_or(0)..].starts_with(") Z"))
 }
 
+#[test]
+fn values_of_the_environment_are_not_shown() {
+    let shown = format!("{:?}", ProcessLoader::new().env("API_KEY", "hunter2"));
+    assert!(shown.contains("API_KEY") && !shown.contains("hunter2"), "{shown}");
+}
+
 #[tokio::test]
 async fn a_script_of_twenty_lines_is_a_plugin() {
     if !has("python3") {

@@ -42,6 +42,12 @@ async fn a_component_has_nothing_that_it_was_not_granted() {
     plugins.shutdown().await;
 }
 
+#[test]
+fn values_of_the_environment_are_not_shown() {
+    let shown = format!("{:?}", WasmLoader::new().env("API_KEY", "hunter2"));
+    assert!(shown.contains("API_KEY") && !shown.contains("hunter2"), "{shown}");
+}
+
 #[tokio::test]
 async fn what_is_granted_ends_at_its_edge() {
     let home = tempfile::tempdir().unwrap();
