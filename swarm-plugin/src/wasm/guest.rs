@@ -215,11 +215,14 @@ impl Guest {
         cx: &CallContext,
     ) -> Result<Answer<String>, PluginError> {
         let _running = host.run();
-        self.store.set_epoch_deadline(1);
-        self.store.data_mut().lines.begin();
-        self.store.data_mut().caller = cx.is_heard().then(|| cx.clone());
+        self.begin();
+        let room = self.store.data_mut();
+        room.lines.begin();
+        room.caller = cx.is_heard().then(|| cx.clone());
         let called = self.functions.execute.call_async(&mut self.store, (params,)).await;
-        self.store.data_mut().caller = None;
+        let room = self.store.data_mut();
+        room.caller = None;
+        room.lines.end();
         match called {
             Ok((Ok(answer),)) => Ok(Ok(answer)),
             Ok((Err(Failure { message, temporary: true }),)) => Ok(Err(PluginError::temporary(message))),

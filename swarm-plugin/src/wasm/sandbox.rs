@@ -12,6 +12,9 @@ use super::lines::Lines;
 use crate::manifest::{Access, Grants};
 use crate::plugin::PluginError;
 
+/// Random numbers of one call of the host, in which nobody else runs.
+const RANDOM_BYTES: u64 = 64 * 1024;
+
 /// What a loader offers to those that ask for it.
 #[derive(Clone, Default)]
 pub(super) struct Offer {
@@ -94,7 +97,8 @@ impl fmt::Debug for Sandbox {
     /// A WASI that has this and nothing else.
     pub(super) fn wasi(&self, lines: &Lines) -> WasiCtx {
         let mut wasi = WasiCtxBuilder::new();
-        wasi.stdout(lines.clone()).stderr(lines.clone()).envs(&self.env);
+        let [out, err] = lines.streams();
+        wasi.stdout(out).stderr(err).envs(&self.env).max_random_size(RANDOM_BYTES);
         wasi.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
         if !self.clock {
             wasi.wall_clock(Stopped).monotonic_clock(Stopped);
