@@ -26,7 +26,8 @@ fn component() -> Vec<u8> {
         .replace("<texts>", "")
         .replace("<lifecycle>", "")
         .replace("<save>", "")
-        .replace("<cleanup>", "");
+        .replace("<cleanup>", "")
+        .replace("<describe>", "");
     wat::parse_str(text).unwrap()
 }
 

@@ -144,6 +144,7 @@ enum Presence {
 
 pub(crate) const DEFAULT_BYTES: usize = 16 * 1024 * 1024;
 const NAME_LIMIT: usize = 64;
+const VERSION_LIMIT: usize = 256;
 const DESCRIPTION_LIMIT: usize = 16 * 1024;
 
 impl ManifestBuilder {
@@ -257,12 +258,7 @@ impl ManifestBuilder {
         if let Err(why) = check_name(&self.name) {
             problems.push(Problem::new("name", why));
         }
-        let version = self.version.parse::<Version>().map_err(|error| {
-            problems.push(Problem::new(
-                "version",
-                format!("{:?} is not a semantic version: {error}", self.version),
-            ));
-        });
+        let version = version(&self.version).map_err(|why| problems.push(Problem::new("version", why)));
         if self.description.len() > DESCRIPTION_LIMIT {
             problems.push(Problem::new("description", format!("is over {DESCRIPTION_LIMIT} bytes")));
         }
@@ -333,6 +329,13 @@ fn parameters(
         properties.insert(name, schema);
     }
     json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
+}
+
+fn version(text: &str) -> Result<Version, String> {
+    if text.len() > VERSION_LIMIT {
+        return Err(format!("is over {VERSION_LIMIT} bytes"));
+    }
+    text.parse().map_err(|error| format!("{text:?} is not a semantic version: {error}"))
 }
 
 /// Names are safe in paths, logs and terminals, and are what MCP allows for tools.

@@ -22,6 +22,8 @@ const LIFECYCLE: &str = "swarm:plugin/lifecycle@0.1.0";
 
 /// Handles of the host that one instance may hold: open files, streams, what it waits for.
 const HANDLES: usize = 1_024;
+/// What a component may say of itself, before it is known whether that may be so long.
+const ABOUT_BYTES: usize = 512 * 1024;
 
 #[derive(Debug, ComponentType, Lift)]
 #[component(record)]
@@ -155,9 +157,9 @@ fn without_tool(engine: &Engine, component: &Component) -> String {
         .exports(engine)
         .map(|(name, _)| name.chars().take(80).flat_map(char::escape_debug).collect())
         .collect();
-    let other = names.iter().find_map(|name| name.strip_prefix("swarm:plugin/tool"));
+    let other = names.iter().find_map(|name| name.strip_prefix("swarm:plugin/tool@"));
     match other {
-        Some(version) => format!("it is written for swarm:plugin{version}, and this is {TOOL}"),
+        Some(version) => format!("it is written for swarm:plugin@{version}, and this is {TOOL}"),
         None if names.is_empty() => format!("it exports nothing, where a plugin exports {TOOL}"),
         None => format!("it does not export {TOOL}, but {}", names[..names.len().min(8)].join(", ")),
     }
@@ -198,11 +200,20 @@ impl Guest {
             self.instance.get_typed_func(&mut self.store, blueprint.describe);
         let describe = describe.map_err(|error| PluginError::new(format_args!("its describe: {error:#}")))?;
         let _running = host.run();
-        self.store.set_epoch_deadline(1);
-        let (about,) = describe
-            .call_async(&mut self.store, ())
-            .await
-            .map_err(|error| ended(&error, self.store.data()))?;
+        self.begin();
+        let most = self.store.hostcall_fuel();
+        self.store.set_hostcall_fuel(ABOUT_BYTES);
+        let called = describe.call_async(&mut self.store, ()).await;
+        self.store.set_hostcall_fuel(most);
+        let (about,) = called.map_err(|error| {
+            let ended = ended(&error, self.store.data());
+            match error.is::<Trap>() || error.is::<I32Exit>() {
+                true => ended,
+                false => PluginError::new(format_args!(
+                    "what it says of itself cannot be read, or is over {ABOUT_BYTES} bytes: {ended}"
+                )),
+            }
+        })?;
         Ok(about)
     }
 

@@ -80,7 +80,7 @@
       (loop $more
         (br_if $more (i32.ne (i32.const -1) (memory.grow (i32.const 16))))))
 
-    (func (export "describe") (result i32) (i32.const 512))
+    (func (export "describe") (result i32) <describe> (i32.const 512))
 
     (func (export "execute") (param $at i32) (param $length i32) (result i32)
       (local $what i32)

@@ -23,6 +23,7 @@ struct Guest {
     version: String,
     parameters: String,
     tool: &'static str,
+    describe: &'static str,
     stateful: bool,
     save: &'static str,
     cleanup: &'static str,
@@ -35,6 +36,7 @@ impl Guest {
             version: version.into(),
             parameters: json!({"type": "object", "required": ["do"]}).to_string(),
             tool: "swarm:plugin/tool@0.1.0",
+            describe: "",
             stateful: false,
             save: "",
             cleanup: "",
@@ -64,6 +66,7 @@ impl Guest {
             .replace("<texts>", &texts)
             .replace("<tool>", self.tool)
             .replace("<lifecycle>", lifecycle)
+            .replace("<describe>", self.describe)
             .replace("<save>", self.save)
             .replace("<cleanup>", self.cleanup);
         wat::parse_str(text).unwrap()

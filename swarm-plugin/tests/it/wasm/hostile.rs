@@ -182,6 +182,10 @@ async fn what_is_no_plugin_is_refused_and_says_why() {
                 (instance $tool) (export \"swarm:plugin/tool@0.1.0\" (instance $tool)))"),
             "has no function describe",
         ),
+/// 32 MiB of parameters, where a host that believes it would read them all.
+const LONG_PARAMETERS: &str =
+    "(drop (memory.grow (i32.const 640))) (i32.store (i32.const 540) (i32.const 33554432))";
+
         (
             Guest { name: "other".into(), ..good.clone() }.bytes(),
             "it calls itself \"other\", and its file is called unruly",
@@ -203,6 +207,15 @@ async fn what_is_no_plugin_is_refused_and_says_why() {
         let reason = refusal(&mut events).await;
         assert!(reason.contains(why), "{why}: {reason}");
         assert_eq!(told(&plugins, "echo").await.unwrap(), json!({"do": "echo"}), "the one before serves on");
+        (
+            Guest { tool: "swarm:plugin/toolbox@1.0.0", ..good.clone() }.bytes(),
+            "does not export swarm:plugin/tool@0.1.0, but swarm:plugin/toolbox@1.0.0",
+        ),
+        (
+            wat("(component (core module $m (memory 1)) (core instance (instantiate $m))
+                (core instance (instantiate $m)) (core instance (instantiate $m)))"),
+            "memories",
+        ),
     }
     plugins.shutdown().await;
 }
@@ -217,6 +230,8 @@ async fn damaged_components_harm_nobody() {
     let mut next = |bound: usize| {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(random >> 33).unwrap() % bound
+        (Guest::new(&format!("1.0.0+{}", "a".repeat(300))).bytes(), "version: is over 256 bytes"),
+        (Guest { describe: LONG_PARAMETERS, ..good.clone() }.bytes(), "or is over 524288 bytes"),
     };
     let mut loaded = 0;
     for _ in 0..rounds {
