@@ -222,6 +222,12 @@ impl Guest {
     pub(super) async fn execute(
         &mut self,
         host: &Host,
+    /// Each call has a tick of its own, and is told of nothing that was refused before it.
+    fn begin(&mut self) {
+        self.store.set_epoch_deadline(1);
+        self.store.data_mut().limiter.begin();
+    }
+
         params: String,
         cx: &CallContext,
     ) -> Result<Answer<String>, PluginError> {
@@ -244,25 +250,25 @@ impl Guest {
 
     /// Like the others, for one without state does nothing.
     pub(super) async fn init(&mut self, host: &Host, state: Option<String>) -> Result<(), PluginError> {
-        let Some(lifecycle) = &self.functions.lifecycle else { return Ok(()) };
         let _running = host.run();
-        self.store.set_epoch_deadline(1);
+        self.begin();
+        let Some(lifecycle) = &self.functions.lifecycle else { return Ok(()) };
         let called = lifecycle.init.call_async(&mut self.store, (state,)).await;
         self.said("init", called)
     }
 
     pub(super) async fn save(&mut self, host: &Host) -> Result<String, PluginError> {
-        let Some(lifecycle) = &self.functions.lifecycle else { return Ok("null".into()) };
         let _running = host.run();
-        self.store.set_epoch_deadline(1);
+        self.begin();
+        let Some(lifecycle) = &self.functions.lifecycle else { return Ok(()) };
         let called = lifecycle.save.call_async(&mut self.store, ()).await;
         self.said("save", called)
     }
 
     pub(super) async fn cleanup(&mut self, host: &Host) -> Result<(), PluginError> {
-        let Some(lifecycle) = &self.functions.lifecycle else { return Ok(()) };
         let _running = host.run();
-        self.store.set_epoch_deadline(1);
+        self.begin();
+        let Some(lifecycle) = &self.functions.lifecycle else { return Ok("null".into()) };
         let called = lifecycle.cleanup.call_async(&mut self.store, ()).await;
         self.said("cleanup", called)
     }

@@ -35,6 +35,11 @@ impl Limiter {
         Limiter { memory: 0, memory_limit: memory, elements: 0, refused: None }
     }
 
+    /// Forgets what was refused.
+    pub(super) fn begin(&mut self) {
+        self.refused = None;
+    }
+
     /// What was refused last.
     pub(super) fn refused(&self) -> Option<Refused> {
         self.refused
@@ -54,8 +59,11 @@ impl ResourceLimiter for Limiter {
         &mut self,
         current: usize,
         desired: usize,
-        _maximum: Option<usize>,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
+        if is_over(desired, maximum) {
+            return Ok(false);
+        }
         let limit = self.memory_limit;
         let more = desired.saturating_sub(current);
         let sum = self.allow(self.memory, more, limit, Refused::Memory { limit });
@@ -67,13 +75,21 @@ impl ResourceLimiter for Limiter {
         &mut self,
         current: usize,
         desired: usize,
-        _maximum: Option<usize>,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
+        if is_over(desired, maximum) {
+            return Ok(false);
+        }
         let more = desired.saturating_sub(current);
         let sum = self.allow(self.elements, more, TABLE_ELEMENTS, Refused::Table);
         self.elements = sum.unwrap_or(self.elements);
         Ok(sum.is_some())
     }
+}
+
+/// wasmtime asks before it looks at the most that the component itself has declared. What fails by that is not to count.
+fn is_over(desired: usize, maximum: Option<usize>) -> bool {
+    maximum.is_some_and(|most| desired > most)
 }
 
 #[cfg(test)]
@@ -92,5 +108,20 @@ mod tests {
         assert!(!limiter.table_growing(0, TABLE_ELEMENTS + 1, None).unwrap());
         assert!(limiter.table_growing(0, TABLE_ELEMENTS, None).unwrap());
         assert!(!limiter.memory_growing(0, usize::MAX, None).unwrap());
+        limiter.begin();
+        assert_eq!(limiter.refused(), None, "the next call was refused nothing");
+    }
+
+    #[test]
+    fn what_a_component_forbids_itself_is_not_counted() {
+        let mut limiter = Limiter::new(100);
+        assert!(limiter.memory_growing(0, 40, Some(50)).unwrap());
+        for _ in 0..10 {
+            assert!(!limiter.memory_growing(40, 51, Some(50)).unwrap());
+            assert!(!limiter.table_growing(0, TABLE_ELEMENTS, Some(8)).unwrap());
+        }
+        assert_eq!(limiter.refused(), None);
+        assert!(limiter.memory_growing(0, 60, Some(100)).unwrap());
+        assert!(limiter.table_growing(0, TABLE_ELEMENTS, Some(TABLE_ELEMENTS)).unwrap());
     }
 }
