@@ -48,7 +48,7 @@ use crate::plugin::{Plugin, PluginError};
 /// # What a component has
 /// Memory and time within limits, a source of random numbers, and a place in the log: what it prints and logs goes to `tracing`,
 /// target `swarm_plugin::wasm`, at most 1,000 lines a call. WASI 0.2 is there, so that Rust, Python, JavaScript and C run as
-/// they are, and it is empty: no files, no environment, no arguments, no network, and a clock that stands still. What `plugin.toml`
+/// they are, and it is empty: no files, no environment, no arguments, no network, and a clock that stands still, although timers run. What `plugin.toml`
 /// asks for under `[grants]` is added, if this loader offers it; else the plugin is refused. Of a folder with `plugin.toml`, the
 /// component is what `command` names, or else its only `*.wasm` file.
 ///
@@ -72,7 +72,8 @@ use crate::plugin::{Plugin, PluginError};
 /// call. Where an instance traps, is cut off by a deadline or cannot tell its state, another takes its place with the state after
 /// the last call that ended: a call that failed so has changed nothing.
 ///
-/// Code of a component runs on the threads of the runtime, and lets others run each millisecond. A thread that makes these ticks
+/// Code of a component runs on the threads of the runtime, and lets others run each millisecond, but for one instruction on
+/// all of its memory, or one call of the host, which it does not interrupt. A thread that makes these ticks
 /// runs while calls do. A call that is cancelled, times out or is dropped ends at the next tick.
 ///
 /// # Contained, and not

@@ -6,7 +6,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::component::{
     Component, ComponentExportIndex, ComponentType, Instance, InstancePre, Lift, ResourceTable, TypedFunc,
 };
-use wasmtime::{Engine, Store, Trap};
+use wasmtime::{Engine, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
 
 use super::host::Host;
@@ -123,7 +123,12 @@ impl Blueprint {
         let mut store = Store::new(&host.engine, room);
         store.data_mut().handles.set_max_capacity(HANDLES);
         store.limiter(|room| &mut room.limiter);
+        // The first makes it a store for async calls. In its place comes a yield that lets the runtime look at its timers
+        // and sockets as well: the one of wasmtime does so on one thread only every 61 times.
         store.epoch_deadline_async_yield_and_update(1);
+        store.epoch_deadline_callback(|_| {
+            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+        });
         let _running = host.run();
         store.set_epoch_deadline(1);
         match self
@@ -217,17 +222,17 @@ impl Guest {
         Ok(about)
     }
 
-    /// # Errors
-    /// How the instance ended; it is dead. Inside: what it answered, which may be a failure.
-    pub(super) async fn execute(
-        &mut self,
-        host: &Host,
     /// Each call has a tick of its own, and is told of nothing that was refused before it.
     fn begin(&mut self) {
         self.store.set_epoch_deadline(1);
         self.store.data_mut().limiter.begin();
     }
 
+    /// # Errors
+    /// How the instance ended; it is dead. Inside: what it answered, which may be a failure.
+    pub(super) async fn execute(
+        &mut self,
+        host: &Host,
         params: String,
         cx: &CallContext,
     ) -> Result<Answer<String>, PluginError> {
@@ -260,7 +265,7 @@ impl Guest {
     pub(super) async fn save(&mut self, host: &Host) -> Result<String, PluginError> {
         let _running = host.run();
         self.begin();
-        let Some(lifecycle) = &self.functions.lifecycle else { return Ok(()) };
+        let Some(lifecycle) = &self.functions.lifecycle else { return Ok("null".into()) };
         let called = lifecycle.save.call_async(&mut self.store, ()).await;
         self.said("save", called)
     }
@@ -268,7 +273,7 @@ impl Guest {
     pub(super) async fn cleanup(&mut self, host: &Host) -> Result<(), PluginError> {
         let _running = host.run();
         self.begin();
-        let Some(lifecycle) = &self.functions.lifecycle else { return Ok("null".into()) };
+        let Some(lifecycle) = &self.functions.lifecycle else { return Ok(()) };
         let called = lifecycle.cleanup.call_async(&mut self.store, ()).await;
         self.said("cleanup", called)
     }

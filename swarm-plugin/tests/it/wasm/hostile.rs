@@ -72,6 +72,23 @@ async fn loops_end_with_their_deadline_and_hold_nobody_up() {
 }
 
 #[tokio::test]
+async fn a_loop_in_a_task_leaves_the_timers_their_time() {
+    let (_folder, plugins) = unruly(&Guest::new("1.0.0"), WasmLoader::new()).await;
+    let mut least = SOON;
+    for _ in 0..5 {
+        let (plugins, begun) = (plugins.clone(), Instant::now());
+        let options = CallOptions::new().timeout(Duration::from_millis(5));
+        let looping =
+            tokio::spawn(async move { plugins.call_with("unruly", json!({"do": "loop"}), options).await });
+        assert_eq!(looping.await.unwrap().unwrap_err().kind(), ErrorKind::TimedOut);
+        least = least.min(begun.elapsed());
+    }
+    // A runtime that looks at its timers after 61 turns of a task, each of a tick, is later.
+    assert!(least < Duration::from_millis(50), "{least:?}");
+    plugins.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_call_that_is_dropped_ends_and_gives_its_instance_back() {
     let (_folder, plugins) = unruly(&Guest::new("1.0.0"), WasmLoader::new().instances(1)).await;
     for _ in 0..3 {
