@@ -70,7 +70,7 @@ use crate::plugin::{Plugin, PluginError};
 ///
 /// A component that exports `lifecycle` has one instance, and calls wait for each other. Its state is what it tells after each
 /// call. Where an instance traps, is cut off by a deadline or cannot tell its state, another takes its place with the state after
-/// the last call that ended: a call that failed so has changed nothing.
+/// the last call that ended: a call that failed so has changed nothing. A state is JSON of up to 16 MiB.
 ///
 /// Code of a component runs on the threads of the runtime, and lets others run each millisecond, but for one instruction on
 /// all of its memory, or one call of the host, which it does not interrupt. A thread that makes these ticks
@@ -155,6 +155,8 @@ impl WasmLoader {
         self.settings.memory = bytes;
         self
     }
+    /// A plugin with state keeps one as long as it is loaded, and a reload of it needs another.
+    ///
 
     /// How many instances there are of all plugins together, of which each call needs one. 64. Calls wait for one.
     ///

@@ -12,6 +12,8 @@ use crate::call::CallContext;
 use crate::manifest::{DEFAULT_BYTES, Manifest};
 use crate::plugin::{Plugin, PluginError};
 
+const STATE: &str = "state";
+
 /// What both have.
 pub(super) struct Parts {
     pub(super) manifest: Manifest,
@@ -25,19 +27,18 @@ impl Parts {
         self.blueprint.instance(&self.host, slot).await
     }
 
-    fn limit(&self) -> usize {
-        self.manifest.limits().result_bytes.unwrap_or(DEFAULT_BYTES)
+    fn answer(&self, text: &str) -> Result<Value, PluginError> {
+        read("answer", text, self.manifest.limits().result_bytes.unwrap_or(DEFAULT_BYTES))
     }
+}
 
-    /// Reads what an instance answered.
-    fn read(&self, what: &str, text: &str) -> Result<Value, PluginError> {
-        let limit = self.limit();
-        if text.len() > limit {
-            return Err(PluginError::new(format_args!("its {what} is over {limit} bytes")));
-        }
-        serde_json::from_str(text)
-            .map_err(|error| PluginError::new(format_args!("its {what} is not JSON: {error}")))
+/// Reads what an instance told.
+fn read(what: &str, text: &str, limit: usize) -> Result<Value, PluginError> {
+    if text.len() > limit {
+        return Err(PluginError::new(format_args!("its {what} is over {limit} bytes")));
     }
+    serde_json::from_str(text)
+        .map_err(|error| PluginError::new(format_args!("its {what} is not JSON: {error}")))
 }
 
 /// A component that keeps nothing: any instance serves any call.
@@ -78,7 +79,7 @@ impl Plugin for Stateless {
         // What fails here is dropped with its instance.
         let answer = guest.execute(&self.parts.host, params, cx).await?;
         self.give_back(guest);
-        self.parts.read("answer", &answer?)
+        self.parts.answer(&answer?)
     }
 
     async fn cleanup(&self) -> Result<(), PluginError> {
@@ -114,10 +115,8 @@ impl Stateful {
 
     async fn told(&self, guest: &mut Guest) -> Result<String, PluginError> {
         let text = guest.save(&self.parts.host).await?;
-        let limit = self.parts.limit();
-        if text.len() > limit {
-            return Err(PluginError::new(format_args!("its state is over {limit} bytes")));
-        }
+        // In full, as it is read to hand it over: a state that could not be, would keep every later version out.
+        read(STATE, &text, DEFAULT_BYTES)?;
         Ok(text)
     }
 
@@ -160,14 +159,16 @@ impl Plugin for Stateful {
         self.keep(text);
         *held = Some(guest);
         drop(held);
-        self.parts.read("answer", &answer?)
+        self.parts.answer(&answer?)
     }
 
     async fn export_state(&self) -> Result<Option<Value>, PluginError> {
-        Ok(Some(self.parts.read("state", &self.saved())?))
+        Ok(Some(read(STATE, &self.saved(), DEFAULT_BYTES)?))
     }
 
     async fn import_state(&self, state: Value) -> Result<(), PluginError> {
+        // First, so that its place will do for the next.
+        drop(self.guest.lock().await.take());
         let mut guest = self.parts.instance().await?;
         guest.init(&self.parts.host, Some(state.to_string())).await?;
         self.save(guest).await

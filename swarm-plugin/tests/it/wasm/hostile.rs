@@ -131,16 +131,23 @@ async fn a_state_that_is_not_told_or_not_taken_leaves_the_one_before() {
         let error = told(&plugins, "count").await.unwrap_err();
         assert!(error.to_string().contains("the one before stands"), "{error}");
     }
-    let text =
-        Guest { save: "(return (call $ok (i32.const 32800) (i32.const 5)))", ..Guest::stateful("1.1.0") };
-    folder.program("unruly.wasm", text.bytes()).unwrap();
+    let text = "(if (i32.gt_u (global.get $count) (i32.const 2)) (then \
+        (return (call $ok (i32.const 32800) (i32.const 5)))))";
+    folder.program("unruly.wasm", Guest { save: text, ..Guest::stateful("1.1.0") }.bytes()).unwrap();
     plugins.rescan().await;
     told(&plugins, "count").await.unwrap();
     let mut events = plugins.events();
     folder.program("unruly.wasm", Guest::stateful("1.2.0").bytes()).unwrap();
     plugins.rescan().await;
-    assert!(refusal(&mut events).await.contains("not JSON"));
-    assert_eq!(plugins.get("unruly").unwrap().manifest().version().to_string(), "1.1.0");
+    assert_eq!(plugins.get("unruly").unwrap().manifest().version().to_string(), "1.2.0");
+    assert_eq!(told(&plugins, "count").await.unwrap(), 3, "and is handed over");
+
+    let none = Guest { save: "(return (call $failure (i32.const 0)))", ..Guest::stateful("1.3.0") };
+    let mut events = plugins.events();
+    folder.program("unruly.wasm", none.bytes()).unwrap();
+    plugins.rescan().await;
+    assert!(refusal(&mut events).await.contains("its save failed: no luck"));
+    assert_eq!(told(&plugins, "count").await.unwrap(), 4);
     plugins.shutdown().await;
 }
 
@@ -214,7 +221,12 @@ const LONG_PARAMETERS: &str =
         (Guest::new("one").bytes(), "\"one\" is not a semantic version"),
         (Guest { parameters: "{".into(), ..good.clone() }.bytes(), "its parameters are not JSON"),
         (Guest { parameters: "[1]".into(), ..good.clone() }.bytes(), "parameters: "),
-        (Guest { stateful: true, save: "unreachable", ..good.clone() }.bytes(), "unreachable"),
+        (Guest { save: "unreachable", ..Guest::stateful("1.0.0") }.bytes(), "unreachable"),
+        (
+            Guest { save: "(return (call $ok (i32.const 32800) (i32.const 5)))", ..Guest::stateful("1.0.0") }
+                .bytes(),
+            "its state is not JSON",
+        ),
     ];
     let (folder, plugins) = unruly(&good, WasmLoader::new()).await;
     for (bytes, why) in rows {

@@ -66,6 +66,18 @@ async fn reloaded(guest: impl Fn(&str) -> Guest) -> (u64, u64) {
     (made.load(SeqCst), count)
 }
 
+#[tokio::test]
+async fn a_reload_with_state_needs_one_more_place() {
+    let (folder, plugins) = unruly(&Guest::stateful("1.0.0"), WasmLoader::new().instances(2)).await;
+    for at in 1..=3_u64 {
+        assert_eq!(plugins.call("unruly", json!({"do": "count"})).await.unwrap(), at);
+        folder.program("unruly.wasm", Guest::stateful(&format!("1.0.{at}")).bytes()).unwrap();
+        plugins.rescan().await;
+        assert_eq!(plugins.get("unruly").unwrap().manifest().version().patch, at);
+    }
+    plugins.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn reloads_of_components_lose_no_call() {
     let (made, _) = reloaded(Guest::new).await;
