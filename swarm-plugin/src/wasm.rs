@@ -33,7 +33,8 @@ use crate::plugin::{Plugin, PluginError};
 /// `wit/plugin.wit` of this crate.
 ///
 /// Comes with the feature `wasm`, and is there without being asked for; give your own to
-/// [`PluginManagerBuilder::loader`](crate::PluginManagerBuilder::loader) to offer more to plugins or to have other limits.
+/// [`PluginManagerBuilder::loader`](crate::PluginManagerBuilder::loader) to offer more to plugins or to have other limits. Clones
+/// share the engine and its instances, until something is set on one of them.
 ///
 /// ```no_run
 /// use swarm_plugin::{Access, PluginManager, WasmLoader};
@@ -133,49 +134,42 @@ impl WasmLoader {
 
     /// Offers a folder under a name to plugins that ask for it. A plugin that asks sees it as `/name`, and nothing beside
     /// it, whatever links stand in it.
-    pub fn folder(mut self, name: impl Into<String>, path: impl Into<PathBuf>, access: Access) -> Self {
-        self.settings.offer.folders.insert(name.into(), (path.into(), access));
-        self
+    pub fn folder(self, name: impl Into<String>, path: impl Into<PathBuf>, access: Access) -> Self {
+        self.set(|to| to.offer.folders.insert(name.into(), (path.into(), access)))
     }
 
     /// Offers a variable of the environment to plugins that ask for it.
-    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.settings.offer.env.insert(name.into(), value.into());
-        self
+    pub fn env(self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.set(|to| to.offer.env.insert(name.into(), value.into()))
     }
 
     /// Offers the time to plugins that ask for it.
-    pub fn clock(mut self) -> Self {
-        self.settings.offer.clock = true;
-        self
+    pub fn clock(self) -> Self {
+        self.set(|to| to.offer.clock = true)
     }
 
     /// The most memory of one instance, in bytes. 256 MiB. `memory_bytes` under `[limits]` of `plugin.toml` may say less.
-    pub fn memory(mut self, bytes: usize) -> Self {
-        self.settings.memory = bytes;
-        self
+    pub fn memory(self, bytes: usize) -> Self {
+        self.set(|to| to.memory = bytes)
     }
-    /// A plugin with state keeps one as long as it is loaded, and a reload of it needs another.
-    ///
 
     /// How many instances there are of all plugins together, of which each call needs one. 64. Calls wait for one.
     ///
+    /// A plugin with state keeps one as long as it is loaded, and a reload of it needs another.
+    ///
     /// Address space is taken for them at the first load: about 8 GiB each, of which none is used before it is needed.
-    pub fn instances(mut self, count: u32) -> Self {
-        self.settings.instances = count;
-        self
+    pub fn instances(self, count: u32) -> Self {
+        self.set(|to| to.instances = count)
     }
 
     /// How many instances of one plugin are kept for later calls. 8.
-    pub fn warm(mut self, count: usize) -> Self {
-        self.settings.warm = count;
-        self
+    pub fn warm(self, count: usize) -> Self {
+        self.set(|to| to.warm = count)
     }
 
     /// How long an instance is kept that nobody uses. A minute.
-    pub fn idle(mut self, time: Duration) -> Self {
-        self.settings.idle = time;
-        self
+    pub fn idle(self, time: Duration) -> Self {
+        self.set(|to| to.idle = time)
     }
 
     /// Keeps compiled components in a folder, so that they are loaded in a moment by the next process as well.
@@ -183,8 +177,16 @@ impl WasmLoader {
     /// The folder is made for this user alone, and is refused where others may use it: what stands in it becomes machine code.
     /// Each file is authenticated with a key that is kept there; one that was changed, or is of another version of this
     /// crate or another processor, is compiled anew. Nothing is ever removed from it.
-    pub fn cache(mut self, folder: impl Into<PathBuf>) -> Self {
-        self.settings.cache = Some(folder.into());
+    ///
+    /// For Unix. Elsewhere it is not known who may use a folder, and a loader with a cache loads nothing.
+    pub fn cache(self, folder: impl Into<PathBuf>) -> Self {
+        self.set(|to| to.cache = Some(folder.into()))
+    }
+
+    /// An engine is shared only by loaders of which nothing was set since.
+    fn set<T>(mut self, change: impl FnOnce(&mut Settings) -> T) -> Self {
+        change(&mut self.settings);
+        self.shared = Arc::default();
         self
     }
 

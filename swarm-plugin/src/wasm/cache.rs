@@ -177,7 +177,9 @@ fn private(path: &Path, metadata: &fs::Metadata) -> io::Result<()> {
     Err(io::Error::other(format!("{} {reason}", path.display())))
 }
 
+/// Outside Unix it is not known, so that there is no cache.
 #[cfg(not(unix))]
-fn private(_path: &Path, _metadata: &fs::Metadata) -> io::Result<()> {
-    Ok(())
+fn private(path: &Path, _metadata: &fs::Metadata) -> io::Result<()> {
+    let message = format!("who may use {} is known on Unix alone", path.display());
+    Err(io::Error::new(io::ErrorKind::Unsupported, message))
 }

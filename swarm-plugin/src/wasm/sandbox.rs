@@ -23,8 +23,6 @@ pub(super) struct Offer {
     pub(super) clock: bool,
 }
 
-/// What the instances of one plugin have.
-pub(super) struct Sandbox {
 /// Without the values of the environment, which may be secrets.
 impl fmt::Debug for Offer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -36,6 +34,8 @@ impl fmt::Debug for Offer {
     }
 }
 
+/// What the instances of one plugin have.
+pub(super) struct Sandbox {
     pub(super) name: Arc<str>,
     pub(super) memory: usize,
     folders: Vec<(String, PathBuf, Access)>,
@@ -43,9 +43,6 @@ impl fmt::Debug for Offer {
     clock: bool,
 }
 
-impl Sandbox {
-    /// # Errors
-    /// Everything that is asked for and not offered.
 /// As of an offer.
 impl fmt::Debug for Sandbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -53,6 +50,9 @@ impl fmt::Debug for Sandbox {
     }
 }
 
+impl Sandbox {
+    /// # Errors
+    /// Everything that is asked for and not offered.
     pub(super) fn new(
         name: &str,
         memory: usize,

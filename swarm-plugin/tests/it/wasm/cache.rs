@@ -5,7 +5,7 @@ use serde_json::json;
 use swarm_plugin::testing::PluginFolder;
 use swarm_plugin::{PluginManager, WasmLoader};
 
-use super::{Guest, builder, told};
+use super::{Guest, builder, told, unruly};
 
 async fn with(folder: &PluginFolder, cache: &Path) -> PluginManager {
     builder(folder, WasmLoader::new().cache(cache)).start().await.unwrap()
@@ -94,4 +94,16 @@ async fn a_cache_that_others_may_write_to_is_refused() {
     mode(&entry(&cache), 0o666);
     assert!(loads(&cache).await, "it was compiled anew");
     assert_eq!(fs::metadata(entry(&cache)).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn what_is_set_on_a_clone_holds_for_it() {
+    let home = tempfile::tempdir().unwrap();
+    let cache = home.path().join("compiled");
+    let loader = WasmLoader::new();
+    let (_folder, first) = unruly(&Guest::new("1.0.0"), loader.clone()).await;
+    let (_folder, second) = unruly(&Guest::new("1.0.0"), loader.cache(&cache)).await;
+    assert!(entry(&cache).is_file());
+    first.shutdown().await;
+    second.shutdown().await;
 }
