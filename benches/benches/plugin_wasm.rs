@@ -82,12 +82,12 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_time().build().unwrap()
 }
 
-/// About 100 bytes, and about 9 KB in 100 records.
+/// About 100 bytes, and about 9 KB in 100 records. The component answers what does not have a letter of its own as the eighth.
 fn payloads() -> [(&'static str, Value); 2] {
     let record = |at: usize| json!({"id": at, "path": format!("src/module_{at}/lib.rs"), "score": 0.82, "tags": ["a", "b"]});
     let large: Vec<Value> = (0..100).map(record).collect();
     [
-        ("100 B", json!({"file_path": "src/lib.rs", "mode": "deep", "limit": 10, "text": "x".repeat(40)})),
+        ("100 B", json!({"file": "src/lib.rs", "mode": "deep", "limit": 10, "text": "x".repeat(40)})),
         ("9 KB", json!({ "records": large })),
     ]
 }
