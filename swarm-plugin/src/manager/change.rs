@@ -27,7 +27,7 @@ impl Shared {
             let unit = Unit::new(0, None);
             let mut past = shared.turn(&unit).await?;
             let Made { instances, recipe, .. } = shared.make("", supply).await?;
-            shared.install(&unit, instances, recipe.as_ref(), None).await?;
+            shared.install(&unit, instances, recipe.as_ref(), None, 0).await?;
             *past = Past { current: recipe, ..Past::default() };
             Ok(())
         })
@@ -44,7 +44,7 @@ impl Shared {
             }
             let mut past = shared.turn(&unit).await?;
             let Made { instances, recipe, .. } = shared.make(&name, supply).await?;
-            shared.install(&unit, instances, recipe.as_ref(), Some(&name)).await?;
+            shared.install(&unit, instances, recipe.as_ref(), Some(&name), 0).await?;
             past.previous = std::mem::replace(&mut past.current, recipe);
             Ok(())
         })
@@ -55,8 +55,8 @@ impl Shared {
         let (shared, name) = (self.clone(), name.to_owned());
         self.to_the_end(async move {
             let unit = shared.unit_of(&name)?;
+            let undone = unit.removed().count();
             let mut past = shared.turn(&unit).await?;
-            unit.removed().clear();
             let Some(previous) = past.previous.clone() else {
                 let message = "there is no version to go back to that could be made again";
                 return Err(Error::new(ErrorKind::InvalidState, message).of_plugin(&name));
@@ -64,7 +64,7 @@ impl Shared {
             let Made { instances, recipe, changes } = shared.make(&name, Supply::Recipe(previous)).await?;
             // What comes from a file may be several plugins, of which this is one.
             let name = unit.path.is_none().then_some(&*name);
-            shared.install(&unit, instances, recipe.as_ref(), name).await?;
+            shared.install(&unit, instances, recipe.as_ref(), name, undone).await?;
             *past = Past { current: recipe, ..Past::default() };
             shared.follow(&unit, &mut past, changes);
             Ok(())
@@ -104,13 +104,15 @@ impl Shared {
         Err(if name.is_empty() { error } else { error.of_plugin(name) })
     }
 
-    /// Puts instances in the place of what the unit has, or leaves everything as it was and cleans them up.
+    /// Puts instances in the place of what the unit has, or leaves everything as it was and cleans them up. As many removals
+    /// as are `undone` do not count.
     pub(super) async fn install(
         self: &Arc<Self>,
         unit: &Arc<Unit>,
         instances: Vec<Arc<dyn Plugin>>,
         recipe: Option<&Recipe>,
         name: Option<&str>,
+        undone: u64,
     ) -> Result<()> {
         let mut fresh = Vec::new();
         let mut outcome = Ok(());
@@ -131,7 +133,7 @@ impl Shared {
             }
         }
         if outcome.is_ok() {
-            outcome = self.replace(unit, &fresh, name).await;
+            outcome = self.replace(unit, &fresh, name, undone).await;
         }
         if outcome.is_err() {
             join_all(fresh.iter().map(|loaded| self.clean(loaded))).await;
@@ -144,6 +146,7 @@ impl Shared {
         unit: &Arc<Unit>,
         fresh: &[Arc<Loaded>],
         name: Option<&str>,
+        undone: u64,
     ) -> Result<()> {
         if let Some(name) = name
             && let Some(other) = fresh.iter().find(|loaded| loaded.manifest.name() != name)
@@ -154,7 +157,7 @@ impl Shared {
         }
         self.open().map_err(|error| self.misfit((fresh.first(), error)))?;
         // Tried on a copy first, so that nothing is checked or asked for its state in vain.
-        let old = enter(&mut Catalogue::clone(&self.catalogue.load()), unit, fresh)
+        let old = enter(&mut Catalogue::clone(&self.catalogue.load()), unit, fresh, undone)
             .map_err(|misfit| self.misfit(misfit))?;
         let limit = self.settings.load_timeout;
         let checks = fresh.iter().map(|loaded| loaded.part(limit, async { loaded.plugin.check().await }));
@@ -166,19 +169,31 @@ impl Shared {
         let old: Vec<(Arc<Loaded>, Arc<Counters>)> =
             old.into_iter().map(|slot| (slot.loaded, slot.counters)).collect();
         let mut held = Held { shared: self, token: CancellationToken::new(), of: Vec::new() };
-        self.hand_over(fresh, &old, &mut held).await?;
+        let stays_removed = |loaded: &Loaded| unit.removed().stays(loaded.manifest.name(), undone);
+        for loaded in fresh {
+            let before = old.iter().find(|(before, _)| before.manifest.name() == loaded.manifest.name());
+            if let Some((before, counters)) = before
+                && let Err((stage, error)) = self.hand_over(loaded, before, counters, &mut held).await
+                && !stays_removed(loaded)
+            {
+                return Err(self.refuse(loaded, stage, error));
+            }
+        }
         let mut misfit = fresh.first();
-        let retired = self
+        let (retired, left_out) = self
             .edit(|catalogue| {
                 if !old.is_empty() && catalogue.of_unit(unit).next().is_none() {
                     return Err(Error::new(ErrorKind::InvalidState, REMOVED));
                 }
-                enter(catalogue, unit, fresh).map_err(|(loaded, error)| {
+                let retired = enter(catalogue, unit, fresh, undone).map_err(|(loaded, error)| {
                     misfit = loaded;
                     error
-                })
+                })?;
+                let left_out: Vec<_> = fresh.iter().filter(|loaded| stays_removed(loaded)).collect();
+                Ok((retired, left_out))
             })
             .map_err(|error| self.misfit((misfit, error)))?;
+        unit.removed().undo(undone);
         held.of.clear();
         drop(held);
         for slot in retired {
@@ -188,41 +203,39 @@ impl Shared {
             drop(slot);
             self.tasks.spawn(async move { shared.retire(loaded).await });
         }
+        join_all(left_out.into_iter().map(|loaded| self.clean(loaded))).await;
         Ok(())
     }
 
-    /// Gives each new instance the state of the one before it. Where there is state, new calls wait from here on until
-    /// `held` is dropped.
+    /// Gives a new instance the state of the one before it. Where there is state, new calls wait from here on until `held`
+    /// is dropped.
     async fn hand_over(
         &self,
-        fresh: &[Arc<Loaded>],
-        old: &[(Arc<Loaded>, Arc<Counters>)],
+        loaded: &Loaded,
+        before: &Arc<Loaded>,
+        counters: &Arc<Counters>,
         held: &mut Held<'_>,
-    ) -> Result<()> {
+    ) -> Result<(), (Stage, Error)> {
         let limit = self.settings.load_timeout;
-        for loaded in fresh {
-            let before = old.iter().find(|(before, _)| before.manifest.name() == loaded.manifest.name());
-            let Some((before, counters)) = before else { continue };
-            let export = || before.part(limit, async { before.plugin.export_state().await });
-            let no_export = |failure| self.refuse(loaded, Stage::ExportState, refused(failure));
-            // A plugin without state says so at once, and none of its callers has to wait.
-            if export().await.map_err(no_export)?.is_none() {
-                continue;
-            }
-            held.hold(before.clone(), counters.clone())?;
-            self.tell(before.event(EventKind::Held));
-            let late = match before.idle(self.settings.drain_timeout).await {
-                true => 0,
-                false => counters.read().in_flight,
-            };
-            let state: Option<Value> = export().await.map_err(no_export)?;
-            let Some(state) = state else { continue };
-            loaded
-                .part(limit, async { loaded.plugin.import_state(state).await })
-                .await
-                .map_err(|failure| self.refuse(loaded, Stage::ImportState, refused(failure)))?;
-            self.tell(loaded.event(EventKind::StateTaken { late_calls: late }));
+        let export = || before.part(limit, async { before.plugin.export_state().await });
+        let no_export = |failure| (Stage::ExportState, refused(failure));
+        // A plugin without state says so at once, and none of its callers has to wait.
+        if export().await.map_err(no_export)?.is_none() {
+            return Ok(());
         }
+        held.hold(before.clone(), counters.clone()).map_err(|error| (Stage::ExportState, error))?;
+        self.tell(before.event(EventKind::Held));
+        let late = match before.idle(self.settings.drain_timeout).await {
+            true => 0,
+            false => counters.read().in_flight,
+        };
+        let state: Option<Value> = export().await.map_err(no_export)?;
+        let Some(state) = state else { return Ok(()) };
+        loaded
+            .part(limit, async { loaded.plugin.import_state(state).await })
+            .await
+            .map_err(|failure| (Stage::ImportState, refused(failure)))?;
+        self.tell(loaded.event(EventKind::StateTaken { late_calls: late }));
         Ok(())
     }
 
@@ -256,18 +269,20 @@ const REMOVED: &str = "was removed meanwhile";
 /// Which instance does not fit into the catalogue, if there is one, and why.
 type Misfit<'f> = (Option<&'f Arc<Loaded>>, Error);
 
-/// Lets instances take the place of what their unit has, and answers what that was.
+/// Lets instances take the place of what their unit has, and answers what that was. Those that stay removed are left out.
 fn enter<'f>(
     catalogue: &mut Catalogue,
     unit: &Arc<Unit>,
     fresh: &'f [Arc<Loaded>],
+    undone: u64,
 ) -> Result<Vec<Slot>, Misfit<'f>> {
     unit.here().map_err(|error| (fresh.first(), error))?;
-    let removed = unit.removed().clone();
     let old = catalogue.remove_unit(unit);
+    let mut left_out = 0;
     for loaded in fresh {
-        if removed.contains(loaded.manifest.name()) {
-            return Err((Some(loaded), Error::new(ErrorKind::InvalidState, REMOVED)));
+        if unit.removed().stays(loaded.manifest.name(), undone) {
+            left_out += 1;
+            continue;
         }
         let before = old.iter().find(|slot| slot.loaded.manifest.name() == loaded.manifest.name());
         let counters = before.map(|slot| slot.counters.clone()).unwrap_or_default();
@@ -281,6 +296,9 @@ fn enter<'f>(
             rank: 0,
         };
         catalogue.insert(slot).map_err(|error| (Some(loaded), error))?;
+    }
+    if left_out > 0 && left_out == fresh.len() {
+        return Err((fresh.first(), Error::new(ErrorKind::InvalidState, REMOVED)));
     }
     // Judged on a copy, since what becomes different is told when the change is made.
     let mut judged = catalogue.clone();

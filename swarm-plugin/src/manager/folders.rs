@@ -155,6 +155,8 @@ impl Shared {
         candidate: &Candidate,
         before: Option<Digest>,
     ) -> Result<Taken, String> {
+        // What is removed from here on stays removed.
+        let undone = unit.removed().count();
         let (discovery, wanted, store) =
             (folders.discovery.clone(), candidate.clone(), folders.store.path().to_owned());
         let found = tokio::task::spawn_blocking(move || discovery.take(&wanted, &store)).await;
@@ -168,9 +170,8 @@ impl Shared {
         let loading = self.to_the_end(async move {
             let name = shown(found.shared_path());
             let mut past = shared.turn(&unit).await?;
-            unit.removed().clear();
             let Made { instances, recipe, changes } = shared.make(&name, Supply::Recipe(recipe)).await?;
-            shared.install(&unit, instances, recipe.as_ref(), None).await?;
+            shared.install(&unit, instances, recipe.as_ref(), None, undone).await?;
             past.previous = std::mem::replace(&mut past.current, recipe);
             shared.follow(&unit, &mut past, changes);
             Ok(())

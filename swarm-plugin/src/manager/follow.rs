@@ -43,7 +43,7 @@ impl Shared {
                 let instances = self.without_removed(unit, instances).await;
                 if !instances.is_empty() || !self.is_removed(unit) {
                     // What is refused was told as an event, with its stage.
-                    drop(self.install(unit, instances, past.current.as_ref(), None).await);
+                    drop(self.install(unit, instances, past.current.as_ref(), None, 0).await);
                 }
             }
             Err(failure) => {
@@ -66,11 +66,10 @@ impl Shared {
         instances: Vec<Arc<dyn Plugin>>,
     ) -> Vec<Arc<dyn Plugin>> {
         let is_removed = self.is_removed(unit);
-        let names = unit.removed().clone();
         let stays = |plugin: &Arc<dyn Plugin>| {
             let name = catch_unwind(AssertUnwindSafe(|| plugin.manifest().name().to_owned()));
             // One that panics is refused where it is put in.
-            !is_removed && !name.is_ok_and(|name| names.contains(&name))
+            !is_removed && !name.is_ok_and(|name| unit.removed().stays(&name, 0))
         };
         let (stay, go): (Vec<_>, Vec<_>) = instances.into_iter().partition(stays);
         for plugin in go {

@@ -39,7 +39,7 @@ impl Shared {
                 catalogue.entry_mut(&name)?;
                 let removed = catalogue.remove(|slot| slot.loaded.manifest.name() == name);
                 for slot in &removed {
-                    slot.unit.removed().insert(name.clone());
+                    slot.unit.removed().insert(&name);
                 }
                 Ok(removed)
             })?;

@@ -1,6 +1,6 @@
 //! What changes together, one change at a time.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,8 +17,7 @@ pub(crate) struct Unit {
     pub(crate) path: Option<Arc<Path>>,
     /// Held over all awaits of a change, so that changes of one unit queue. Nobody waits for it while holding it.
     turn: tokio::sync::Mutex<Past>,
-    /// Names of it that were removed by hand since it was made. What it becomes by itself does not bring them back.
-    removed: Mutex<BTreeSet<String>>,
+    removed: Mutex<Removed>,
     /// Set while what it had is taken out of the catalogue, and looked at where something is put in.
     is_gone: AtomicBool,
 }
@@ -30,7 +29,7 @@ impl Unit {
         Arc::new(Unit { precedence, path, turn, removed, is_gone })
     }
 
-    pub(super) fn removed(&self) -> MutexGuard<'_, BTreeSet<String>> {
+    pub(super) fn removed(&self) -> MutexGuard<'_, Removed> {
         self.removed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -51,6 +50,39 @@ impl Unit {
     /// Stops following what it becomes, once no change of it is under way.
     pub(super) async fn leave(&self) {
         self.turn.lock().await.following = None;
+    }
+}
+
+/// The names of a unit that were removed by hand, each with the number of its removal.
+#[derive(Default)]
+pub(super) struct Removed {
+    names: BTreeMap<String, u64>,
+    count: u64,
+}
+
+impl Removed {
+    pub(super) fn insert(&mut self, name: &str) {
+        self.count += 1;
+        self.names.insert(name.to_owned(), self.count);
+    }
+
+    /// How many removals there were: what a change undoes that begins now. One that a plugin makes by itself undoes none.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Whether a name stays removed over a change that undoes so many removals.
+    pub(super) fn stays(&self, name: &str, undone: u64) -> bool {
+        self.names.get(name).is_some_and(|number| *number > undone)
+    }
+
+    /// Such a change succeeded.
+    pub(super) fn undo(&mut self, undone: u64) {
+        self.names.retain(|_, number| *number > undone);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.names.is_empty()
     }
 }
 

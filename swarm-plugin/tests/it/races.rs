@@ -184,7 +184,15 @@ async fn nothing_is_asked_of_a_plugin_after_its_cleanup() {
     rescan.await.unwrap();
     assert_eq!(b.late.load(SeqCst), 0, "its state was asked for after its cleanup");
     assert!(plugins.get("b").is_none(), "what was removed stays removed");
+    assert_eq!(plugins.get("a").unwrap().manifest().version().to_string(), "1.1.0", "the rest is reloaded");
+    let (left_out, _) = pairs.made("b 1.1.0");
+    assert_eq!((left_out.cleaned.load(SeqCst), left_out.executed.load(SeqCst)), (1, 0));
+    // Its file changes, and it is there again.
+    put(root.path(), "pair", "pair", "1.2.0");
+    plugins.rescan().await;
+    assert!(plugins.get("b").is_some());
     plugins.shutdown().await;
+    assert_eq!(left_out.cleaned.load(SeqCst), 1);
 }
 
 #[tokio::test]
@@ -356,5 +364,45 @@ async fn a_file_that_was_refused_is_tried_again_when_it_is_touched() {
     touch(2);
     plugins.rescan().await;
     assert_eq!(slow.begun.load(SeqCst), 2);
+    plugins.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_is_removed_while_a_change_waits_for_its_turn_stays_removed() {
+    let root = tempfile::tempdir().unwrap();
+    put(root.path(), "pair", "pair", "1.0.0");
+    let pairs = Pairs::default();
+    let store = tempfile::tempdir().unwrap();
+    let builder = PluginManager::builder().folder(root.path()).settle(Duration::ZERO).store(store.path());
+    let plugins = builder.loader(pairs.clone()).start().await.unwrap();
+    let (a, gate) = pairs.made("a 1.0.0");
+    let mut events = plugins.events();
+    let call = call_in(&plugins, "a", &a).await;
+    // One look is dropped in the middle of its reload, and the next waits for that.
+    put(root.path(), "pair", "pair", "1.1.0");
+    let mut rescan = Box::pin(plugins.rescan());
+    tokio::select! {
+        () = &mut rescan => unreachable!("it waits for the call"),
+        () = until(&mut events, |event| event.kind == EventKind::Held) => {}
+    }
+    drop(rescan);
+    put(root.path(), "pair", "pair", "1.2.0");
+    let rescan = tokio::spawn({
+        let plugins = plugins.clone();
+        async move { plugins.rescan().await }
+    });
+    let copies = || {
+        let ours = fs::read_dir(store.path()).unwrap().next().unwrap().unwrap();
+        fs::read_dir(ours.path()).unwrap().count()
+    };
+    while copies() < 3 {
+        tokio::task::yield_now().await;
+    }
+    plugins.remove("b").await.unwrap();
+    gate.add_permits(1);
+    call.await.unwrap().unwrap();
+    rescan.await.unwrap();
+    assert_eq!(plugins.get("a").unwrap().manifest().version().to_string(), "1.2.0");
+    assert!(plugins.get("b").is_none(), "what was removed came back");
     plugins.shutdown().await;
 }
