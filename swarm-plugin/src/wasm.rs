@@ -224,15 +224,14 @@ impl WasmLoader {
             )));
         }
         let sandbox = Sandbox::new(declared.name(), memory, &found.grants(), &self.settings.offer)?;
-        let blueprint = Blueprint::new(&host, &compiled, sandbox)?;
+        let (blueprint, lifecycle) = Blueprint::new(&host, &compiled, sandbox)?;
         let mut first = blueprint.instance(&host, host.slot().await?).await?;
         let about = first.describe(&host, &blueprint).await?;
         let manifest = manifest(found, &declared, about)?;
-        let stateful = blueprint.is_stateful();
         let parts = Parts { manifest, host, blueprint };
-        Ok(match stateful {
-            true => Arc::new(Stateful::new(parts, first).await?),
-            false => Arc::new(Stateless::new(parts, first, self.settings.warm)),
+        Ok(match lifecycle {
+            Some(lifecycle) => Arc::new(Stateful::new(parts, lifecycle, first).await?),
+            None => Arc::new(Stateless::new(parts, first, self.settings.warm)),
         })
     }
 }

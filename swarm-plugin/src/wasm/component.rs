@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::guest::{Blueprint, Guest};
+use super::guest::{Blueprint, Guest, LifecycleExports, StatefulGuest};
 use super::host::Host;
 use super::warm::Warm;
 use crate::call::CallContext;
@@ -91,33 +91,23 @@ impl Plugin for Stateless {
 /// A component with state: one instance, which is called by one after another.
 pub(super) struct Stateful {
     parts: Parts,
+    lifecycle: LifecycleExports,
     /// `None` while a call has it, and after it was lost.
-    guest: tokio::sync::Mutex<Option<Guest>>,
+    guest: tokio::sync::Mutex<Option<StatefulGuest>>,
     /// What the instance answered when it was asked last.
     saved: Mutex<String>,
 }
 
 impl Stateful {
-    pub(super) async fn new(parts: Parts, mut first: Guest) -> Result<Self, PluginError> {
-        first.init(&parts.host, None).await?;
-        let out = Stateful { guest: tokio::sync::Mutex::default(), saved: Mutex::default(), parts };
-        out.save(first).await?;
-        Ok(out)
-    }
-
-    /// Takes the instance to be the one that has the state, once it told what that is.
-    async fn save(&self, mut guest: Guest) -> Result<(), PluginError> {
-        let text = self.told(&mut guest).await?;
-        *self.guest.lock().await = Some(guest);
-        self.keep(text);
-        Ok(())
-    }
-
-    async fn told(&self, guest: &mut Guest) -> Result<String, PluginError> {
-        let text = guest.save(&self.parts.host).await?;
-        // In full, as it is read to hand it over: a state that could not be, would keep every later version out.
-        read(STATE, &text, DEFAULT_BYTES)?;
-        Ok(text)
+    pub(super) async fn new(
+        parts: Parts,
+        lifecycle: LifecycleExports,
+        first: Guest,
+    ) -> Result<Self, PluginError> {
+        let mut guest = StatefulGuest::new(first, &lifecycle)?;
+        guest.init(&parts.host, None).await?;
+        let saved = Mutex::new(told(&parts.host, &mut guest).await?);
+        Ok(Stateful { parts, lifecycle, guest: tokio::sync::Mutex::new(Some(guest)), saved })
     }
 
     fn keep(&self, text: String) {
@@ -128,15 +118,27 @@ impl Stateful {
         self.saved.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The instance, or one in its place that has its state.
-    async fn taken(&self, held: &mut Option<Guest>) -> Result<Guest, PluginError> {
-        if let Some(guest) = held.take() {
-            return Ok(guest);
-        }
-        let mut guest = self.parts.instance().await?;
-        guest.init(&self.parts.host, Some(self.saved())).await?;
+    async fn with(&self, state: String) -> Result<StatefulGuest, PluginError> {
+        let mut guest = StatefulGuest::new(self.parts.instance().await?, &self.lifecycle)?;
+        guest.init(&self.parts.host, Some(state)).await?;
         Ok(guest)
     }
+
+    /// The instance, or one in its place that has its state.
+    async fn taken(&self, held: &mut Option<StatefulGuest>) -> Result<StatefulGuest, PluginError> {
+        match held.take() {
+            Some(guest) => Ok(guest),
+            None => self.with(self.saved()).await,
+        }
+    }
+}
+
+/// The state of an instance.
+async fn told(host: &Host, guest: &mut StatefulGuest) -> Result<String, PluginError> {
+    let text = guest.save(host).await?;
+    // In full, as it is read to hand it over: a state that could not be, would keep every later version out.
+    read(STATE, &text, DEFAULT_BYTES)?;
+    Ok(text)
 }
 
 #[async_trait]
@@ -151,7 +153,7 @@ impl Plugin for Stateful {
         // Not put back unless the call came to its end: what is dropped midway has no state that can be told.
         let mut guest = self.taken(&mut held).await?;
         let answer = guest.execute(&self.parts.host, params, cx).await?;
-        let text = self.told(&mut guest).await.map_err(|failure| {
+        let text = told(&self.parts.host, &mut guest).await.map_err(|failure| {
             PluginError::new(format_args!(
                 "its state after the call is not known, and the one before stands: {failure}"
             ))
@@ -167,11 +169,13 @@ impl Plugin for Stateful {
     }
 
     async fn import_state(&self, state: Value) -> Result<(), PluginError> {
+        let mut held = self.guest.lock().await;
         // First, so that its place will do for the next.
-        drop(self.guest.lock().await.take());
-        let mut guest = self.parts.instance().await?;
-        guest.init(&self.parts.host, Some(state.to_string())).await?;
-        self.save(guest).await
+        drop(held.take());
+        let mut guest = self.with(state.to_string()).await?;
+        self.keep(told(&self.parts.host, &mut guest).await?);
+        *held = Some(guest);
+        Ok(())
     }
 
     async fn cleanup(&self) -> Result<(), PluginError> {

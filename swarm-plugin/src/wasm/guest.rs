@@ -65,12 +65,18 @@ pub(super) struct Blueprint {
     pre: InstancePre<Room>,
     describe: ComponentExportIndex,
     execute: ComponentExportIndex,
-    lifecycle: Option<[ComponentExportIndex; 3]>,
     sandbox: Arc<Sandbox>,
 }
 
+/// Where the functions of a component with state are.
+pub(super) struct LifecycleExports {
+    init: ComponentExportIndex,
+    save: ComponentExportIndex,
+    cleanup: ComponentExportIndex,
+}
+
 impl Blueprint {
-    /// Looks at what the component exports and imports, and runs nothing of it.
+    /// Looks at what the component exports and imports, and runs nothing of it. One with state has a lifecycle.
     ///
     /// # Errors
     /// What it lacks, or asks for and is not there.
@@ -78,7 +84,7 @@ impl Blueprint {
         host: &Host,
         component: &Component,
         sandbox: Sandbox,
-    ) -> Result<Blueprint, PluginError> {
+    ) -> Result<(Blueprint, Option<LifecycleExports>), PluginError> {
         let export = |interface: &ComponentExportIndex, of: &str, name: &str| {
             component
                 .get_export_index(Some(interface), name)
@@ -89,24 +95,20 @@ impl Blueprint {
         };
         let (describe, execute) = (export(&tool, TOOL, "describe")?, export(&tool, TOOL, "execute")?);
         let lifecycle = match component.get_export_index(None, LIFECYCLE) {
-            Some(found) => Some([
-                export(&found, LIFECYCLE, "init")?,
-                export(&found, LIFECYCLE, "save")?,
-                export(&found, LIFECYCLE, "cleanup")?,
-            ]),
+            Some(found) => Some(LifecycleExports {
+                init: export(&found, LIFECYCLE, "init")?,
+                save: export(&found, LIFECYCLE, "save")?,
+                cleanup: export(&found, LIFECYCLE, "cleanup")?,
+            }),
             None => None,
         };
         let pre = host.linker.instantiate_pre(component).map_err(|error| {
             PluginError::new(format_args!("it asks for what is not there: {}", error.root_cause()))
         })?;
-        Ok(Blueprint { pre, describe, execute, lifecycle, sandbox: Arc::new(sandbox) })
+        Ok((Blueprint { pre, describe, execute, sandbox: Arc::new(sandbox) }, lifecycle))
     }
 
-    pub(super) fn is_stateful(&self) -> bool {
-        self.lifecycle.is_some()
-    }
-
-    /// An instance in a store of its own. One with state has still to be initialised.
+    /// An instance in a store of its own.
     pub(super) async fn instance(
         &self,
         host: &Host,
@@ -135,23 +137,11 @@ impl Blueprint {
             .pre
             .instantiate_async(&mut store)
             .await
-            .and_then(|made| Ok((self.functions(&mut store, made)?, made)))
+            .and_then(|made| Ok((made.get_typed_func(&mut store, self.execute)?, made)))
         {
-            Ok((functions, instance)) => Ok(Guest { store, instance, functions, _slot: slot }),
+            Ok((execute, instance)) => Ok(Guest { store, instance, execute, _slot: slot }),
             Err(error) => Err(ended(&error, store.data())),
         }
-    }
-
-    fn functions(&self, store: &mut Store<Room>, made: Instance) -> wasmtime::Result<Functions> {
-        let lifecycle = match &self.lifecycle {
-            Some([init, save, cleanup]) => Some(Lifecycle {
-                init: made.get_typed_func(&mut *store, init)?,
-                save: made.get_typed_func(&mut *store, save)?,
-                cleanup: made.get_typed_func(&mut *store, cleanup)?,
-            }),
-            None => None,
-        };
-        Ok(Functions { execute: made.get_typed_func(&mut *store, self.execute)?, lifecycle })
     }
 }
 
@@ -170,22 +160,11 @@ fn without_tool(engine: &Engine, component: &Component) -> String {
     }
 }
 
-struct Functions {
-    execute: TypedFunc<(String,), (Result<String, Failure>,)>,
-    lifecycle: Option<Lifecycle>,
-}
-
-struct Lifecycle {
-    init: TypedFunc<(Option<String>,), (Result<(), String>,)>,
-    save: TypedFunc<(), (Result<String, String>,)>,
-    cleanup: TypedFunc<(), (Result<(), String>,)>,
-}
-
 /// An instance. One that trapped, or whose call was dropped, is dead, and is not to be called again.
 pub(super) struct Guest {
     store: Store<Room>,
     instance: Instance,
-    functions: Functions,
+    execute: TypedFunc<(String,), (Result<String, Failure>,)>,
     /// Given back last.
     _slot: OwnedSemaphorePermit,
 }
@@ -241,7 +220,7 @@ impl Guest {
         let room = self.store.data_mut();
         room.lines.begin();
         room.caller = cx.is_heard().then(|| cx.clone());
-        let called = self.functions.execute.call_async(&mut self.store, (params,)).await;
+        let called = self.execute.call_async(&mut self.store, (params,)).await;
         let room = self.store.data_mut();
         room.caller = None;
         room.lines.end();
@@ -252,29 +231,58 @@ impl Guest {
             Err(error) => Err(ended(&error, self.store.data())),
         }
     }
+}
 
-    /// Like the others, for one without state does nothing.
+/// An instance with state, which has still to be initialised.
+pub(super) struct StatefulGuest {
+    guest: Guest,
+    init: TypedFunc<(Option<String>,), (Result<(), String>,)>,
+    save: TypedFunc<(), (Result<String, String>,)>,
+    cleanup: TypedFunc<(), (Result<(), String>,)>,
+}
+
+impl StatefulGuest {
+    /// # Errors
+    /// Where one of the functions has other parameters or answers.
+    pub(super) fn new(mut guest: Guest, exports: &LifecycleExports) -> Result<Self, PluginError> {
+        let (made, store) = (guest.instance, &mut guest.store);
+        let typed = |error: wasmtime::Error| PluginError::new(format_args!("its {LIFECYCLE}: {error:#}"));
+        Ok(StatefulGuest {
+            init: made.get_typed_func(&mut *store, exports.init).map_err(typed)?,
+            save: made.get_typed_func(&mut *store, exports.save).map_err(typed)?,
+            cleanup: made.get_typed_func(&mut *store, exports.cleanup).map_err(typed)?,
+            guest,
+        })
+    }
+
+    /// Like [`Guest::execute`].
+    pub(super) async fn execute(
+        &mut self,
+        host: &Host,
+        params: String,
+        cx: &CallContext,
+    ) -> Result<Answer<String>, PluginError> {
+        self.guest.execute(host, params, cx).await
+    }
+
     pub(super) async fn init(&mut self, host: &Host, state: Option<String>) -> Result<(), PluginError> {
         let _running = host.run();
-        self.begin();
-        let Some(lifecycle) = &self.functions.lifecycle else { return Ok(()) };
-        let called = lifecycle.init.call_async(&mut self.store, (state,)).await;
+        self.guest.begin();
+        let called = self.init.call_async(&mut self.guest.store, (state,)).await;
         self.said("init", called)
     }
 
     pub(super) async fn save(&mut self, host: &Host) -> Result<String, PluginError> {
         let _running = host.run();
-        self.begin();
-        let Some(lifecycle) = &self.functions.lifecycle else { return Ok("null".into()) };
-        let called = lifecycle.save.call_async(&mut self.store, ()).await;
+        self.guest.begin();
+        let called = self.save.call_async(&mut self.guest.store, ()).await;
         self.said("save", called)
     }
 
     pub(super) async fn cleanup(&mut self, host: &Host) -> Result<(), PluginError> {
         let _running = host.run();
-        self.begin();
-        let Some(lifecycle) = &self.functions.lifecycle else { return Ok(()) };
-        let called = lifecycle.cleanup.call_async(&mut self.store, ()).await;
+        self.guest.begin();
+        let called = self.cleanup.call_async(&mut self.guest.store, ()).await;
         self.said("cleanup", called)
     }
 
@@ -282,7 +290,7 @@ impl Guest {
         match called {
             Ok((Ok(answer),)) => Ok(answer),
             Ok((Err(message),)) => Err(PluginError::new(format_args!("its {what} failed: {message}"))),
-            Err(error) => Err(ended(&error, self.store.data())),
+            Err(error) => Err(ended(&error, self.guest.store.data())),
         }
     }
 }
