@@ -66,7 +66,7 @@ impl Sandbox {
                 None => refused.push(format!("the folder {folder:?}, which this host does not offer")),
                 Some((_, Access::Read)) if access == Access::Write => {
                     refused.push(format!(
-                        "to write to the folder {folder:?}, which this host offers for reading"
+                        "writing to the folder {folder:?}, which this host offers for reading"
                     ));
                 }
                 Some((path, _)) if !path.is_dir() => {

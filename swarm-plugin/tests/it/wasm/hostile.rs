@@ -231,7 +231,10 @@ async fn what_is_no_plugin_is_refused_and_says_why() {
         ),
         (Guest::new("one").bytes(), "\"one\" is not a semantic version"),
         (Guest::new(&format!("1.0.0+{}", "a".repeat(300))).bytes(), "version: is over 256 bytes"),
-        (Guest { describe: LONG_PARAMETERS, ..good.clone() }.bytes(), "or is over 524288 bytes: too much data"),
+        (
+            Guest { describe: LONG_PARAMETERS, ..good.clone() }.bytes(),
+            "or is over 524288 bytes: too much data",
+        ),
         (Guest { parameters: "{".into(), ..good.clone() }.bytes(), "its parameters are not JSON"),
         (Guest { parameters: "[1]".into(), ..good.clone() }.bytes(), "parameters: "),
         (Guest { save: "unreachable", ..Guest::stateful("1.0.0") }.bytes(), "unreachable"),
