@@ -9,6 +9,7 @@ use crate::error::Result;
 /// [Numenta anomaly benchmark](https://doi.org/10.1109/ICMLA.2015.141) by `cargo bench -p swarm-benches --bench nab`.
 ///
 /// After an alarm it takes four times as much to be told again, which fades within some hundred values, while a shift that lasts becomes usual.
+/// Beyond forty thresholds it fades within some twenty: the first move of a constant, infinitely far out, hides nothing for long.
 /// The first 132 values are only learned from, and of a season as many after the first.
 ///
 /// ```
@@ -24,6 +25,8 @@ use crate::error::Result;
 pub struct Surprise {
     threshold: f64,
     seen: f64,
+    /// In the season, of the next value.
+    place: f64,
     /// The means of the last few values, of some more, and of as many without their season.
     near: f64,
     level: f64,
@@ -62,6 +65,9 @@ const REACH: f64 = 1_500.0;
 const TOLD: f64 = 200.0;
 /// So many times what was told is news.
 const NEWS: f64 = 4.0;
+/// So many thresholds of what was told fade slowly, and what is more by half with each value: the first move of a constant is as far out as
+/// can be, and is not to hide all others.
+const SLOWLY_TOLD: f64 = 10.0;
 /// By what share one value may raise the greatest distance: a jump is over at once, and what is left without the season must not be
 /// followed where it moves away slowly.
 const AT_ONCE: f64 = 1.0;
@@ -80,6 +86,7 @@ impl Surprise {
         Surprise {
             threshold: 2.0,
             seen: 0.0,
+            place: 0.0,
             near: 0.0,
             level: 0.0,
             rest: 0.0,
@@ -99,7 +106,7 @@ impl Surprise {
     }
 
     /// Values repeat more or less after so many, at most 10,000: 288 for those of a day at one every five minutes. Each costs 16 bytes. It is
-    /// looked at once there was a whole season.
+    /// looked at once there was a whole season. What is missing is given as NaN, so that the values after it keep their places.
     #[must_use]
     pub fn season(mut self, values: usize) -> Self {
         self.slots = vec![Slot::default(); values.min(10_000)];
@@ -108,6 +115,7 @@ impl Surprise {
 
     /// Takes the next value and tells how many times further out than usual it is; 0 where that is beyond the threshold and no news.
     pub fn score(&mut self, value: f64) -> f64 {
+        let place = self.next_place();
         if !is_taken(value) {
             return 0.0;
         }
@@ -119,7 +127,7 @@ impl Surprise {
         self.level += (value - self.level) / LEVEL;
         let season = self.slots.len();
         if season > 0 {
-            let rest = self.slots[(self.seen as u64 % season as u64) as usize].without(value);
+            let rest = self.slots[place].without(value);
             self.rest += (rest - self.rest) / LEVEL;
         }
         self.seen += 1.0;
@@ -130,7 +138,9 @@ impl Surprise {
         if season > 0 && self.seen > season as f64 + SETTLED {
             out = out.max(self.rests.times(self.rest, SLOWLY));
         }
-        self.told *= 1.0 - 1.0 / TOLD;
+        let slowly = SLOWLY_TOLD * self.threshold.max(0.0);
+        self.told =
+            if self.told > slowly { (0.5 * self.told).max(slowly) } else { self.told * (1.0 - 1.0 / TOLD) };
         if out <= self.threshold {
             return out;
         }
@@ -139,6 +149,13 @@ impl Surprise {
         }
         self.told = out;
         out
+    }
+
+    /// Where in the season a value is, whether it is taken or not. 0 without a season.
+    fn next_place(&mut self) -> usize {
+        let place = self.place as usize;
+        self.place = if place + 1 < self.slots.len() { self.place + 1.0 } else { 0.0 };
+        place
     }
 
     fn usuals(&mut self) -> [&mut Usual; 3] {
@@ -193,7 +210,7 @@ impl ChangeDetector for Surprise {
     }
 
     fn save(&self) -> Vec<f64> {
-        let mut state = vec![self.seen, self.near, self.level, self.rest, self.told];
+        let mut state = vec![self.seen, self.place, self.near, self.level, self.rest, self.told];
         for usual in [&self.jumps, &self.levels, &self.rests] {
             state.extend([usual.seen, usual.center, usual.scale, usual.reach]);
         }
@@ -204,18 +221,21 @@ impl ChangeDetector for Surprise {
     fn restore(&mut self, state: &[f64]) -> Result<()> {
         let whole = |count: f64| count >= 0.0 && count.fract() == 0.0;
         let wrong = || not_a_state("surprise", state);
-        let (&[seen, near, level, rest, told], usual) = state.split_first_chunk().ok_or_else(wrong)?;
+        let (&[seen, place, near, level, rest, told], usual) = state.split_first_chunk().ok_or_else(wrong)?;
         let (usual, slots) = usual.split_at_checked(12).ok_or_else(wrong)?;
         let fits = slots.len() == 2 * self.slots.len()
             && state.iter().all(|number| number.is_finite())
             && whole(seen)
+            && whole(place)
+            && (place as usize) < self.slots.len().max(1)
             && told >= 0.0
             && usual.chunks_exact(4).all(|usual| whole(usual[0]) && usual[2] >= 0.0 && usual[3] >= 0.0)
             && slots.chunks_exact(2).all(|slot| whole(slot[0]));
         if !fits {
             return Err(wrong());
         }
-        (self.seen, self.near, self.level, self.rest, self.told) = (seen, near, level, rest, told);
+        (self.seen, self.place, self.near) = (seen, place, near);
+        (self.level, self.rest, self.told) = (level, rest, told);
         for (has, saved) in self.usuals().into_iter().zip(usual.chunks_exact(4)) {
             *has = Usual { seen: saved[0], center: saved[1], scale: saved[2], reach: saved[3] };
         }

@@ -70,6 +70,38 @@ fn constants_are_no_surprise_until_they_change() {
     }
 }
 
+/// The first move of a constant is further out than anything can be, and is told; it does not hide what comes after.
+#[test]
+fn what_comes_after_the_first_move_of_a_constant_is_told_too() {
+    let seen = alarms(&mut Surprise::new(), 3_000, |at| match at {
+        200 => 1.0,
+        1_601.. => 1_000.0,
+        _ => 0.0,
+    });
+    assert_eq!(seen, [200, 1_601]);
+    let mut random = Random(5);
+    let seen = alarms(&mut Surprise::new(), 4_500, |at| {
+        let spike = at >= 1_000 && at % 500 == 0;
+        if at < 200 { 0.0 } else { 10.0 + random.normal() + 60.0 * f64::from(spike) }
+    });
+    // The later ones have become usual by then.
+    assert!([200, 1_000, 1_500, 2_000].iter().all(|at| seen.contains(at)), "{seen:?}");
+    assert!(seen.iter().all(|at| *at == 200 || at % 500 <= 10), "{seen:?}");
+}
+
+#[test]
+fn a_missing_value_does_not_move_the_season() {
+    let mut detector = Surprise::new().season(4);
+    for at in 0..80 {
+        // Two are missing at once, then one.
+        let missing = matches!(at, 33 | 34 | 61);
+        detector.update(if missing { f64::NAN } else { f64::from(at % 4) });
+    }
+    let state = detector.save();
+    let means: Vec<f64> = state[18..].chunks(2).map(|slot| slot[1]).collect();
+    assert_eq!((state[0], means), (77.0, vec![0.0, 1.0, 2.0, 3.0]));
+}
+
 #[test]
 fn a_saved_surprise_goes_on_as_if_nothing_had_happened_and_does_not_grow() {
     let mut random = Random(3);
@@ -78,7 +110,7 @@ fn a_saved_surprise_goes_on_as_if_nothing_had_happened_and_does_not_grow() {
     let mut whole = Surprise::new().season(DAY);
     let mut resumed = whole.clone();
     let size = whole.save().len();
-    assert_eq!(size, 17 + 2 * DAY);
+    assert_eq!(size, 18 + 2 * DAY);
     for (at, &value) in values.iter().enumerate() {
         assert_eq!(whole.score(value), resumed.score(value), "{at}");
         if at % 50 == 0 {
@@ -98,11 +130,12 @@ fn a_saved_surprise_goes_on_as_if_nothing_had_happened_and_does_not_grow() {
     for wrong in [
         &[][..],
         shorter,
-        &[0.0; 17],
+        &[0.0; 18],
         &spoilt(0, 1.5),
-        &spoilt(3, f64::NAN),
-        &spoilt(4, -0.5),
-        &spoilt(8, -1.0),
+        &spoilt(1, DAY as f64),
+        &spoilt(4, f64::NAN),
+        &spoilt(5, -0.5),
+        &spoilt(9, -1.0),
     ] {
         let mut detector = Surprise::new().season(DAY);
         assert_eq!(detector.restore(wrong).unwrap_err().kind(), ErrorKind::InvalidInput);
