@@ -36,16 +36,26 @@ struct Reference {
 const UNJUDGED: f64 = 30.0;
 /// So many are learned from.
 const LEARNED: f64 = 1_000.0;
+/// A mean of equal values is so near to them, as a share of it.
+const ROUNDING: f64 = 1e-12;
+/// No value is more deviations off, also where there is no deviation.
+const FARTHEST: f64 = 1e6;
 
 impl Cusum {
-    /// Around `target`, in units of `deviation`.
+    /// Around `target`, in units of `deviation`, whose sign does not matter.
+    ///
+    /// A deviation of 0 is that of a constant, of which any other value is a change, but for rounding. Where `target` is not finite, or
+    /// `deviation` is NaN, both are learned from the first values, as after an alarm.
     pub fn new(target: f64, deviation: f64) -> Self {
-        let per_deviation = 1.0 / deviation;
+        let known = target.is_finite() && !deviation.is_nan();
+        let target = if known { target } else { 0.0 };
+        let deviation = if known { deviation.abs().max(ROUNDING * target.abs()) } else { 0.0 };
+        let (per_deviation, learned) = (1.0 / deviation, if known { LEARNED } else { 0.0 });
         Cusum {
             slack: 0.5,
             threshold: 5.0,
             direction: Direction::Both,
-            reference: Reference { target, per_deviation, learned: LEARNED, mean: target, squares: 0.0 },
+            reference: Reference { target, per_deviation, learned, mean: target, squares: 0.0 },
             above: 0.0,
             below: 0.0,
         }
@@ -90,7 +100,8 @@ impl Cusum {
 pub(crate) fn threshold(slack: f64, run_length: f64) -> f64 {
     let length = |threshold: f64| {
         let x = 2.0 * slack * (threshold + 1.166);
-        (x.exp() - x - 1.0) / (2.0 * slack * slack)
+        // Without slack, what it comes to.
+        if x.abs() < 1e-4 { (threshold + 1.166).powi(2) } else { (x.exp_m1() - x) / (2.0 * slack * slack) }
     };
     let (mut low, mut high) = (0.0, 1.0);
     while length(high) < run_length && high < 1e6 {
@@ -108,7 +119,7 @@ impl Reference {
     #[inline]
     fn judge(&mut self, value: f64) -> Option<f64> {
         if self.learned >= LEARNED {
-            Some((value - self.target) * self.per_deviation)
+            Some(standardised(value - self.target, self.per_deviation))
         } else {
             self.learn(value)
         }
@@ -119,7 +130,8 @@ impl Reference {
     fn learn(&mut self, value: f64) -> Option<f64> {
         let (n, off) = (self.learned, value - self.mean);
         let judged = (n >= UNJUDGED)
-            .then(|| normal_score(off * self.per_deviation_of(n) * (n / (n + 1.0)).sqrt(), n - 1.0));
+            .then(|| standardised(off, self.per_deviation_of(n)))
+            .map(|t| normal_score(t * (n / (n + 1.0)).sqrt(), n - 1.0));
         self.learned += 1.0;
         self.mean += off / self.learned;
         self.squares += off * (value - self.mean);
@@ -140,6 +152,12 @@ impl Reference {
     }
 }
 
+/// In deviations, of which there may be infinitely many in a unit.
+#[inline]
+fn standardised(off: f64, per_deviation: f64) -> f64 {
+    if off == 0.0 { 0.0 } else { (off * per_deviation).clamp(-FARTHEST, FARTHEST) }
+}
+
 /// What a normal variable would be in place of Student's with so many degrees of freedom (Wallace, Annals of Mathematical Statistics 30,
 /// 1959).
 fn normal_score(t: f64, degrees: f64) -> f64 {
@@ -157,7 +175,7 @@ impl ChangeDetector for Cusum {
         if !is_taken(value) {
             return false;
         }
-        let Some(z) = self.reference.judge(value).filter(|z| z.is_finite()) else { return false };
+        let Some(z) = self.reference.judge(value) else { return false };
         self.above = (self.above + z - self.slack).max(0.0);
         self.below = (self.below - z - self.slack).max(0.0);
         let change = is_beyond(self.threshold, self.above, self.below, self.direction);
@@ -212,5 +230,14 @@ mod tests {
             assert!((score - exact).abs() < 0.01, "{t} {degrees}: {score} {exact}");
         }
         assert_eq!(normal_score(0.0, 29.0), 0.0);
+    }
+
+    #[test]
+    fn a_threshold_is_that_of_its_run_length_with_as_little_slack_as_may_be() {
+        // Siegmund's approximation has it as the square of the threshold and 1.166.
+        assert!((threshold(0.0, 1e4) - (100.0 - 1.166)).abs() < 1e-6);
+        let all = [0.0, 1e-12, 1e-7, 1e-5, 1e-3, 0.1, 0.5].map(|slack| threshold(slack, 1e4));
+        assert!(all.is_sorted_by(|a, b| *a + 1e-3 >= *b), "{all:?}");
+        assert!(all[..4].iter().all(|near| (near - all[0]).abs() < 0.1), "{all:?}");
     }
 }

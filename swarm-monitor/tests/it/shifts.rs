@@ -83,6 +83,51 @@ fn values_that_stay_the_same_after_a_shift_are_judged_in_the_units_of_before() {
 }
 
 #[test]
+fn a_constant_alarms_once_it_is_another() {
+    // As its mean is rounded, too.
+    for (target, value, other) in
+        [(0.0, 0.0, 1e-9), (5.0, 5.0, 5.1), (0.1 + 0.2, 0.3, -0.3), (-1e140, -1e140, 0.0)]
+    {
+        let mut detector = Cusum::new(target, 0.0);
+        assert!((0..5_000).all(|_| !detector.update(value)), "{target}");
+        assert!(detector.update(other), "{target}");
+        // Learned anew, it is a constant again.
+        assert!((0..5_000).all(|_| !detector.update(other)), "{target}");
+        assert!((0..30).any(|_| detector.update(value)), "{target}");
+    }
+}
+
+#[test]
+fn a_cusum_of_what_is_no_deviation_learns_it_and_can_be_saved() {
+    let shifted = |detector: &mut Cusum| {
+        let mut random = Random(7);
+        let levels = [3.0; 600].into_iter().chain([5.0; 100]);
+        let seen: Vec<usize> = levels
+            .enumerate()
+            .filter(|(_, level)| detector.update(level + random.normal()))
+            .map(|(at, _)| at)
+            .collect();
+        assert!(seen.len() == 1 && (600..620).contains(&seen[0]), "{seen:?}");
+    };
+    for (target, deviation) in
+        [(3.0, -1.0), (3.0, f64::NAN), (f64::NAN, 1.0), (f64::INFINITY, 1.0), (f64::NAN, f64::NAN)]
+    {
+        let mut detector = Cusum::new(target, deviation).run_length(1e6);
+        let mut restored = detector;
+        restored.restore(&detector.save()).unwrap();
+        assert_eq!(restored, detector);
+        shifted(&mut detector);
+        shifted(&mut restored);
+        restored.restore(&detector.save()).unwrap();
+        assert_eq!(restored, detector);
+    }
+    for deviation in [0.0, -0.0, f64::INFINITY] {
+        let mut detector = Cusum::new(3.0, deviation);
+        detector.restore(&detector.save()).unwrap();
+    }
+}
+
+#[test]
 fn states_that_no_detector_has_saved_are_refused() {
     let row = [5.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0];
     let adwin = |rows: &[&[f64]]| {
