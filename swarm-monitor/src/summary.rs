@@ -105,10 +105,10 @@ impl Moments {
         self.max = self.max.max(other.max);
     }
 
-    /// What came after the first of them, which `first` has. The least and the greatest stay those of all.
+    /// What came after the first of them, which `first` has. The least and the greatest stay those of all, also where nothing came.
     pub(crate) fn without(&self, first: &Moments) -> Moments {
         if self.count <= first.count {
-            return Moments::default();
+            return Moments { min: self.min, max: self.max, ..Moments::default() };
         }
         Moments {
             count: self.count - first.count,

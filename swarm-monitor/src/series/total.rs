@@ -49,7 +49,10 @@ impl Series {
             before.1.take_from(&mut bins);
         }
         sizes.bins_mut().merge(&bins);
-        values.merge(&state.own().summary(state.pivot.unwrap_or(0.0), values.from, values.to));
+        let own = state.own();
+        values.merge(&own.summary(state.pivot.unwrap_or(0.0), values.from, values.to));
+        // Also where nothing came since the restart: that there is no sum is to be known from the start.
+        (values.min, values.max) = (values.min.min(own.min), values.max.max(own.max));
     }
 
     /// Whether it goes on from a snapshot.
