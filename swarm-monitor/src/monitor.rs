@@ -200,7 +200,8 @@ impl PerformanceMonitor {
     ///
     /// # Errors
     ///
-    /// [`Storage`](crate::ErrorKind::Storage) if it cannot be written; the one before is still there.
+    /// [`Storage`](crate::ErrorKind::Storage) if it cannot be written; [`InvalidInput`](crate::ErrorKind::InvalidInput) if what detectors have
+    /// [saved](PerformanceMonitor::save_detector), with the events kept, is more than 64 MiB. The one before is still there.
     pub fn snapshot(&self, path: impl AsRef<Path>) -> Result<()> {
         self.inner.snapshot(path.as_ref())
     }

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::sketch::mapping::Mapping;
-use crate::snapshot::wire::{MAGIC, NoBlock, Saved, VERSION, fill, read_block, write_block};
+use crate::snapshot::wire::{LONGEST_BLOCK, MAGIC, NoBlock, Saved, VERSION, fill, read_block, write_block};
 use crate::table::Table;
 use crate::window::time;
 
@@ -139,13 +139,20 @@ impl Reader {
 
 /// Writes a snapshot beside `path`, brings it to the disk, and puts it in place of the one that was there.
 pub(crate) fn write(path: &Path, head: &Head, table: &Table) -> Result<()> {
+    let mut block = Vec::new();
+    head.save(&mut block);
+    if block.len() > LONGEST_BLOCK as usize {
+        let message = format!(
+            "detectors saved and events kept take {} bytes, and a snapshot has room for {LONGEST_BLOCK}",
+            block.len()
+        );
+        return Err(Error::input(message));
+    }
     let new = beside(path, "new");
     let written = || {
         let mut out = BufWriter::with_capacity(1 << 16, File::create(&new)?);
         out.write_all(MAGIC)?;
         out.write_all(&VERSION.to_le_bytes())?;
-        let mut block = Vec::new();
-        head.save(&mut block);
         write_block(&mut out, &block)?;
         table.save(&mut out)?;
         out.into_inner()?.sync_all()?;

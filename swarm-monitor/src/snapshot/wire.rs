@@ -12,7 +12,7 @@ pub(crate) const MAGIC: &[u8; 8] = b"SWARMMON";
 /// The format that is written, and the newest that is read.
 pub(crate) const VERSION: u32 = 1;
 /// A block is no longer. The longest there is, a series with each of its buckets as wide as can be, is shorter.
-const LONGEST_BLOCK: u32 = 64 << 20;
+pub(crate) const LONGEST_BLOCK: u32 = 64 << 20;
 /// No count in a snapshot is greater, so that sums of them are counts too.
 const MOST_COUNTED: u64 = 1 << 53;
 /// No value of any accuracy is in a bin further out than half of this.

@@ -382,3 +382,39 @@ fn an_export_counts_from_the_restart_on_and_a_total_goes_on() {
         after.monitor.snapshot(&path).unwrap();
     }
 }
+
+/// Knows a great many numbers.
+struct Great(usize);
+
+impl ChangeDetector for Great {
+    fn name(&self) -> &str {
+        "great"
+    }
+
+    fn update(&mut self, _: f64) -> bool {
+        false
+    }
+
+    fn save(&self) -> Vec<f64> {
+        vec![0.5; self.0]
+    }
+
+    fn restore(&mut self, _: &[f64]) -> swarm_monitor::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn detectors_that_know_more_than_a_snapshot_has_room_for_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("metrics.snapshot");
+    let timed = Timed::new();
+    timed.monitor.save_detector("one", &Great(10));
+    timed.monitor.snapshot(&path).unwrap();
+    let before = std::fs::read(&path).unwrap();
+    timed.monitor.save_detector("one", &Great((64 << 20) / 8));
+    let error = timed.monitor.snapshot(&path).unwrap_err();
+    assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::InvalidInput, false));
+    assert!(error.to_string().starts_with("detectors saved and events kept take 671088"), "{error}");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
