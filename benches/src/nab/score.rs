@@ -53,8 +53,9 @@ struct Answer {
 ///
 /// # Panics
 ///
-/// If there are not as many numbers as values.
+/// If there are not as many series of numbers as series, or in one not as many numbers as values.
 pub fn score(series: &[Series], scores: &[Vec<f64>], profile: Profile) -> Score {
+    assert_eq!(series.len(), scores.len(), "scores for each series");
     let mut answers = Vec::new();
     let mut windows = 0;
     for (series, scores) in series.iter().zip(scores) {

@@ -21,8 +21,9 @@ fn the_last_exemplar_of_each_bucket_is_exposed_in_openmetrics_only() {
     seconds.record_with_exemplar(0.25, &[("trace_id", "first")]);
     seconds.record_with_exemplar(0.5, &[("trace_id", "second")]);
     timed.pass(2);
-    seconds.record_with_exemplar(1.0, &[("trace_id", "third"), ("span_id", SPAN)]);
     seconds.record_with_exemplar(7.5, &[("user", "a\"b\\c\nd")]);
+    timed.pass(1);
+    seconds.record_with_exemplar(1.0, &[("trace_id", "third"), ("span_id", SPAN)]);
     seconds.record(0.125);
     let total = monitor.counter("requests", &[]);
     total.add_with_exemplar(3, &[("trace_id", TRACE)]);
@@ -33,13 +34,13 @@ fn the_last_exemplar_of_each_bucket_is_exposed_in_openmetrics_only() {
     assert_eq!(
         body,
         r#"# TYPE deployed counter
-deployed_total 1 # {trace_id="one"} 1.0 1795262402.0
+deployed_total 1 # {trace_id="one"} 1.0 1795262403.0
 # TYPE queue gauge
 queue 5.0
 # TYPE requests counter
-requests_total 7 # {trace_id="0af7651916cd43dd8448eb211c80319c"} 3.0 1795262402.0
+requests_total 7 # {trace_id="0af7651916cd43dd8448eb211c80319c"} 3.0 1795262403.0
 # TYPE seconds histogram
-seconds_bucket{route="/pay",le="1.0"} 4 # {span_id="b7ad6b7169203331",trace_id="third"} 1.0 1795262402.0
+seconds_bucket{route="/pay",le="1.0"} 4 # {span_id="b7ad6b7169203331",trace_id="third"} 1.0 1795262403.0
 seconds_bucket{route="/pay",le="5.0"} 4
 seconds_bucket{route="/pay",le="+Inf"} 5 # {user="a\"b\\c\nd"} 7.5 1795262402.0
 seconds_sum{route="/pay"} 9.375
@@ -52,7 +53,7 @@ seconds_count{route="/pay"} 5
     // Other bounds: where two are in one bucket now, the later one is shown.
     monitor.describe("seconds", Description::default().bounds([0.75]));
     let body = monitor.expose(OPEN_METRICS).body;
-    assert!(body.contains("le=\"0.75\"} 3\n") && body.contains("le=\"+Inf\"} 5 # {user="), "{body}");
+    assert!(body.contains("le=\"0.75\"} 3\n") && body.contains("le=\"+Inf\"} 5 # {span_id="), "{body}");
 }
 
 #[test]
