@@ -235,7 +235,8 @@ fn unit(word: &str) -> String {
         ("kibibytes", "KiBy"),
         ("mebibytes", "MiBy"),
         ("gibibytes", "GiBy"),
-        ("kilobytes", "kBy"),
+        // UCUM has `kBy`, from which Prometheus makes no `kilobytes`.
+        ("kilobytes", "KBy"),
         ("megabytes", "MBy"),
         ("gigabytes", "GBy"),
         ("meters", "m"),
@@ -346,7 +347,72 @@ impl Batches {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
+    use chrono::{DateTime, TimeDelta};
+
     use super::*;
+    use crate::export::otlp::wire::{Field, fields};
+    use crate::monitor::PerformanceMonitor;
+    use crate::testing::FakeClock;
+
+    /// The messages that are fields of this number.
+    fn within(message: &[u8], number: u64) -> Vec<&[u8]> {
+        let of = |(field, value)| match value {
+            Field::Bytes(bytes) if field == number => Some(bytes),
+            _ => None,
+        };
+        fields(message).filter_map(of).collect()
+    }
+
+    /// The numbers that are fields of these numbers.
+    fn numbers(message: &[u8], which: Range<u64>) -> Vec<(u64, u64)> {
+        let of = |(field, value)| match value {
+            Field::Number(number) if which.contains(&field) => Some((field, number)),
+            _ => None,
+        };
+        fields(message).filter_map(of).collect()
+    }
+
+    #[test]
+    fn points_have_the_fields_of_the_protocol() {
+        let clock = FakeClock::new(DateTime::UNIX_EPOCH + TimeDelta::seconds(1_000));
+        let monitor = PerformanceMonitor::builder().clock(clock.clone()).build().unwrap();
+        monitor.counter("n", &[("tag", "value")]).add(7);
+        monitor.describe("seconds", Description::default().bounds([1.0]));
+        let seconds = monitor.histogram("seconds", &[]);
+        [0.5, 1.5, f64::NAN].into_iter().for_each(|value| seconds.record(value));
+        clock.advance(std::time::Duration::from_secs(5));
+        monitor.tick();
+        let requests = requests(&monitor.inner, &BTreeMap::new(), Form::Explicit, 1 << 20);
+        let [Request { body, points: 3 }] = &requests[..] else { panic!("{requests:?}") };
+        let scope = within(within(body, 1)[0], 2)[0];
+        let metrics = within(scope, 2);
+        let names: Vec<&[u8]> = metrics.iter().map(|metric| within(metric, 1)[0]).collect();
+        assert_eq!(names, [&b"n"[..], b"seconds", b"swarm_monitor_left_out_records"]);
+        let (from, to) = ((2, 1_000_000_000_000), (3, 1_005_000_000_000));
+        for (metric, n) in [(metrics[0], 7), (metrics[2], 1)] {
+            let sum = within(metric, 7)[0];
+            // Cumulative, and monotonic.
+            assert_eq!(numbers(sum, 0..9), [(2, 2), (3, 1)]);
+            assert_eq!(numbers(within(sum, 1)[0], 0..9), [from, to, (6, n)]);
+        }
+        let attribute = within(within(within(metrics[0], 7)[0], 1)[0], 7)[0];
+        assert_eq!(
+            (within(attribute, 1)[0], within(within(attribute, 2)[0], 1)[0]),
+            (&b"tag"[..], &b"value"[..])
+        );
+        let histogram = within(metrics[1], 9)[0];
+        assert_eq!(numbers(histogram, 0..9), [(2, 2)]);
+        let point = within(histogram, 1)[0];
+        let bits = f64::to_bits;
+        assert_eq!(
+            numbers(point, 0..20),
+            [from, to, (4, 2), (5, bits(2.0)), (11, bits(0.5)), (12, bits(1.5))]
+        );
+        assert_eq!(within(point, 6), [[1u64.to_le_bytes(), 1u64.to_le_bytes()].concat()]);
+        assert_eq!(within(point, 7), [1.0f64.to_le_bytes()]);
+    }
 
     #[test]
     fn units_are_ucum_or_notes() {
@@ -354,6 +420,13 @@ mod tests {
             ("", ""),
             ("seconds", "s"),
             ("bytes", "By"),
+            ("kibibytes", "KiBy"),
+            ("mebibytes", "MiBy"),
+            ("gibibytes", "GiBy"),
+            ("kilobytes", "KBy"),
+            ("megabytes", "MBy"),
+            ("gigabytes", "GBy"),
+            ("milliseconds", "ms"),
             ("violations", "{violations}"),
             ("a b{é}", "{a_b___}"),
         ] {
