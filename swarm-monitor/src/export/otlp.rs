@@ -56,7 +56,8 @@ pub struct Pushed {
     pub points: usize,
     /// How many of these the receiver says that it did not take.
     pub rejected: u64,
-    /// What it says about them, or what it warns of. Of the receiver's making: cut after 1,024 bytes, and otherwise as it came.
+    /// What it says about them, or what it warns of. Of the receiver's making: cut after 1,024 bytes, and otherwise as it came; if it repeats
+    /// a header or a token of the address, it is left out.
     pub message: String,
 }
 
@@ -87,6 +88,9 @@ impl OtlpExporter {
     ///
     /// There are `service.name`; `service.instance.id`, which is made up anew in each process, so that two of them are told apart; and
     /// `telemetry.sdk.` `name`, `language` and `version`.
+    ///
+    /// All exporters of a process have the same `service.instance.id`: where two of them push different monitors to one receiver under one
+    /// name, set another for each, as a receiver would take their points for those of one.
     pub fn resource(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.resource.insert(name.into(), value.into());
         self
@@ -114,7 +118,8 @@ impl OtlpExporter {
     /// # Errors
     ///
     /// [Retryable](NotifyError::is_retryable) if the receiver cannot be reached, or answers 429, 502, 503 or 504; the rest is not sent then.
-    /// Otherwise it refused a request; those after it were sent nevertheless, and this is why the first one failed.
+    /// Otherwise it refused a request; those after it were sent nevertheless, and this is why the first one failed. What it said of those that it
+    /// took is in the log then, as a warning.
     pub async fn push(&self, monitor: &PerformanceMonitor) -> Result<Pushed, NotifyError> {
         let (exporter, monitor) = (self.clone(), monitor.clone());
         let made = tokio::task::spawn_blocking(move || {
@@ -122,15 +127,25 @@ impl OtlpExporter {
         });
         let made = made.await.map_err(|_| NotifyError::later("making the requests panicked"))?;
         let mut pushed = Pushed::default();
-        let mut refused = None;
+        let mut failure = None;
         for request in made {
-            match self.send(request, &mut pushed).await {
-                Ok(()) => {}
-                Err(error) if error.is_retryable() => return Err(error),
-                Err(error) => refused = refused.or(Some(error)),
+            if let Err(error) = self.send(request, &mut pushed).await {
+                let later = error.is_retryable();
+                if later || failure.is_none() {
+                    failure = Some(error);
+                }
+                if later {
+                    break;
+                }
             }
         }
-        refused.map_or(Ok(pushed), Err)
+        match failure {
+            None => Ok(pushed),
+            Some(error) => {
+                pushed.warn();
+                Err(error)
+            }
+        }
     }
 
     /// Pushes every so often, for ever; at least a second apart. Dropping the future ends it.
@@ -143,10 +158,7 @@ impl OtlpExporter {
             let begun = Instant::now();
             let pushed = self.push(monitor).await;
             match &pushed {
-                Ok(Pushed { rejected, message, .. }) if *rejected > 0 || !message.is_empty() => {
-                    tracing::warn!(rejected, said = ?message, "not all metrics were taken");
-                }
-                Ok(_) => {}
+                Ok(pushed) => pushed.warn(),
                 Err(error) => tracing::warn!(%error, "metrics could not be pushed"),
             }
             failures = match &pushed {
@@ -163,9 +175,12 @@ impl OtlpExporter {
         let Request { body, points } = request;
         let answer = self.endpoint.send("application/x-protobuf", body, Vec::new(), 64 << 10).await?;
         let said = if answer.kind.starts_with("application/x-protobuf") { &answer.body[..] } else { &[] };
+        // Looked for in all of it, as what is cut may end within a token.
+        let secret = self.endpoint.is_given_away_by(said);
         match answer.status.as_u16() {
             200..=299 => {
                 let Partial { rejected, message } = Partial::of(said);
+                let message = if secret && !message.is_empty() { WITHHELD.to_owned() } else { message };
                 pushed.requests += 1;
                 pushed.points += points;
                 pushed.rejected = pushed.rejected.saturating_add(rejected);
@@ -178,6 +193,7 @@ impl OtlpExporter {
             _ => {
                 let error = self.endpoint.refused(&answer);
                 Err(match reason(said) {
+                    Some(_) if secret => NotifyError::never(format!("{error}: {WITHHELD}")),
                     Some(reason) => NotifyError::never(format!("{error}: {reason:?}")),
                     None => error,
                 })
@@ -185,6 +201,19 @@ impl OtlpExporter {
         }
     }
 }
+
+impl Pushed {
+    /// Puts what the receiver says into the log, if it says something.
+    fn warn(&self) {
+        let Pushed { rejected, message, .. } = self;
+        if *rejected > 0 || !message.is_empty() {
+            tracing::warn!(rejected, said = ?message, "not all metrics were taken");
+        }
+    }
+}
+
+/// In place of a text that has a secret in it.
+const WITHHELD: &str = "left out, as it repeats a secret";
 
 impl fmt::Debug for OtlpExporter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -39,8 +39,6 @@ pub struct Endpoint {
     private: bool,
     time_out: Duration,
     headers: HeaderMap,
-    /// Whether the bearer token fits into a header.
-    sound: bool,
     /// Mozilla's where it is `None`.
     trusted: Option<RootCerts>,
     agent: Agent,
@@ -70,7 +68,6 @@ impl Endpoint {
             private,
             time_out,
             headers: HeaderMap::new(),
-            sound: true,
             trusted: None,
             agent: agent(private, time_out, None),
         })
@@ -88,13 +85,13 @@ impl Endpoint {
         self.prepared()
     }
 
-    /// Sends this token as `Authorization: Bearer`. With one that no header can hold, nothing is sent.
-    pub fn bearer(mut self, token: impl Into<String>) -> Self {
-        match HeaderValue::from_str(&format!("Bearer {}", token.into())) {
-            Ok(value) => self.set(header::AUTHORIZATION, value),
-            Err(_) => self.sound = false,
-        }
-        self
+    /// Sends this token as `Authorization: Bearer`, in place of one that was set before.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for one that no header can hold.
+    pub fn bearer(self, token: &str) -> Result<Self> {
+        self.header(header::AUTHORIZATION.as_str(), &format!("Bearer {token}"))
     }
 
     /// Sends this header with every request, in place of one with the same name. Its value is treated as a secret.
@@ -117,9 +114,10 @@ impl Endpoint {
             return Err(Error::input(format!("the header {given} is the request's own")));
         }
         // Without the value, in which nobody should see the one byte that is wrong.
-        let value = HeaderValue::from_str(value)
+        let mut value = HeaderValue::from_str(value)
             .map_err(|_| Error::input(format!("the header {given} has a value that no header can have")))?;
-        self.set(given, value);
+        value.set_sensitive(true);
+        self.headers.insert(given, value);
         Ok(self)
     }
 
@@ -140,6 +138,9 @@ impl Endpoint {
         let before = trusted.len();
         for item in parse_pem(pem.as_ref()) {
             if let PemItem::Certificate(certificate) = item.map_err(|_| wrong("is not PEM"))? {
+                // The client itself passes over what it cannot read.
+                webpki::anchor_from_trusted_cert(&certificate.der().into())
+                    .map_err(|_| wrong("has a certificate that is damaged"))?;
                 trusted.push(certificate);
             }
         }
@@ -154,11 +155,6 @@ impl Endpoint {
     fn prepared(mut self) -> Self {
         self.agent = agent(self.private, self.time_out, self.trusted.clone());
         self
-    }
-
-    fn set(&mut self, name: HeaderName, mut value: HeaderValue) {
-        value.set_sensitive(true);
-        self.headers.insert(name, value);
     }
 
     /// The same with `path` at the end of its address, in front of a query.
@@ -202,12 +198,6 @@ impl Endpoint {
         headers: Vec<(&'static str, String)>,
         most: u64,
     ) -> Result<Answer, NotifyError> {
-        if !self.sound {
-            return Err(NotifyError::never(format!(
-                "the token for {} does not fit into a header",
-                self.host
-            )));
-        }
         let mut request = self.agent.post(&self.url);
         if let Some(all) = request.headers_mut() {
             all.clone_from(&self.headers);
@@ -231,6 +221,22 @@ impl Endpoint {
             retry_after: pause(text(header::RETRY_AFTER), text(header::DATE)),
             body: read,
         })
+    }
+
+    /// Whether something of what only the receiver is to know is in this: the value of a header, also without its scheme, or a part of the
+    /// address that is long enough for a token.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn is_given_away_by(&self, text: &[u8]) -> bool {
+        const SHORTEST: usize = 8;
+        let headers = self.headers.values().filter_map(|value| value.to_str().ok());
+        let values =
+            headers.flat_map(|value| [value, value.split_once(' ').map_or("", |(_, key)| key.trim())]);
+        let address = self.url.split_once("://").map_or("", |(_, rest)| rest);
+        let parts = address.split(['/', '?', '&', '=', '#']).skip(1).filter(|part| part.len() >= SHORTEST);
+        values
+            .chain(parts)
+            .filter(|secret| !secret.is_empty())
+            .any(|secret| text.windows(secret.len()).any(|part| part.eq_ignore_ascii_case(secret.as_bytes())))
     }
 
     /// That an answer asks for another try.
@@ -337,7 +343,7 @@ mod tests {
             assert!(!format!("{error} {error:?}").contains("TOKEN"), "{error:?}");
         }
         let endpoint = Endpoint::new("https://hooks.example.com/T/TOKEN?key=TOKEN").unwrap();
-        let endpoint = endpoint.bearer("TOKEN").header("x-api-key", "TOKEN").unwrap();
+        let endpoint = endpoint.bearer("TOKEN").unwrap().header("x-api-key", "TOKEN").unwrap();
         assert!(!format!("{endpoint:?}").contains("TOKEN"));
     }
 
@@ -354,6 +360,26 @@ mod tests {
         ] {
             let error = endpoint.clone().header(name, value).unwrap_err();
             assert_eq!(error.to_string(), says);
+        }
+        let error = endpoint.clone().bearer("TOKEN\r\nx: y").unwrap_err();
+        assert_eq!(error.to_string(), "the header authorization has a value that no header can have");
+    }
+
+    #[test]
+    #[cfg(feature = "otlp")]
+    fn a_text_gives_away_what_it_repeats() {
+        let endpoint = Endpoint::new("https://example.com/api/T0KEN-IN-PATH/x?key=K3Y-IN-QUERY&a=b").unwrap();
+        let endpoint = endpoint.bearer("T0KEN").unwrap().header("x-key", "K3Y").unwrap().at("/v1/metrics");
+        for (text, expected) in [
+            ("", false),
+            ("example.com: no Bearer of a token for /v1/metrics at /api/x?a=b", false),
+            ("no such token: T0KEN!", true),
+            ("authorization: bearer t0ken", true),
+            ("'K3Y' has expired", true),
+            ("nothing at /t0ken-in-path", true),
+            ("K3Y-IN-QUERY", true),
+        ] {
+            assert_eq!(endpoint.is_given_away_by(text.as_bytes()), expected, "{text}");
         }
     }
 
@@ -378,10 +404,12 @@ mod tests {
         let endpoint = Endpoint::new("https://example.com/").unwrap();
         let key = "-----BEGIN PRIVATE KEY-----\nU0VDUkVU\n-----END PRIVATE KEY-----\n";
         let broken = "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n";
+        let other = "-----BEGIN CERTIFICATE-----\nU0VDUkVU\n-----END CERTIFICATE-----\n";
         for (pem, says) in [
             ("", "what example.com is to trust has no certificate in it"),
             (key, "what example.com is to trust has no certificate in it"),
             (broken, "what example.com is to trust is not PEM"),
+            (other, "what example.com is to trust has a certificate that is damaged"),
         ] {
             assert_eq!(endpoint.clone().trust(pem).unwrap_err().to_string(), says);
         }

@@ -81,7 +81,8 @@ mod tests {
     #[test]
     fn a_key_is_not_shown() {
         let webhook =
-            Webhook::new(Endpoint::new("https://example.com/TOKEN").unwrap().bearer("BEARER")).key("KEY");
+            Webhook::new(Endpoint::new("https://example.com/TOKEN").unwrap().bearer("BEARER").unwrap())
+                .key("KEY");
         let shown = format!("{webhook:?}");
         assert!(!shown.contains("KEY") && !shown.contains("TOKEN") && !shown.contains("BEARER"), "{shown}");
     }

@@ -117,7 +117,7 @@ pub(crate) fn here(url: &str) -> Endpoint {
 #[tokio::test]
 async fn a_webhook_posts_what_alertmanager_would_and_signs_it() {
     let server = Server::answering(&[ok]);
-    let webhook = Webhook::new(here(&server.url("/hook?key=1")).bearer("token")).key("secret");
+    let webhook = Webhook::new(here(&server.url("/hook?key=1")).bearer("token").unwrap()).key("secret");
     let told = conformance::notifier(&webhook).await;
     let requests: Vec<Request> = told.iter().map(|_| server.next()).collect();
     assert!(server.had_no_more());
@@ -245,8 +245,9 @@ fn watching(server: &Server, time_out: Duration) -> (Timed, AlertEngine) {
     (timed, alerts)
 }
 
+/// Answers, and closes, which it says: else the next request may go where nobody reads any more.
 pub(crate) fn answer(stream: &mut TcpStream, head: &str) -> bool {
-    stream.write_all(format!("HTTP/1.1 {head}\r\n\r\n").as_bytes()).is_err()
+    stream.write_all(format!("HTTP/1.1 {head}\r\nconnection: close\r\n\r\n").as_bytes()).is_err()
 }
 
 /// Sends headers without an end, until the other side has had enough.

@@ -301,15 +301,43 @@ async fn a_series_counts_from_when_it_began_also_after_a_restart() {
 }
 
 #[tokio::test]
+async fn what_was_left_out_counts_from_the_restart_too() {
+    let Some(python) = python_with_otlp() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("snapshot");
+    let timed = Timed::new();
+    (0..3).for_each(|_| timed.monitor.record("seconds", f64::NAN, &[]));
+    timed.monitor.snapshot(&file).unwrap();
+    let clock = FakeClock::new(start() + TimeDelta::hours(1));
+    let restarted = PerformanceMonitor::builder().restore(&file).clock(clock).build().unwrap();
+    restarted.record("seconds", f64::NAN, &[]);
+    let mut requests = pushed(&timed.monitor, |exporter| exporter).await;
+    requests.extend(pushed(&restarted, |exporter| exporter).await);
+    let left_out: Vec<Value> = decoded(&python, &requests)
+        .iter()
+        .map(|request| {
+            let metric = metrics(request).last().unwrap().clone();
+            assert_eq!(metric["name"], "swarm_monitor_left_out_records");
+            metric["sum"]["dataPoints"][0].clone()
+        })
+        .collect();
+    let of = |point: &Value| (point["startTimeUnixNano"].clone(), point["asInt"].clone());
+    assert_eq!(of(&left_out[0]), (NOON.into(), "3".into()));
+    assert_eq!(of(&left_out[1]), ("1795266000000000000".into(), "1".into()));
+}
+
+/// Answers with a message of protobuf, and goes on.
+fn say(stream: &mut std::net::TcpStream, status: &str, body: &[u8]) -> bool {
+    let (kind, len) = ("application/x-protobuf", body.len());
+    let head = format!("HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {len}\r\n\r\n");
+    stream.write_all(head.as_bytes()).is_ok() && stream.write_all(body).is_ok()
+}
+
+#[tokio::test]
 async fn what_a_receiver_says_is_told() {
     let timed = Timed::new();
     timed.monitor.record("n", Measurement::Count(1), &[]);
     timed.monitor.record("other", Measurement::Count(1), &[]);
-    fn say(stream: &mut std::net::TcpStream, status: &str, body: &[u8]) -> bool {
-        let head =
-            format!("{status}\r\ncontent-type: application/x-protobuf\r\ncontent-length: {}", body.len());
-        !answer(stream, &head) && stream.write_all(body).is_ok()
-    }
     let cases: [(Answer, Result<u64, (&str, bool)>); 6] = [
         (|stream| say(stream, "200 OK", b"\x0a\x07\x08\x03\x12\x03bad"), Ok(3)),
         (|stream| say(stream, "200 OK", b"\xff\xff\xff"), Ok(0)),
@@ -347,6 +375,87 @@ async fn what_a_receiver_says_is_told() {
             (other, _) => panic!("{other:?}"),
         }
     }
+}
+
+#[tokio::test]
+async fn a_receiver_that_repeats_a_secret_is_not_quoted() {
+    let timed = Timed::new();
+    timed.monitor.record("n", Measurement::Count(1), &[]);
+    const SECRETS: [&str; 3] = ["TOKEN-OF-HEADER", "TOKEN-OF-PATH", "KEY"];
+    let cases: [(Answer, bool); 6] = [
+        (|stream| say(stream, "200 OK", b"\x0a\x14\x08\x01\x12\x10no KEY of tenant"), true),
+        (|stream| say(stream, "200 OK", b"\x0a\x17\x08\x01\x12\x13not TOKEN-OF-HEADER"), true),
+        (|stream| say(stream, "400 Bad Request", b"\x12\x0bno KEY here"), false),
+        (|stream| say(stream, "401 Unauthorized", b"\x12\x16Bearer TOKEN-OF-HEADER"), false),
+        (|stream| say(stream, "404 Not Found", b"\x12\x11/TOKEN-OF-PATH/v1"), false),
+        // What would be cut within the token.
+        (
+            |stream| {
+                let message = format!("{}TOKEN-OF-HEADER", "x".repeat(1_020));
+                let mut body = vec![0x12, 0x8b, 0x08];
+                body.extend(message.bytes());
+                say(stream, "400 Bad Request", &body)
+            },
+            false,
+        ),
+    ];
+    for (answer, taken) in cases {
+        let server = Server::answering(Box::leak(Box::new([answer])));
+        let endpoint = here(&server.url("/TOKEN-OF-PATH?a=b")).bearer("TOKEN-OF-HEADER").unwrap();
+        let exporter = OtlpExporter::new(endpoint.header("x-api-key", "KEY").unwrap());
+        let pushed = exporter.push(&timed.monitor).await;
+        let shown = format!("{pushed:?}");
+        assert!(SECRETS.iter().all(|secret| !shown.contains(&secret[..3])), "{shown}");
+        match pushed {
+            Ok(pushed) if taken => {
+                assert_eq!((pushed.rejected, &*pushed.message), (1, "left out, as it repeats a secret"));
+            }
+            Err(error) if !taken => {
+                let shown = error.to_string();
+                assert!(shown.starts_with("127.0.0.1 answers 40"), "{shown}");
+                assert!(shown.ends_with(": left out, as it repeats a secret"), "{shown}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Keeps what is logged.
+#[cfg(feature = "tracing")]
+#[derive(Clone, Default)]
+struct Logged(std::sync::Arc<std::sync::Mutex<String>>);
+
+#[cfg(feature = "tracing")]
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Logged {
+    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        let mut logged = self.0.lock().unwrap();
+        event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+            logged.push_str(&format!("{field}={value:?} "));
+        });
+    }
+}
+
+#[cfg(feature = "tracing")]
+#[tokio::test]
+async fn what_was_said_of_the_requests_that_were_taken_is_logged_when_one_is_refused() {
+    use tracing_subscriber::prelude::*;
+
+    let server = Server::answering(&[
+        |stream| {
+            say(stream, "200 OK\r\nconnection: close", b"\x0a\x07\x08\x03\x12\x03bad");
+            false
+        },
+        |stream| say(stream, "400 Bad Request", b""),
+    ]);
+    let timed = Timed::new();
+    ["one", "two"].iter().for_each(|name| timed.monitor.record(name, Measurement::Count(1), &[]));
+    let logged = Logged::default();
+    let _guard = tracing_subscriber::registry().with(logged.clone()).set_default();
+    let exporter = OtlpExporter::new(here(&server.url(""))).request_limit(0);
+    let error = exporter.push(&timed.monitor).await.unwrap_err();
+    assert_eq!(error.to_string(), "127.0.0.1 answers 400 Bad Request");
+    let logged = logged.0.lock().unwrap();
+    assert!(logged.contains("rejected=3 ") && logged.contains("said=\"bad\""), "{logged}");
 }
 
 #[tokio::test]

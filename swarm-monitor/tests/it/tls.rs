@@ -128,10 +128,15 @@ async fn a_server_is_trusted_by_the_authority_that_was_given_and_by_no_other() {
         let shown = format!("{error} {error:?}");
         assert!(!shown.contains("TOKEN") && !shown.contains("SECRET"), "{shown}");
     }
+    // Of a damaged one nobody learns only when nothing arrives.
+    let damaged = String::from_utf8(ca.clone()).unwrap();
+    let damaged = damaged.lines().enumerate().filter(|(at, _)| *at != 2).map(|(_, line)| format!("{line}\n"));
+    let error = at("localhost").trust(damaged.collect::<String>()).unwrap_err();
+    assert!(error.to_string().ends_with("has a certificate that is damaged"), "{error}");
     for endpoint in [
         at("localhost").trust(&ca).unwrap(),
         at("localhost").trust(&other).unwrap().trust(&ca).unwrap(),
-        at("localhost").trust([other.clone(), ca.clone()].concat()).unwrap().bearer("token"),
+        at("localhost").trust([other.clone(), ca.clone()].concat()).unwrap().bearer("token").unwrap(),
     ] {
         told(&Webhook::new(endpoint)).await.unwrap();
         let request: Value = serde_json::from_str(&server.said.next().unwrap().unwrap()).unwrap();
@@ -143,7 +148,7 @@ async fn a_server_is_trusted_by_the_authority_that_was_given_and_by_no_other() {
 async fn a_header_is_sent_once_and_the_last_one_holds() {
     let server = crate::notify::Server::answering(&[crate::notify::ok]);
     let endpoint = Endpoint::new(&server.url("/")).unwrap().allow_private();
-    let endpoint = endpoint.bearer("first").header("Authorization", "Basic second").unwrap();
+    let endpoint = endpoint.bearer("first").unwrap().header("Authorization", "Basic second").unwrap();
     let endpoint = endpoint.header("X-Api-Key", "1").unwrap().header("x-api-key", "2").unwrap();
     // What the notifier says itself is not replaced.
     told(&Webhook::new(endpoint.clone().header("webhook-id", "mine").unwrap())).await.unwrap();
@@ -151,7 +156,8 @@ async fn a_header_is_sent_once_and_the_last_one_holds() {
     assert_eq!(request.all("authorization"), ["Basic second"]);
     assert_eq!(request.all("x-api-key"), ["2"]);
     assert!(request.all("webhook-id").len() == 1 && request.all("webhook-id") != ["mine"]);
-    // A token that is no header is not sent, and not shown.
-    let error = told(&Webhook::new(endpoint.bearer("TOKEN\r\nx: y"))).await.unwrap_err();
-    assert!(!error.is_retryable() && !format!("{error:?}").contains("TOKEN"), "{error:?}");
+    // A token takes the place of the header, and one that no header can hold leaves it.
+    assert!(endpoint.clone().bearer("TOKEN\r\nx: y").is_err());
+    told(&Webhook::new(endpoint.bearer("third").unwrap())).await.unwrap();
+    assert_eq!(server.next().all("authorization"), ["Bearer third"]);
 }
