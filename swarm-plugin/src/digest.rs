@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind};
 /// The SHA-256 of what a plugin is made of, written `sha256:` and 64 hexadecimal digits.
 ///
 /// Of a file it is that of its bytes, as `sha256sum` prints it. Of a folder it is that of a list with a line for each file
-/// in the order of their paths: digest, two spaces, path, where an `x` stands between the spaces of an executable.
+/// in the order of their paths: digest, two spaces, path, where an `x` stands between the spaces of an executable. A path has no line break in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest([u8; 32]);
 

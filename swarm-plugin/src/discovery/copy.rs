@@ -32,7 +32,9 @@ pub(super) fn folder(from: &Folder, to: &Path) -> Result<Digest, String> {
         let executable = is_executable(&metadata);
         let digest = Digest::finish(bytes(file, executable, &place, &mut left)?);
         let mark = if executable { " x " } else { "  " };
-        let name = path.to_str().ok_or("a name in it is not UTF-8")?;
+        // Names stand in the list as they are, so that one with a line break could be taken for several lines.
+        let name = path.to_str().filter(|name| !name.contains('\n'));
+        let name = name.ok_or("a name in it is not UTF-8, or has a line break")?;
         list.update(format!("{}{mark}{name}\n", digest.hex()));
     }
     Ok(Digest::finish(list))

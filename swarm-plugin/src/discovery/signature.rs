@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// What stands after the name of the plugin.
 const ENDING: &str = ".minisig";
-const SIGNATURE_LIMIT: u64 = 4096;
+const SIGNATURE_LIMIT: u64 = 16 * 1024;
 
 /// Who may sign plugins: a public key of [`minisign`](https://jedisct1.github.io/minisign/).
 ///
@@ -37,12 +37,14 @@ impl FromStr for PublicKey {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let text = text.trim();
-        let parsed = match text.contains('\n') {
-            true => minisign_verify::PublicKey::decode(text),
-            false => minisign_verify::PublicKey::from_base64(text),
+        let mut lines = text.trim().lines();
+        // Without the comment, of which a key would be another.
+        let key = match (lines.next(), lines.next(), lines.next()) {
+            (Some(key), None, _) => key,
+            (Some(comment), Some(key), None) if comment.starts_with("untrusted comment:") => key.trim(),
+            _ => "",
         };
-        parsed.map(PublicKey).map_err(|error| {
+        minisign_verify::PublicKey::from_base64(key).map(PublicKey).map_err(|error| {
             Error::new(ErrorKind::InvalidInput, "the text is no public key of minisign").because(error)
         })
     }

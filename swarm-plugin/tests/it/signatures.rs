@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::Value;
-use swarm_plugin::{FnPlugin, Found, Loader, Plugin, PluginDiscovery, PluginError, PluginManager, PublicKey};
+use swarm_plugin::{
+    Digest, FnPlugin, Found, Loader, Plugin, PluginDiscovery, PluginError, PluginManager, PublicKey,
+};
 
 /// A folder of plugins and a pair of keys. `None`, said aloud, where `minisign` is not here.
 struct Signer {
@@ -146,6 +148,7 @@ fn nothing_in_a_signed_folder_can_be_another() {
         fs::write(within("plugin.toml"), manifest).unwrap();
         fs::write(within("run"), "#!/bin/sh\n").unwrap();
         fs::write(within("data"), "1").unwrap();
+        fs::write(within("sums"), "2").unwrap();
     };
     make();
     signer.sign_folder("tool");
@@ -170,6 +173,14 @@ fn nothing_in_a_signed_folder_can_be_another() {
         let reason = signer.check("key").err();
         assert_eq!(reason.as_deref(), Some("tool.minisig is not the signature of what stands there"), "{at}");
     }
+    // One file whose name goes on with the line of another.
+    make();
+    fs::remove_file(within("sums")).unwrap();
+    let line = Digest::of("2").to_string().replace("sha256:", "run\n") + "  sums";
+    fs::rename(within("run"), within(&line)).unwrap();
+    let reason = "a name in it is not UTF-8, or has a line break";
+    assert_eq!(signer.check("key").unwrap_err(), reason);
+    assert_eq!(signer.scan(PluginDiscovery::new()).unwrap_err(), reason, "it has no digest to be allowed by");
     // It stands for the folder beside which it stands.
     make();
     fs::rename(signer.path("tool"), signer.path("other")).unwrap();
@@ -201,6 +212,13 @@ fn only_keys_that_were_given_may_sign() {
     for text in ["", "no key", "RWQ=", "untrusted comment: x\nRWQ=\n"] {
         assert!(text.parse::<PublicKey>().is_err(), "{text}");
     }
+    // A key is the same with its comment and without, and of two that stand in one text none is taken.
+    let text = fs::read_to_string(signer.key_file("key", "pub")).unwrap();
+    let alone = text.lines().nth(1).unwrap();
+    assert!(alone.parse::<PublicKey>().unwrap() == signer.public("key"));
+    assert!(alone.parse::<PublicKey>().unwrap() != other);
+    assert!(format!("{alone}\n{alone}").parse::<PublicKey>().is_err());
+    assert!(format!("{text}{text}").parse::<PublicKey>().is_err());
 }
 
 /// Answers what the file holds.
