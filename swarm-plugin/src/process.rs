@@ -58,8 +58,9 @@ use crate::plugin::{Plugin, PluginError};
 ///
 /// # When it ends
 /// Calls under way fail, and say that the same call may succeed later: the program may have begun them. The next call starts it
-/// anew, at once the first time, then after 0.1 s, 0.2 s and so on up to 30 s while it does not stay up for ten seconds longer; calls
-/// wait for that as long as they may take, and one that has less time than that fails at once. A program has ended when its
+/// anew: at once the first time, then not before 0.1 s, 0.2 s and so on up to 30 s have passed since its last start, and at once
+/// again when ten seconds more than that have passed, whether or not it was up in them. Calls wait for that as long as they may
+/// take, and one that has less time than that fails at once. A program has ended when its
 /// process has, whoever else holds its streams. One that does not speak MCP again within
 /// [`start_timeout`](ProcessLoader::start_timeout) is killed, and those who waited are told.
 ///

@@ -110,7 +110,10 @@ impl Line {
 
     /// The number of the request that the line answers. It stands before what is long, or after it.
     fn id(&self) -> Option<u64> {
-        first_id(&self.begin).or_else(|| last_id(&self.end))
+        match head(&self.begin) {
+            Head::Request => None,
+            Head::Other(id) => id.or_else(|| last_id(&self.end)),
+        }
     }
 }
 
@@ -120,20 +123,34 @@ fn too_long(id: u64, limit: usize) -> Vec<u8> {
     (line.replace("ID", &id.to_string()).replace("MESSAGE", &message) + "\n").into_bytes()
 }
 
-/// The member `id` of an object of which this is the beginning.
-fn first_id(text: &[u8]) -> Option<u64> {
-    let mut rest = text.trim_ascii_start().strip_prefix(b"{")?;
-    loop {
-        let key;
-        (key, rest) = string(rest.trim_ascii_start())?;
-        rest = rest.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start();
-        if key == b"id" {
-            let (id, rest) = number(rest)?;
+/// What the beginning of an object says of it.
+#[derive(Debug, PartialEq)]
+enum Head {
+    /// The other side's own, whose `id` is none of ours.
+    Request,
+    /// With the member `id`, where that is there.
+    Other(Option<u64>),
+}
+
+fn head(text: &[u8]) -> Head {
+    let mut id = None;
+    let mut rest = text.trim_ascii_start().strip_prefix(b"{");
+    while let Some((key, value)) = rest.and_then(member) {
+        match key {
+            b"method" => return Head::Request,
             // A number that is cut off is another one.
-            return rest.first().map(|_| id);
+            b"id" => id = number(value).filter(|(_, rest)| !rest.is_empty()).map(|(id, _)| id),
+            _ => {}
         }
-        rest = after_value(rest)?.trim_ascii_start().strip_prefix(b",")?;
+        rest = after_value(value).and_then(|rest| rest.strip_prefix(b","));
     }
+    Head::Other(id)
+}
+
+/// A key, and the text that its value begins.
+fn member(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (key, rest) = string(text.trim_ascii_start())?;
+    Some((key, rest.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start()))
 }
 
 /// The member `id` of an object of which this is the end, where nothing or the version of the protocol follows it.
@@ -210,7 +227,8 @@ mod tests {
         assert_eq!(passed(line, line.len()).await, line);
         assert!(passed(line, line.len() - 1).await.contains("is over 8 bytes"));
         // Nobody waits for what has no number.
-        for text in [format!("{long}\n"), format!("{{\"method\":\"{long}\"}}\n"), long.clone()] {
+        let asked = format!("{{\"method\":\"ask\",\"params\":\"{long}\",\"id\":1}}\n");
+        for text in [format!("{long}\n"), format!("{{\"method\":\"{long}\"}}\n"), asked, long.clone()] {
             assert_eq!(passed(&text, 64).await, text);
         }
     }
@@ -230,7 +248,13 @@ mod tests {
             ("[1,", None),
             ("", None),
         ] {
-            assert_eq!(first_id(text.as_bytes()), expected, "{text}");
+            assert_eq!(head(text.as_bytes()), Head::Other(expected), "{text}");
+        }
+        for text in [
+            r#"{"jsonrpc":"2.0","id":5,"method":"sampling/createMessage","params":{"#,
+            r#"{"method":"notifications/progress","params":{"#,
+        ] {
+            assert_eq!(head(text.as_bytes()), Head::Request, "{text}");
         }
         for (text, expected) in [
             (r#"xxx"},"id":5}"#, Some(5)),

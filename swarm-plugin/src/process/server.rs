@@ -31,7 +31,7 @@ use crate::plugin::PluginError;
 
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// A program that was up for so long, beside the time that was waited, may be started again at once.
+/// A program may be started again at once when so much more has passed since its last start than was waited before that.
 const STAYED_UP: Duration = Duration::from_secs(10);
 
 pub(super) struct Server {

@@ -14,6 +14,8 @@ use rmcp::transport::streamable_http_server::session::{ServerSseMessage, Session
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::call::after;
+
 /// Those of `rmcp`, which lets any number live, and each as long as the server has something to say to it.
 pub(super) struct Sessions {
     inner: Arc<LocalSessionManager>,
@@ -49,7 +51,7 @@ impl Client {
                 let heard = self.heard();
                 if heard.open == 0 { heard.last } else { Instant::now() }
             };
-            let due = due + idle;
+            let due = after(due, idle);
             if due <= Instant::now() {
                 return;
             }
