@@ -25,15 +25,16 @@
  * What every function of the table may rely on, and must keep to:
  *
  *   - It answers by host->write, any number of times, and by what it returns. With SWARM_OK, what was written is the answer;
- *     with SWARM_FAILED and SWARM_TEMPORARY it is a message for people.
+ *     with SWARM_FAILED and SWARM_TEMPORARY it is a message for people, of which the beginning is kept.
  *   - Answers and parameters are JSON in UTF-8, without a zero at the end. The host checks what it is given.
  *   - Whatever the host points to may be used until the function returns, and not after. The host keeps no pointer either:
  *     what was given to host->write may be changed or freed once that returns.
  *   - No exception, panic or longjmp may leave it: that ends the process.
  *   - It may be called from any thread. execute is called from several threads at the same time, unless the description
- *     says {"limits": {"concurrency": 1}}; export_state may be called during it where a call takes longer than the host
- *     waits for it. No other two functions are called for the same instance at the same time, but for one that was given up
- *     and has not returned.
+ *     says {"limits": {"concurrency": 1}}, which holds for calls that were given up as well, until they return.
+ *     export_state may be called during execute, and more than once for one hand-over, of which the last answer counts.
+ *     No other two functions are called for the same instance at the same time, but for one that was given up and has not
+ *     returned; cleanup and destroy are called alone.
  *   - It is not interrupted. The host stops waiting at a deadline, and the thread is lost until the function returns; ask
  *     host->is_cancelled in a loop. destroy is not called before it returned.
  *
@@ -106,7 +107,8 @@ typedef struct swarm_table {
     int32_t (*export_state)(void *instance, const swarm_host *host);
     /* Takes over what the version before exported. */
     int32_t (*import_state)(void *instance, swarm_bytes state, const swarm_host *host);
-    /* Gives back what the instance holds of the world: files, connections. After the last call, once. */
+    /* Gives back what the instance holds of the world: files, connections. After the last call, once. It is not given
+       up: is_cancelled answers 0, however long it takes. */
     int32_t (*cleanup)(void *instance, const swarm_host *host);
     /* Frees the instance. */
     void (*destroy)(void *instance);

@@ -51,19 +51,26 @@ use crate::plugin::{Plugin, PluginError};
 /// ```
 ///
 /// A folder has a `plugin.toml` whose `command` names the library in it. Its name and version must be what the library says;
-/// for the rest, what stands there is stronger.
+/// for the rest, what stands there is stronger, but that `concurrency` is never more than the library says.
 ///
 /// # How it is loaded
 /// A file is read first, without loading it: it must be a whole library that exports `swarm_plugin_v1`. It is loaded from its
 /// private copy, which nobody writes to any more; to cut off a library that is loaded would end the process. It is never
 /// unloaded, since code of it may run and its destructors may be anywhere: each new version stays in memory, and its copy on the
-/// disk, until the process ends; [`generations`](NativeLoader::generations) bounds how many do. The same bytes are loaded once.
+/// disk, until the process ends; [`generations`](NativeLoader::generations) bounds how many do. The same file or folder is loaded
+/// once; a folder in which anything is another, `plugin.toml` included, is another one.
+///
+/// What a library needs of other libraries it finds as the system does, by name among those that are loaded: a second library
+/// in a folder is not replaced by a reload where it keeps its name. Link it statically, or name it anew with each version.
 ///
 /// # How it is called
-/// On threads of its own, so that a call which does not return holds nobody up: its caller has an answer at the deadline, and
-/// the thread is lost until the call returns. An instance in which eight such calls go on takes no more; what they work with is
-/// not freed before they return. A library that sets `SWARM_INLINE` is called on the caller's thread instead, which is some
-/// microseconds faster, and where nothing bounds how long it takes.
+/// On threads of its own, so that a call which does not return holds up nobody else: its caller has an answer at the deadline,
+/// and the thread is lost until the call returns. The calls of one instance take at most half of the threads; more of them wait
+/// within their deadlines. A call that was given up counts for `concurrency` until it returns. An instance in which eight of them
+/// go on, or as many as its `concurrency`, takes no more calls; what they work with is not freed before they return.
+///
+/// A library that sets `SWARM_INLINE` is called on the caller's thread instead, which is some microseconds faster, and where
+/// nothing bounds how long it takes.
 ///
 /// # Contained, and not
 /// Contained: a panic of a plugin in Rust that is built to unwind; answers that are too long, no JSON or no UTF-8; a call, a
@@ -101,8 +108,8 @@ impl NativeLoader {
         self
     }
 
-    /// On how many threads libraries are called; more calls wait, within their deadlines. Calls that do not return count. 256,
-    /// at least 1, for all clones.
+    /// On how many threads libraries are called; more calls wait, within their deadlines. Calls that do not return count, and
+    /// those of one instance have at most half of the threads that are allowed when it is loaded. 256, at least 1, for all clones.
     pub fn threads(self, count: usize) -> Self {
         self.threads.limit(count);
         self
@@ -140,10 +147,10 @@ impl Loader for NativeLoader {
         let threads = self.threads.clone();
         let make = move |ticket: &threads::Ticket| {
             // SAFETY: the promise to `NativeLoader::new`.
-            let loaded = unsafe { libraries.load(found.digest(), &path) };
+            let loaded = unsafe { libraries.load(&found, &path) };
             let library = loaded.map_err(PluginError::new)?;
             // SAFETY: the same promise.
-            unsafe { NativePlugin::new(&library, threads, found, ticket) }
+            unsafe { NativePlugin::new(&library, threads, &found, ticket) }
         };
         let plugin = self.threads.run(&Arc::default(), make).await??;
         Ok(vec![Arc::new(plugin)])

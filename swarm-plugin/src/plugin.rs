@@ -46,7 +46,9 @@ pub trait Plugin: Send + Sync + 'static {
 
     /// What a version that takes this one's place should know; `None`, the default, for nothing.
     ///
-    /// New calls wait meanwhile and those under way have ended, unless they took longer than the time to drain.
+    /// Called more than once for one hand-over, first while calls are under way, to learn whether there is anything: it must leave
+    /// the state where it is. Only the last answer counts, for which new calls wait, and those under way have ended unless they
+    /// took longer than the time to drain.
     ///
     /// # Errors
     /// Why the state cannot be had. This version then stays.

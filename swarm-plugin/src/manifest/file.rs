@@ -123,7 +123,8 @@ impl ManifestFile {
         }
         let (ours, theirs) = (&mut self.limits, below.limits);
         ours.timeout_ms = ours.timeout_ms.or(theirs.timeout_ms);
-        ours.concurrency = ours.concurrency.or(theirs.concurrency);
+        // More at the same time than it says may be more than it can bear.
+        ours.concurrency = ours.concurrency.into_iter().chain(theirs.concurrency).min();
         ours.params_bytes = ours.params_bytes.or(theirs.params_bytes);
         ours.result_bytes = ours.result_bytes.or(theirs.result_bytes);
         ours.memory_bytes = ours.memory_bytes.or(theirs.memory_bytes);

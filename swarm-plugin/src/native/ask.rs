@@ -29,7 +29,7 @@ struct Out {
     is_over: bool,
 }
 
-/// Calls a function of a library, and answers what it wrote; `None` where it says that there is no state.
+/// Calls a function of a library, and answers what it wrote.
 ///
 /// A panic that it tells of goes on from here.
 ///
@@ -39,7 +39,24 @@ pub(super) fn ask(
     caller: Caller<'_>,
     limit: usize,
     function: impl FnOnce(*const abi::Host) -> i32,
+) -> Result<Vec<u8>, PluginError> {
+    let (code, out) = call(caller, limit, function);
+    outcome(code, out, limit)
+}
+
+/// The same for the function that may say that there is no state, which is `None`.
+pub(super) fn ask_for_state(
+    caller: Caller<'_>,
+    limit: usize,
+    function: impl FnOnce(*const abi::Host) -> i32,
 ) -> Result<Option<Vec<u8>>, PluginError> {
+    match call(caller, limit, function) {
+        (abi::NO_STATE, _) => Ok(None),
+        (code, out) => outcome(code, out, limit).map(Some),
+    }
+}
+
+fn call(caller: Caller<'_>, limit: usize, function: impl FnOnce(*const abi::Host) -> i32) -> (i32, Out) {
     let told = Told { caller, limit, out: Mutex::default() };
     let host = abi::Host {
         size: size_of::<abi::Host>(),
@@ -50,17 +67,18 @@ pub(super) fn ask(
         progress,
     };
     let code = function(&raw const host);
-    let Out { bytes, is_over } = told.out.into_inner().unwrap_or_else(PoisonError::into_inner);
-    if is_over {
-        return Err(PluginError::new(format_args!("the answer is over {limit} bytes")));
-    }
+    (code, told.out.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn outcome(code: i32, Out { bytes, is_over }: Out, limit: usize) -> Result<Vec<u8>, PluginError> {
     let said = |otherwise: &str| match bytes.is_empty() {
         true => otherwise.to_owned(),
         false => String::from_utf8_lossy(&bytes).into_owned(),
     };
     match code {
-        abi::OK => Ok(Some(bytes)),
-        abi::NO_STATE => Ok(None),
+        abi::OK if is_over => Err(PluginError::new(format_args!("the answer is over {limit} bytes"))),
+        abi::OK => Ok(bytes),
+        // Of a message that is too long, the beginning says it.
         abi::FAILED => Err(PluginError::new(said("failed, and does not say why"))),
         abi::TEMPORARY => Err(PluginError::temporary(said("failed for now, and does not say why"))),
         // Without the message on the standard error, where the plugin's own runtime has put it.
@@ -82,13 +100,11 @@ unsafe extern "C" fn write(context: *mut c_void, data: *const u8, len: usize) ->
     // SAFETY: the header's promise.
     let told = unsafe { told(context) };
     let mut out = told.out.lock().unwrap_or_else(PoisonError::into_inner);
-    if out.is_over || told.limit - out.bytes.len() < len {
-        *out = Out { bytes: Vec::new(), is_over: true };
-        return 1;
-    }
+    let room = told.limit - out.bytes.len();
     // SAFETY: the header's promise that there are so many bytes until this returns.
-    out.bytes.extend_from_slice(unsafe { abi::Bytes { data, len }.get() });
-    0
+    out.bytes.extend_from_slice(unsafe { abi::Bytes { data, len: len.min(room) }.get() });
+    out.is_over |= len > room;
+    i32::from(out.is_over)
 }
 
 /// # Safety
@@ -111,8 +127,11 @@ unsafe extern "C" fn remaining(context: *mut c_void) -> u64 {
 /// As the header says.
 unsafe extern "C" fn progress(context: *mut c_void, done: f64, total: f64, message: abi::Bytes) {
     // SAFETY: the header's promise.
-    let (cx, message) = unsafe { (told(context).caller.cx, message.get()) };
-    if let Some(cx) = cx {
+    let (Caller { cx, ticket }, message) = unsafe { (told(context).caller, message.get()) };
+    // Whoever gave the call up hears no more of it.
+    if let Some(cx) = cx
+        && !ticket.is_some_and(Ticket::is_given_up)
+    {
         let message = (!message.is_empty()).then(|| String::from_utf8_lossy(message).into_owned());
         cx.progress(Progress { done, total: (total > 0.0).then_some(total), message });
     }

@@ -35,8 +35,9 @@ const LOOK: Duration = Duration::from_millis(10);
 ///
 /// # What holds in there
 /// The library has its own copies of this crate, of tokio and of `tracing`: nothing is shared with the service but what the
-/// [interface](crate::NativeLoader) passes. A call runs in a tokio runtime of its instance, which drives tasks that were spawned
-/// while a call is under way. A call that waits is dropped within ten milliseconds once nobody waits for it. A panic is the
+/// [interface](crate::NativeLoader) passes. A call runs on a thread of the host, so that one which computes holds up no other, in
+/// a tokio runtime of its instance, whose one thread drives timers, sockets and tasks that were spawned: a task that computes is for
+/// `spawn_blocking`. A call that waits is dropped within ten milliseconds once nobody waits for it. A panic is the
 /// failure of one call, if the library is built to unwind, as is the default; its message goes to standard error as well.
 /// Other plugins cannot be called from there.
 ///
@@ -116,7 +117,9 @@ struct Guest {
 
 impl Guest {
     fn new(make: fn() -> Result<Arc<dyn Plugin>, PluginError>) -> Result<Guest, PluginError> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+        // A thread of its own for timers and sockets: driven by a call, they would wait for it when it computes.
+        let runtime =
+            Builder::new_multi_thread().worker_threads(1).thread_name("swarm-guest").enable_all().build()?;
         let plugin = {
             let _entered = runtime.enter();
             make()?

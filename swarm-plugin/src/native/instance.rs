@@ -1,14 +1,16 @@
 //! A library as a plugin.
 
+use std::mem::ManuallyDrop;
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, TryLockError};
 
 use async_trait::async_trait;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use super::abi::{self, Bytes};
-use super::ask::{Caller, ask};
+use super::ask::{Caller, ask, ask_for_state};
 use super::library::Library;
 use super::threads::{Threads, Ticket};
 use crate::call::CallContext;
@@ -26,7 +28,11 @@ pub(super) struct NativePlugin {
     manifest: Manifest,
     instance: Arc<Instance>,
     threads: Threads,
+    /// Room for a call, taken until it returns, whether or not anybody waits for it.
+    room: Arc<Semaphore>,
     lost: Arc<AtomicUsize>,
+    /// So many calls that were given up and go on are too many.
+    most_lost: usize,
 }
 
 impl NativePlugin {
@@ -35,9 +41,9 @@ impl NativePlugin {
     /// # Safety
     /// The library keeps to what the header says, now and for as long as the plugin exists.
     pub(super) unsafe fn new(
-        library: &Library,
+        library: &Arc<Library>,
         threads: Threads,
-        found: Found,
+        found: &Found,
         ticket: &Ticket,
     ) -> Result<NativePlugin, PluginError> {
         let caller = Caller { ticket: Some(ticket), cx: None };
@@ -48,20 +54,53 @@ impl NativePlugin {
             ask(caller, DEFAULT_BYTES, |host| unsafe { create(&raw mut pointer, host) })?;
         }
         // From here on it is destroyed when it is dropped.
-        let handle = Handle { table, pointer };
+        let handle = Handle { library: library.clone(), pointer };
         // SAFETY: the caller's promise.
         let said = ask(caller, DESCRIPTION_BYTES, |host| unsafe { asked(table.describe, pointer, host) })?;
-        let said =
-            ManifestFile::told("native", value(&said.unwrap_or_default())?).map_err(PluginError::new)?;
+        let said = ManifestFile::told("native", value(&said)?).map_err(PluginError::new)?;
         let file = match found.manifest_file() {
             Some(file) => file.clone().over(said).map_err(PluginError::new)?,
             None => said,
         };
         let manifest = file.builder().bounded_params().build()?;
-        let limit = manifest.limits().result_bytes.unwrap_or(DEFAULT_BYTES).max(MESSAGE_BYTES);
-        let instance =
-            Instance { table, limit, handle: RwLock::new(Some(handle)), threads: threads.clone(), found };
-        Ok(NativePlugin { manifest, instance: Arc::new(instance), threads, lost: Arc::default() })
+        let limits = manifest.limits();
+        let limit = limits.result_bytes.unwrap_or(DEFAULT_BYTES).max(MESSAGE_BYTES);
+        let calls = limits.concurrency.unwrap_or(usize::MAX);
+        let room = Arc::new(Semaphore::new(calls.min(threads.share())));
+        let instance = Instance { table, limit, handle: RwLock::new(Some(handle)), threads: threads.clone() };
+        Ok(NativePlugin {
+            manifest,
+            instance: Arc::new(instance),
+            threads,
+            room,
+            lost: Arc::default(),
+            most_lost: calls.min(LOST_LIMIT),
+        })
+    }
+
+    async fn call(&self, params: Value, cx: &CallContext) -> Result<Value, PluginError> {
+        self.has_hope()?;
+        // Never closed.
+        let room = self.room.clone().acquire_owned().await.ok();
+        // Those that it waited for may have been given up.
+        self.has_hope()?;
+        let cx = cx.clone();
+        self.on_thread(move |instance, caller| {
+            let _taken = room;
+            instance.execute(&params, Caller { cx: Some(&cx), ..caller })
+        })
+        .await
+    }
+
+    /// Fails at once where a call would wait for others that may never return.
+    fn has_hope(&self) -> Result<(), PluginError> {
+        // Counted before the call that was given up makes way for another.
+        let lost = self.lost.load(Ordering::Relaxed);
+        if lost < self.most_lost {
+            return Ok(());
+        }
+        let message = format_args!("calls that were given up go on in it, which takes no more: {lost}");
+        Err(PluginError::temporary(message))
     }
 
     async fn on_thread<T: Send + 'static>(
@@ -84,16 +123,7 @@ impl Plugin for NativePlugin {
         let outcome = if self.instance.table.flags & abi::INLINE != 0 {
             self.instance.execute(&params, Caller { cx: Some(cx), ticket: None })
         } else {
-            let lost = self.lost.load(Ordering::Relaxed);
-            if lost >= LOST_LIMIT {
-                let message = format!("{lost} calls that were given up go on in it");
-                return Err(PluginError::temporary(message));
-            }
-            let theirs = cx.clone();
-            self.on_thread(move |instance, caller| {
-                instance.execute(&params, Caller { cx: Some(&theirs), ..caller })
-            })
-            .await
+            self.call(params, cx).await
         };
         if outcome.is_err() && cx.is_cancelled() {
             // It failed because it was given up, which whoever gives it up is about to notice, and knows why.
@@ -106,7 +136,9 @@ impl Plugin for NativePlugin {
         let Some(check) = self.instance.table.check else { return Ok(()) };
         self.on_thread(move |instance, caller| {
             // SAFETY: the promise to `NativePlugin::new`.
-            instance.ask(caller, DEFAULT_BYTES, |pointer, host| unsafe { check(pointer, host) }).map(drop)
+            let ready =
+                instance.with(|pointer| ask(caller, DEFAULT_BYTES, |host| unsafe { check(pointer, host) }));
+            ready.map(drop)
         })
         .await
     }
@@ -114,9 +146,10 @@ impl Plugin for NativePlugin {
     async fn export_state(&self) -> Result<Option<Value>, PluginError> {
         let Some(export) = self.instance.table.export_state else { return Ok(None) };
         self.on_thread(move |instance, caller| {
-            // SAFETY: the promise to `NativePlugin::new`.
-            let state =
-                instance.ask(caller, DEFAULT_BYTES, |pointer, host| unsafe { export(pointer, host) })?;
+            let state = instance.with(|pointer| {
+                // SAFETY: the promise to `NativePlugin::new`.
+                ask_for_state(caller, DEFAULT_BYTES, |host| unsafe { export(pointer, host) })
+            })?;
             state.map(|state| value(&state)).transpose()
         })
         .await
@@ -129,18 +162,19 @@ impl Plugin for NativePlugin {
         };
         self.on_thread(move |instance, caller| {
             let state = serde_json::to_vec(&state)?;
-            // SAFETY: the promise to `NativePlugin::new`; the state outlives the call.
-            instance
-                .ask(caller, DEFAULT_BYTES, |pointer, host| unsafe {
-                    import(pointer, Bytes::of(&state), host)
-                })
-                .map(drop)
+            let taken = instance.with(|pointer| {
+                // SAFETY: the promise to `NativePlugin::new`; the state outlives the call.
+                ask(caller, DEFAULT_BYTES, |host| unsafe { import(pointer, Bytes::of(&state), host) })
+            });
+            taken.map(drop)
         })
         .await
     }
 
     async fn cleanup(&self) -> Result<(), PluginError> {
-        self.on_thread(Instance::cleanup).await
+        let instance = self.instance.clone();
+        // Late is better than never: it must not be left out because it waits for a thread.
+        self.threads.run_anyway(&self.lost, move || instance.cleanup()).await?
     }
 }
 
@@ -152,45 +186,41 @@ struct Instance {
     /// Read while one of its functions runs, and gone once it was cleaned up.
     handle: RwLock<Option<Handle>>,
     threads: Threads,
-    /// Its files are there for as long as it is.
-    found: Found,
 }
 
 impl Instance {
-    fn ask(
-        &self,
-        caller: Caller<'_>,
-        limit: usize,
-        function: impl FnOnce(abi::Instance, *const abi::Host) -> i32,
-    ) -> Result<Option<Vec<u8>>, PluginError> {
+    /// Keeps it from being cleaned up meanwhile.
+    fn with<T>(&self, part: impl FnOnce(abi::Instance) -> Result<T, PluginError>) -> Result<T, PluginError> {
         let handle = match self.handle.try_read() {
             Ok(handle) => handle,
             Err(TryLockError::Poisoned(handle)) => handle.into_inner(),
             // Only the cleanup writes.
             Err(TryLockError::WouldBlock) => return Err(PluginError::new("it is being cleaned up")),
         };
-        let pointer = handle.as_ref().ok_or_else(|| PluginError::new("it was cleaned up"))?.pointer;
-        ask(caller, limit, |host| function(pointer, host))
+        part(handle.as_ref().ok_or_else(|| PluginError::new("it was cleaned up"))?.pointer)
     }
 
     fn execute(&self, params: &Value, caller: Caller<'_>) -> Result<Value, PluginError> {
         let params = serde_json::to_vec(params)?;
-        let answer = self.ask(caller, self.limit, |pointer, host| match self.table.execute {
-            // SAFETY: the promise to `NativePlugin::new`; the parameters outlive the call.
-            Some(execute) => unsafe { execute(pointer, Bytes::of(&params), host) },
-            None => abi::FAILED,
+        let answer = self.with(|pointer| {
+            ask(caller, self.limit, |host| match self.table.execute {
+                // SAFETY: the promise to `NativePlugin::new`; the parameters outlive the call.
+                Some(execute) => unsafe { execute(pointer, Bytes::of(&params), host) },
+                None => abi::FAILED,
+            })
         });
-        value(&answer?.unwrap_or_default())
+        value(&answer?)
     }
 
     /// Waits for the calls that are still in it.
-    fn cleanup(&self, caller: Caller<'_>) -> Result<(), PluginError> {
+    fn cleanup(&self) -> Result<(), PluginError> {
         // None of its functions is called under this lock.
         let handle = self.handle.write().unwrap_or_else(PoisonError::into_inner).take();
         let Some(handle) = handle else { return Ok(()) };
         let Some(cleanup) = self.table.cleanup else { return Ok(()) };
+        // It is never told that nobody waits: what it holds is to be given back in any case.
         // SAFETY: the promise to `NativePlugin::new`.
-        ask(caller, DEFAULT_BYTES, |host| unsafe { cleanup(handle.pointer, host) }).map(drop)
+        ask(Caller::default(), DEFAULT_BYTES, |host| unsafe { cleanup(handle.pointer, host) }).map(drop)
     }
 }
 
@@ -198,16 +228,17 @@ impl Drop for Instance {
     fn drop(&mut self) {
         let handle = self.handle.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(handle) = handle {
-            let found = self.found.again();
-            // Where no thread is to be had it stays, which harms nobody.
-            let _ = self.threads.spawn(Box::new(move || drop((handle, found))));
+            // Freed there or not at all: whoever drops this must not wait for the library.
+            let handle = ManuallyDrop::new(handle);
+            self.threads.spawn(Box::new(move || drop(ManuallyDrop::into_inner(handle))));
         }
     }
 }
 
 /// What `create` made. Destroyed when it is dropped, by which time nobody is in its functions.
 struct Handle {
-    table: abi::Table,
+    /// Its files are there for as long as this is.
+    library: Arc<Library>,
     pointer: abi::Instance,
 }
 
@@ -218,7 +249,7 @@ unsafe impl Sync for Handle {}
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        if let Some(destroy) = self.table.destroy {
+        if let Some(destroy) = self.library.table.destroy {
             // SAFETY: the promise to `NativePlugin::new`; it is called once, after everything else.
             unsafe { destroy(self.pointer) }
         }

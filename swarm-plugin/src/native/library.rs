@@ -8,17 +8,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{abi, image};
 use crate::digest::Digest;
+use crate::discovery::Found;
 use crate::plugin::PluginError;
 
 /// The functions of a library that is loaded.
 pub(super) struct Library {
     pub(super) table: abi::Table,
+    /// The copy that it was loaded from, in which it looks for files of its own: another of the same bytes may go.
+    _files: Found,
 }
 
 /// The libraries of one loader.
 pub(super) struct Libraries {
-    /// Held while one is loaded, which the system does one at a time itself. What was loaded and cannot be used is kept as the
-    /// reason: it cannot be unloaded either.
+    /// By the digest of the whole copy: a library beside other files may be another one. Held while one is loaded, which the
+    /// system does one at a time itself. What was loaded and cannot be used is kept as the reason: it cannot be unloaded either.
     known: Mutex<HashMap<Digest, Result<Arc<Library>, String>>>,
     count: AtomicUsize,
     limit: AtomicUsize,
@@ -45,7 +48,8 @@ impl Libraries {
     ///
     /// # Errors
     /// Says in a sentence why it cannot be used.
-    pub(super) unsafe fn load(&self, digest: Digest, path: &Path) -> Result<Arc<Library>, String> {
+    pub(super) unsafe fn load(&self, found: &Found, path: &Path) -> Result<Arc<Library>, String> {
+        let digest = found.digest();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(library) = known.get(&digest) {
             return library.clone();
@@ -63,7 +67,8 @@ impl Libraries {
             .map_err(|error| format!("it cannot be loaded: {}", PluginError::from(error)))?;
         self.count.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the function of this name is what the header says, by the caller's promise.
-        let library = unsafe { library(&opened) }.map(Arc::new);
+        let table = unsafe { table(&opened) };
+        let library = table.map(|table| Arc::new(Library { table, _files: found.again() }));
         // Never unloaded: code of it may run, and values with its destructors may be anywhere.
         std::mem::forget(opened);
         known.insert(digest, library.clone());
@@ -91,7 +96,7 @@ unsafe fn open(path: &Path) -> Result<libloading::Library, libloading::Error> {
 
 /// # Safety
 /// The function `swarm_plugin_v1` of the library is what the header says. The library stays loaded.
-unsafe fn library(opened: &libloading::Library) -> Result<Library, String> {
+unsafe fn table(opened: &libloading::Library) -> Result<abi::Table, String> {
     // SAFETY: the caller's promise.
     let entry = unsafe { opened.get::<abi::Entry>(abi::SYMBOL) }
         .map_err(|error| format!("it has no {}: {}", abi::SYMBOL, PluginError::from(error)))?;
@@ -134,5 +139,5 @@ unsafe fn library(opened: &libloading::Library) -> Result<Library, String> {
             return Err(format!("its table has no {name}"));
         }
     }
-    Ok(Library { table })
+    Ok(table)
 }

@@ -1,5 +1,6 @@
 #![allow(unsafe_code, reason = "whoever loads native libraries promises that they are sound")]
 
+mod given_up;
 mod hostile;
 mod reloads;
 
@@ -323,52 +324,6 @@ async fn what_is_loaded_is_counted_and_bounded() {
     assert_eq!(plugins.get("unruly").unwrap().manifest().version().to_string(), "1.0.100000");
     assert_eq!(plugins.call("unruly", json!({})).await.unwrap(), json!({"count": 2}));
     plugins.shutdown().await;
-}
-
-#[tokio::test]
-async fn calls_run_beside_each_other_and_those_that_do_not_return_are_left() {
-    let Some(unruly) = built("unruly.c", &[]) else { return };
-    let loader = loader();
-    let (root, plugins) = host(&unruly, &loader).await;
-    let go_on = root.path().join(".go-on");
-    let hang = json!({"do": "hang", "path": go_on});
-    for lost in 0..8 {
-        assert_eq!(loader.lost(), lost);
-        let options = CallOptions::new().timeout(Duration::from_millis(20));
-        let error = plugins.call_with("unruly", hang.clone(), options).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::TimedOut);
-    }
-    let error = plugins.call("unruly", json!({})).await.unwrap_err();
-    assert!(error.is_retryable() && error.to_string().contains("8 calls that were given up"), "{error}");
-    fs::write(&go_on, "").unwrap();
-    none_lost(&loader).await;
-    assert_eq!(plugins.call("unruly", json!({})).await.unwrap(), json!({"count": 1}));
-    plugins.shutdown().await;
-}
-
-#[tokio::test]
-async fn nothing_is_cleaned_up_or_freed_while_a_call_is_in_it() {
-    let Some(unruly) = built("unruly.c", &[]) else { return };
-    let (root, loader) = (tempfile::tempdir().unwrap(), loader());
-    let path = install(root.path(), "unruly.so", &unruly);
-    let short = Duration::from_millis(20);
-    let plugins =
-        builder(root.path(), &loader).drain_timeout(short).cleanup_timeout(short).start().await.unwrap();
-    let go_on = root.path().join(".go-on");
-    let options = CallOptions::new().timeout(short);
-    plugins.call_with("unruly", json!({"do": "hang", "path": go_on}), options).await.unwrap_err();
-    fs::remove_file(path).unwrap();
-    plugins.rescan().await;
-    // It would abort if it were cleaned up or destroyed now.
-    plugins.shutdown().await;
-    assert!(loader.lost() >= 1);
-    fs::write(&go_on, "").unwrap();
-    // Cleaned up once, and destroyed after that.
-    let ended = root.path().join(".go-on.1");
-    while !ended.exists() {
-        tokio::task::yield_now().await;
-    }
-    none_lost(&loader).await;
 }
 
 #[tokio::test]

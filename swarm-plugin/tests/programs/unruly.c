@@ -26,6 +26,10 @@
 #define CREATED SWARM_OK
 #endif
 
+#ifndef AT_MOST
+#define AT_MOST 1000
+#endif
+
 #ifdef MISSING
 int32_t nobody_has_this(void);
 #endif
@@ -58,6 +62,11 @@ static int32_t act(tool *self, const char *params, const swarm_host *host) {
     if (DOES("temporary")) return swarm_fail(host, "not now"), SWARM_TEMPORARY;
     if (DOES("panic")) return swarm_fail(host, "oh no"), SWARM_PANICKED;
     if (DOES("number")) return 77;
+    if (DOES("no state")) return SWARM_NO_STATE;
+    if (DOES("wail")) {
+        for (int times = 0; times < 10000; times++) swarm_answer(host, "oh ");
+        return SWARM_TEMPORARY;
+    }
     if (DOES("nothing")) return SWARM_OK;
     if (DOES("garbage")) return swarm_answer(host, "{\"count\": ");
     if (DOES("utf8")) return swarm_answer(host, "\"\xff\xfe\"");
@@ -85,6 +94,8 @@ static int32_t act(tool *self, const char *params, const swarm_host *host) {
         const char *from = strstr(params, "\"path\":\"");
         if (from != NULL) sscanf(from + 8, "%255[^\"]", path);
         memcpy(self->path, path, sizeof path);
+        swarm_bytes nothing = {NULL, 0};
+        host->progress(host->context, 0, 0, nothing); /* it is inside */
         while (access(path, F_OK) != 0) usleep(100);
         return swarm_answer(host, "\"back\"");
     }
@@ -96,7 +107,8 @@ static int32_t act(tool *self, const char *params, const swarm_host *host) {
 static int32_t execute(void *instance, swarm_bytes params, const swarm_host *host) {
     tool *self = instance;
     if (self->cleaned) abort();
-    __atomic_add_fetch(&self->inside, 1, __ATOMIC_SEQ_CST);
+    int inside = __atomic_add_fetch(&self->inside, 1, __ATOMIC_SEQ_CST);
+    if (inside > AT_MOST) abort();
     char *text = calloc(1, params.len + 1);
     memcpy(text, params.data, params.len);
     int32_t code = act(self, text, host);

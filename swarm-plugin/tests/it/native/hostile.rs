@@ -104,6 +104,7 @@ async fn what_a_library_answers_is_checked() {
             ("temporary", ErrorKind::Failed, "not now"),
             ("panic", ErrorKind::Panicked, "panicked: oh no"),
             ("number", ErrorKind::Failed, "returned 77, which means nothing"),
+            ("no state", ErrorKind::Failed, "returned 4, which means nothing"),
             ("nothing", ErrorKind::Failed, "its answer is not JSON"),
             ("garbage", ErrorKind::Failed, "its answer is not JSON"),
             ("utf8", ErrorKind::Failed, "its answer is not UTF-8"),
@@ -118,6 +119,19 @@ async fn what_a_library_answers_is_checked() {
         }
         plugins.shutdown().await;
     }
+}
+
+#[tokio::test]
+async fn a_failure_keeps_its_message_and_kind_where_results_are_to_be_short() {
+    let description = r#"{"name": "unruly", "version": "1.0.100000", "limits": {"result_bytes": 64}}"#;
+    let description = format!("-DDESCRIPTION=\"{}\"", description.replace('"', "\\\""));
+    let Some(unruly) = built("unruly.c", &[&description]) else { return };
+    let (_root, plugins) = host(&unruly, &loader()).await;
+    let error = plugins.call("unruly", json!({"do": "wail"})).await.unwrap_err();
+    assert!(error.is_retryable() && error.to_string().contains("oh oh oh"), "{error}");
+    let error = plugins.call("unruly", json!({"do": "flood"})).await.unwrap_err();
+    assert!(!error.is_retryable() && error.to_string().contains("the answer is over"), "{error}");
+    plugins.shutdown().await;
 }
 
 #[tokio::test]
