@@ -11,14 +11,15 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use serde_json::{Value, json};
+use serde_json::json;
 use swarm_plugin::testing::conformance;
 use swarm_plugin::{
-    CallContext, CallOptions, Digest, ErrorKind, Loader, Manifest, NativeLoader, Plugin, PluginDiscovery,
-    PluginError, PluginManager, PluginManagerBuilder,
+    CallOptions, Digest, ErrorKind, Loader, NativeLoader, PluginDiscovery, PluginManager,
+    PluginManagerBuilder,
 };
 use tempfile::TempDir;
+
+use crate::loaded::Loaded;
 
 /// The libraries of these tests are built of C files of this crate, or are examples of it.
 fn loader() -> NativeLoader {
@@ -153,36 +154,6 @@ fn the_header_is_cpp_as_well() {
         return;
     };
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-}
-
-/// As the kit wants it.
-struct Loaded(Arc<dyn Plugin>);
-
-#[async_trait]
-impl Plugin for Loaded {
-    fn manifest(&self) -> &Manifest {
-        self.0.manifest()
-    }
-
-    async fn execute(&self, params: Value, cx: &CallContext) -> Result<Value, PluginError> {
-        self.0.execute(params, cx).await
-    }
-
-    async fn check(&self) -> Result<(), PluginError> {
-        self.0.check().await
-    }
-
-    async fn export_state(&self) -> Result<Option<Value>, PluginError> {
-        self.0.export_state().await
-    }
-
-    async fn import_state(&self, state: Value) -> Result<(), PluginError> {
-        self.0.import_state(state).await
-    }
-
-    async fn cleanup(&self) -> Result<(), PluginError> {
-        self.0.cleanup().await
-    }
 }
 
 #[tokio::test]

@@ -6,13 +6,13 @@ mod sandbox;
 
 use std::time::Duration;
 
-use async_trait::async_trait;
 use serde_json::{Value, json};
 use swarm_plugin::testing::{PluginFolder, conformance};
 use swarm_plugin::{
-    CallContext, CallOptions, ErrorKind, Loader, Manifest, Plugin, PluginDiscovery, PluginError,
-    PluginManager, PluginManagerBuilder, WasmLoader,
+    CallOptions, ErrorKind, Loader, PluginDiscovery, PluginManager, PluginManagerBuilder, WasmLoader,
 };
+
+use crate::loaded::Loaded;
 
 const UNRULY: &str = include_str!("../guests/unruly.wat");
 
@@ -208,36 +208,6 @@ async fn a_folder_with_a_manifest_says_what_it_is() {
         assert_eq!(told(&plugins, "echo").await.unwrap(), json!({"do": "echo"}));
     }
     plugins.shutdown().await;
-}
-
-/// The plugin that a loader makes of a component, for the conformance kit.
-struct Loaded(std::sync::Arc<dyn Plugin>);
-
-#[async_trait]
-impl Plugin for Loaded {
-    fn manifest(&self) -> &Manifest {
-        self.0.manifest()
-    }
-
-    async fn execute(&self, params: Value, cx: &CallContext) -> Result<Value, PluginError> {
-        self.0.execute(params, cx).await
-    }
-
-    async fn check(&self) -> Result<(), PluginError> {
-        self.0.check().await
-    }
-
-    async fn export_state(&self) -> Result<Option<Value>, PluginError> {
-        self.0.export_state().await
-    }
-
-    async fn import_state(&self, state: Value) -> Result<(), PluginError> {
-        self.0.import_state(state).await
-    }
-
-    async fn cleanup(&self) -> Result<(), PluginError> {
-        self.0.cleanup().await
-    }
 }
 
 /// Runs the kit on a component.
