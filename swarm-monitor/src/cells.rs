@@ -1,29 +1,54 @@
 //! Where threads put what they record, so that they seldom meet.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 
 /// Stands in a cell's second once its series was evicted: it is never now, so that the next record asks.
 pub(crate) const EVICTED: u64 = u64::MAX;
 
-/// The place of this thread in each series.
+/// The place of this thread in each series. Threads that are there at once have places that follow each other, so that as many as
+/// there are places seldom meet, however many came and went before them.
 #[inline]
 pub(crate) fn place() -> usize {
     thread_local!(static PLACE: Cell<usize> = const { Cell::new(usize::MAX) });
-    #[cold]
-    fn assign() -> usize {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        NEXT.fetch_add(1, Ordering::Relaxed)
-    }
     PLACE.with(|place| {
         if place.get() == usize::MAX {
-            place.set(assign());
+            place.set(Taken::number());
         }
         place.get()
     })
+}
+
+/// The number of a thread, which another may have once it has ended.
+struct Taken(usize);
+
+/// Numbers of threads that have ended, and the first that nobody had.
+static FREE: Mutex<(BTreeSet<usize>, usize)> = Mutex::new((BTreeSet::new(), 0));
+
+impl Taken {
+    /// The least number that no thread has, this thread's until it ends.
+    #[cold]
+    fn number() -> usize {
+        thread_local!(static TAKEN: Taken = {
+            let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+            Taken(free.0.pop_first().unwrap_or_else(|| {
+                free.1 += 1;
+                free.1 - 1
+            }))
+        });
+        // Not there while the thread ends; then any will do.
+        TAKEN.try_with(|taken| taken.0).unwrap_or(0)
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        FREE.lock().unwrap_or_else(PoisonError::into_inner).0.insert(self.0);
+    }
 }
 
 /// How many places a series has: a power of two.
@@ -116,5 +141,21 @@ impl ValueCell {
         self.second.store(second, Ordering::Relaxed);
         self.busy.store(false, Ordering::Release);
         take(&values[..len]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_that_ended_leave_their_places() {
+        let mine = place();
+        for _ in 0..1_000 {
+            assert_ne!(thread::spawn(place).join().unwrap(), mine);
+        }
+        // Other tests have a few threads at once.
+        assert!(thread::spawn(place).join().unwrap() < 1_000);
+        assert_eq!(place(), mine);
     }
 }
