@@ -15,6 +15,7 @@ pub(crate) mod mean;
 pub(crate) mod rank;
 pub(crate) mod report;
 pub(crate) mod sample;
+mod shuffle;
 mod special;
 pub(crate) mod surprise;
 

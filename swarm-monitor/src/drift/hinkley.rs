@@ -72,11 +72,14 @@ impl PageHinkley {
     }
 
     /// For standardised values, as from [`Scored`](crate::Scored): finds shifts of one deviation, and alarms once in `values` unchanged normal
-    /// ones on average. That their mean is 0 is believed as if 1,000 of them had been seen, until the first alarm. Set after the direction.
+    /// ones on average. That their mean is 0 is believed as if 1,000 of them had been seen, until the first alarm. Sums lose nothing. Set after the
+    /// direction.
     #[must_use]
     pub fn run_length(mut self, values: f64) -> Self {
         let sides = if self.direction == Direction::Both { 2.0 } else { 1.0 };
         self.delta = 0.5;
+        // Sums far down that lose a share of themselves rise, and with them the rate of false alarms.
+        self.forget = 1.0;
         self.threshold = threshold(0.5, values * sides);
         self.state = State { count: 1_000.0, ..FRESH };
         self

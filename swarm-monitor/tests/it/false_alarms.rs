@@ -73,13 +73,11 @@ fn tests_of_two_samples_alarm_at_the_rate_that_was_asked_for() {
             }
         }
         for ((rate, tests), counted) in rates.iter().zip(&tests).zip(counted) {
-            for (at, (test, (alarms, found))) in tests.iter().zip(counted).enumerate() {
+            for (test, (alarms, found)) in tests.iter().zip(counted) {
                 let (share, power) = (alarms as f64 / series as f64, found as f64 / series as f64);
                 let name = test.name();
                 eprintln!("  {kind:<13} {name:<22} {share:.4} at {rate}  {power:.3}");
-                // A few huge values move a mean of a hundred, and its deviation less: the crate page says so.
-                let times = if kind == "heavy-tailed" && at < 2 { 5.0 } else { 1.5 };
-                if share > most(times * rate, series) || power <= 0.25 {
+                if share > most(1.5 * rate, series) || power <= 0.25 {
                     wrong.push(format!("{kind} {name}: {share} at {rate}, finds {power}"));
                 }
             }
@@ -104,29 +102,31 @@ fn detectors_of_single_values_alarm_no_more_often_than_they_say() {
             draw(&mut random, at) - before
         };
         let mut draw = |n: usize| (0..n).map(&mut next).collect::<Vec<f64>>();
-        let baseline = Sample::of(&draw(20_000));
-        let deviation = baseline.variance().sqrt();
-        let make: [(f64, &dyn Fn() -> Box<dyn ChangeDetector>); 4] = [
-            (0.01, &|| Box::new(Scored::new(Cusum::standard().run_length(run_length), &baseline))),
-            (0.01, &|| Box::new(Scored::new(PageHinkley::new().run_length(run_length), &baseline))),
-            (0.01, &|| Box::new(Scored::new(Adwin::default(), &baseline))),
+        // As many baselines as there are tens of series, so that it is not one that is lucky or not.
+        let baselines: Vec<Sample> = (0..series / 10).map(|_| Sample::of(&draw(20_000))).collect();
+        let deviation = baselines[0].variance().sqrt();
+        let make: [(f64, fn(f64, &Sample) -> Box<dyn ChangeDetector>); 4] = [
+            (0.01, |length, baseline| Box::new(Scored::new(Cusum::standard().run_length(length), baseline))),
+            (0.01, |length, baseline| Box::new(Scored::new(PageHinkley::new().run_length(length), baseline))),
+            (0.01, |_, baseline| Box::new(Scored::new(Adwin::default(), baseline))),
             // Eight tests in a thousand values.
-            (1.0 - (1.0f64 - 0.001).powi(8), &|| Box::new(Kswin::new(0.001).window(300, 100))),
+            (1.0 - (1.0f64 - 0.001).powi(8), |_, _| Box::new(Kswin::new(0.001).window(300, 100))),
         ];
         for (rate, make) in make {
             let (mut alarms, mut delay, mut missed) = (0, 0, 0);
-            for _ in 0..series {
-                let mut detector = make();
+            let make = |at: usize| make(run_length, &baselines[at / 10]);
+            for at in 0..series {
+                let mut detector = make(at);
                 alarms +=
                     usize::from(draw(values).into_iter().fold(false, |any, v| detector.update(v) | any));
             }
             let shifts = series / 5;
-            for _ in 0..shifts {
-                let mut detector = make();
+            for at in 0..shifts {
+                let mut detector = make(at);
                 for value in draw(200) {
                     // After a false alarm it would learn from what comes, the shift too.
                     if detector.update(value) {
-                        detector = make();
+                        detector = make(at);
                     }
                 }
                 match draw(500).iter().position(|value| detector.update(value + deviation)) {
@@ -134,12 +134,12 @@ fn detectors_of_single_values_alarm_no_more_often_than_they_say() {
                     None => missed += 1,
                 }
             }
-            let (name, share) = (make().name().to_owned(), alarms as f64 / series as f64);
+            let (name, share) = (make(0).name().to_owned(), alarms as f64 / series as f64);
             let delay = delay as f64 / (shifts - missed).max(1) as f64;
             eprintln!(
                 "  {kind:<13} {name:<22} {share:.4} at {rate:.4}  {delay:.0} values, {missed} of {shifts} missed"
             );
-            assert!(share <= most(2.0 * rate, series), "{kind} {name}: {share}");
+            assert!(share <= most(1.5 * rate, series), "{kind} {name}: {share}");
             assert!(delay < 150.0 && missed == 0, "{kind} {name}: {delay} values, {missed} missed");
         }
     }
