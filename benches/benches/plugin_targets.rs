@@ -1,12 +1,15 @@
 //! The targets of swarm-plugin: ours beside the same call without a host, in one run.
 //!
 //! `cargo bench -p swarm-benches --bench plugin_targets`, and the names of parts to run only those. Native libraries need
-//! `--features native`.
+//! `--features native`, programs `--features process`.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a bench")]
 
 #[cfg(feature = "native")]
 #[path = "plugin_targets/native.rs"]
 mod native;
+#[cfg(all(feature = "process", unix))]
+#[path = "plugin_targets/process.rs"]
+mod process;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
@@ -15,11 +18,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+#[cfg(any(feature = "native", feature = "process"))]
+use futures::{Stream, StreamExt};
 use serde_json::{Value, json};
 use swarm_benches::measure::wall;
 use swarm_benches::session::{Contender, Session};
 use swarm_benches::table::{HEADER, Row, Target, Unit};
 use swarm_plugin::{CallContext, Manifest, Plugin, PluginError, PluginManager};
+#[cfg(any(feature = "native", feature = "process"))]
+use swarm_plugin::{Event, EventKind};
 use tokio::runtime::{Builder, Runtime};
 
 /// Counts what is asked for, while anybody counts.
@@ -97,6 +104,12 @@ async fn manager() -> PluginManager {
 }
 
 fn main() {
+    #[cfg(all(feature = "process", unix))]
+    if let [_, what, version] = &std::env::args().collect::<Vec<_>>()[..]
+        && what == process::SERVER
+    {
+        return process::serve(version);
+    }
     let session = Session::from_env();
     if matches!(session, Session::Table(_)) {
         println!("{HEADER}");
@@ -109,6 +122,10 @@ fn main() {
         ("native", native::call),
         #[cfg(feature = "native")]
         ("native-reload", native::reload),
+        #[cfg(all(feature = "process", unix))]
+        ("process", process::call),
+        #[cfg(all(feature = "process", unix))]
+        ("process-reload", process::reload),
     ];
     for (name, part) in parts {
         if session.wants(name) {
@@ -257,4 +274,16 @@ async fn latencies(plugins: &PluginManager, meanwhile: impl AsyncFnOnce()) -> Ve
     }
     all.sort_unstable();
     all
+}
+
+/// Waits for a version to serve, and fails where one is refused.
+#[cfg(any(feature = "native", feature = "process"))]
+async fn activated(events: &mut (impl Stream<Item = Event> + Unpin), version: &str) {
+    while let Some(event) = events.next().await {
+        assert!(!matches!(event.kind, EventKind::Refused { .. }), "{event:?}");
+        let is_it = event.version.is_some_and(|seen| seen.to_string() == version);
+        if is_it && event.kind == EventKind::Activated {
+            return;
+        }
+    }
 }

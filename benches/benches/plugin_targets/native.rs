@@ -5,13 +5,12 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use futures::{Stream, StreamExt};
 use libloading::Library;
 use serde_json::Value;
 use swarm_benches::measure::wall;
 use swarm_benches::session::{Contender, Session};
 use swarm_benches::table::{Row, Target, Unit};
-use swarm_plugin::{Event, EventKind, NativeLoader, PluginManager};
+use swarm_plugin::{NativeLoader, PluginManager};
 use tempfile::TempDir;
 
 /// What the JSON text of a value costs both, and then the call.
@@ -99,7 +98,7 @@ pub(crate) fn reload(session: &Session) {
             let version = format!("1.0.{}", 100_000 + at);
             let next = replaced(&library, b"1.0.100000", version.as_bytes());
             let begun = install(root.path(), &next);
-            activated(&mut events, &version).await;
+            super::activated(&mut events, &version).await;
             plugins.call("echo", Value::Null).await.unwrap();
             took.push(begun.elapsed());
         }
@@ -117,16 +116,6 @@ pub(crate) fn reload(session: &Session) {
         targets: session.pick(vec![], vec![Target::AtMost(limit.as_secs_f64())]),
     };
     println!("{row}");
-}
-
-async fn activated(events: &mut (impl Stream<Item = Event> + Unpin), version: &str) {
-    while let Some(event) = events.next().await {
-        assert!(!matches!(event.kind, EventKind::Refused { .. }), "{event:?}");
-        let is_it = event.version.is_some_and(|seen| seen.to_string() == version);
-        if is_it && event.kind == EventKind::Activated {
-            return;
-        }
-    }
 }
 
 async fn host(library: &[u8]) -> (TempDir, PluginManager) {
