@@ -84,7 +84,7 @@ impl Bare for BareEcho {
 }
 
 fn runtime() -> Runtime {
-    Builder::new_current_thread().enable_time().build().unwrap()
+    Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 /// About 100 bytes, and about 9 KB in 100 records.
