@@ -5,6 +5,7 @@
 mod alert;
 mod cells;
 mod clock;
+mod disk;
 mod drift;
 mod error;
 mod event;

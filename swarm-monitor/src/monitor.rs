@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
@@ -66,8 +66,8 @@ pub(crate) struct Inner {
     /// What detectors know, by the names they were saved under.
     states: Mutex<BTreeMap<String, Vec<f64>>>,
     restored: Option<Restored>,
-    /// Held while a snapshot is written.
-    saving: Mutex<()>,
+    /// Held while a snapshot is written: where one is that could not be read, and may be whole.
+    saving: Mutex<Option<PathBuf>>,
 }
 
 impl PerformanceMonitor {
@@ -284,6 +284,7 @@ impl Inner {
         events_kept: usize,
         head: Option<Head>,
         restored: Option<Restored>,
+        unread: Option<PathBuf>,
     ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let began = table.settings.time.now();
@@ -303,7 +304,7 @@ impl Inner {
             events_kept,
             states: Mutex::new(states),
             restored,
-            saving: Mutex::default(),
+            saving: Mutex::new(unread),
         }
     }
 
@@ -378,7 +379,11 @@ impl Inner {
     }
 
     fn snapshot(&self, path: &Path) -> Result<()> {
-        let _turn = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unread = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        if unread.as_deref() == Some(path) {
+            snapshot::make_way(path, self.now())?;
+            *unread = None;
+        }
         let states = self.states.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let head = Head {
             taken: self.now(),

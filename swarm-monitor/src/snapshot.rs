@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 
+use crate::disk::{beside, is_there, replace};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::sketch::mapping::Mapping;
@@ -37,7 +38,8 @@ pub enum Restored {
     Refused {
         /// Why: [`Corrupt`](ErrorKind::Corrupt), [`UnknownFormat`](ErrorKind::UnknownFormat), or [`Storage`](ErrorKind::Storage).
         error: Error,
-        /// Where it is now, so that the next snapshot does not overwrite it. `None` if it could not be moved.
+        /// Where it is now, so that the next snapshot does not overwrite it. `None` if it could not be moved, or not be read, as it may be
+        /// whole: it is where it was, and moves when the next snapshot is written there.
         kept: Option<PathBuf>,
     },
 }
@@ -46,6 +48,11 @@ impl Restored {
     /// Whether there was a snapshot that is not used.
     pub fn is_refused(&self) -> bool {
         matches!(self, Restored::Refused { .. })
+    }
+
+    /// Whether it is where it was, and not used.
+    pub(crate) fn is_in_place(&self) -> bool {
+        matches!(self, Restored::Refused { kept: None, .. })
     }
 }
 
@@ -64,7 +71,7 @@ impl fmt::Display for Restored {
                 write!(f, "snapshot refused: {error}")?;
                 match kept {
                     Some(path) => write!(f, "; kept as {}", path.display()),
-                    None => f.write_str("; it could not be moved"),
+                    None => f.write_str("; it is where it was"),
                 }
             }
         }
@@ -94,10 +101,10 @@ const BEHIND: u64 = 3_600;
 impl Reader {
     /// `None` if there is no file.
     pub(crate) fn open(path: &Path, now: u64) -> Result<Option<Self>> {
-        let file = match File::open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => opened.map_err(|error| unread(path, error))?,
-        };
+        if !is_there(path).map_err(|error| unread(path, error))? {
+            return Ok(None);
+        }
+        let file = File::open(path).map_err(|error| unread(path, error))?;
         let mut input = BufReader::new(file);
         let mut start = [0; 12];
         fill(&mut input, &mut start).map_err(|why| refusal(path, why))?;
@@ -148,20 +155,30 @@ pub(crate) fn write(path: &Path, head: &Head, table: &Table) -> Result<()> {
         );
         return Err(Error::input(message));
     }
-    let new = beside(path, "new");
-    let written = || {
-        let mut out = BufWriter::with_capacity(1 << 16, File::create(&new)?);
+    let written = replace(path, |file| {
+        let mut out = BufWriter::with_capacity(1 << 16, file);
         out.write_all(MAGIC)?;
         out.write_all(&VERSION.to_le_bytes())?;
         write_block(&mut out, &block)?;
         table.save(&mut out)?;
-        out.into_inner()?.sync_all()?;
-        fs::rename(&new, path)?;
-        sync_folder(path)
-    };
-    written().map_err(|error| {
+        out.flush()
+    });
+    written.map(drop).map_err(|error| {
         Error::new(ErrorKind::Storage, format!("cannot write the snapshot {}", path.display())).because(error)
     })
+}
+
+/// Keeps a file aside that is where a snapshot is to be.
+pub(crate) fn make_way(path: &Path, now: u64) -> Result<()> {
+    if !path.is_file() {
+        return Ok(());
+    }
+    let Some(kept) = keep_aside(path, now) else {
+        let message = format!("{} could not be used, and cannot be kept aside", path.display());
+        return Err(Error::new(ErrorKind::Storage, message));
+    };
+    tracing::warn!(kept = %kept.display(), "a snapshot that could not be read makes way for another");
+    Ok(())
 }
 
 /// Gives a file that cannot be used another name, which says when.
@@ -169,23 +186,6 @@ pub(crate) fn keep_aside(path: &Path, now: u64) -> Option<PathBuf> {
     let kept = beside(path, &format!("refused-{now}"));
     fs::rename(path, &kept).ok()?;
     Some(kept)
-}
-
-/// The same path with something after its last name.
-pub(crate) fn beside(path: &Path, what: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".");
-    name.push(what);
-    PathBuf::from(name)
-}
-
-/// A name is on the disk once its folder is.
-pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
-    if cfg!(unix) {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
-    }
-    Ok(())
 }
 
 fn refusal(path: &Path, why: NoBlock) -> Error {

@@ -3,8 +3,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::alert::wire::{FORMAT, Record, line, parse};
+use crate::disk::{beside, is_there, make, replace};
 use crate::error::{Error, ErrorKind, Result};
-use crate::snapshot::{beside, sync_folder};
 
 /// An append-only file of records, which is written anew when most of it has been overtaken.
 ///
@@ -48,7 +48,9 @@ impl Journal {
             Error::new(ErrorKind::Storage, format!("cannot {what} the alerts in {}", path.display()))
                 .because(error)
         };
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(beside(path, "lock"));
+        let beside_it = beside(path, "lock");
+        let lock = is_there(&beside_it)
+            .and_then(|_| OpenOptions::new().create(true).truncate(false).write(true).open(beside_it));
         let lock = lock.map_err(|error| cannot("lock", error))?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -58,10 +60,12 @@ impl Journal {
             }
             Err(TryLockError::Error(error)) => return Err(cannot("lock", error)),
         }
-        let bytes = match fs::read(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            read => read.map_err(|error| cannot("read", error))?,
+        let bytes = match is_there(path) {
+            Ok(true) => fs::read(path),
+            Ok(false) => Ok(Vec::new()),
+            Err(error) => Err(error),
         };
+        let bytes = bytes.map_err(|error| cannot("read", error))?;
         let mut found = Found::default();
         let mut rest = &bytes[..];
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
@@ -79,7 +83,8 @@ impl Journal {
         if found.newer.is_some() || found.damaged > 0 {
             let kept = beside(path, &format!("refused-{now}"));
             // A copy: what can be read of it is still needed if the process dies before it was written anew.
-            found.kept = fs::copy(path, &kept).is_ok().then_some(kept);
+            let copied = make(&kept).and_then(|mut copy| copy.write_all(&bytes));
+            found.kept = copied.is_ok().then_some(kept);
             if found.kept.is_none() {
                 let message =
                     format!("the alerts in {} are damaged, and cannot be kept aside", path.display());
@@ -116,12 +121,7 @@ impl Journal {
         for record in std::iter::once(Record::Format(FORMAT)).chain(records) {
             line(&record, &mut bytes)?;
         }
-        let new = beside(&self.path, "new");
-        let mut file = File::create(&new)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        fs::rename(&new, &self.path)?;
-        sync_folder(&self.path)?;
+        let file = replace(&self.path, |file| file.write_all(&bytes))?;
         (self.len, self.base) = (bytes.len() as u64, bytes.len() as u64);
         self.file = Some(file);
         Ok(())

@@ -124,7 +124,8 @@ impl MonitorBuilder {
         };
         let now = time(table.settings.time.now());
         let clock = self.clock.unwrap_or_else(|| Box::new(SystemClock::from(now)));
-        let inner = Inner::new(table, clock, self.events, head, restored);
+        let unread = restored.as_ref().filter(|restored| restored.is_in_place()).and(self.snapshot);
+        let inner = Inner::new(table, clock, self.events, head, restored, unread);
         PerformanceMonitor::over(inner, ticks)
     }
 

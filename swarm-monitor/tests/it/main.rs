@@ -16,6 +16,7 @@ mod export;
 mod facade;
 mod false_alarms;
 mod features;
+mod folder;
 mod hostile;
 mod kill;
 mod kinds;
