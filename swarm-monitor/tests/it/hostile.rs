@@ -8,8 +8,8 @@ use chrono::TimeDelta;
 use swarm_monitor::testing::{FakeClock, RecordingNotifier};
 use swarm_monitor::{
     AlertEngine, AlertRule, AlertState, ChangeDetector, Condition, Cusum, Direction, DriftDetector,
-    ErrorKind, Finding, Measurement, Notification, Notifier, NotifyError, PerformanceMonitor, Result, Route,
-    Sample, Window,
+    ErrorKind, Finding, Matcher, Measurement, Notification, Notifier, NotifyError, PerformanceMonitor,
+    Result, Route, Sample, Severity, Window,
 };
 
 use crate::{Timed, start};
@@ -184,8 +184,7 @@ fn durations_without_end_are_answered() {
     let always = Condition::of("x").above(0.5).window(Duration::MAX);
     let alerts = AlertEngine::builder(&timed.monitor).rule(AlertRule::new("r", always)).build().unwrap();
     assert_eq!(alerts.evaluate().fired.len(), 1);
-    let forever =
-        alerts.silence([swarm_monitor::Matcher::is("alertname", "r")], Duration::MAX, "ann", "for ever");
+    let forever = alerts.silence([Matcher::is("alertname", "r")], Duration::MAX, "ann", "for ever");
     assert!(forever.unwrap().until > start() + TimeDelta::weeks(52 * 1_000));
 }
 
@@ -248,4 +247,39 @@ async fn alerts_noted_by_a_clock_that_was_ahead_are_told_of_again() {
     alerts.evaluate();
     alerts.deliver().await;
     assert_eq!(ops.take().len(), 1, "repeated");
+}
+
+/// Always says of the host `a` that it may be told later.
+struct ChokesOnA(RecordingNotifier);
+
+#[async_trait::async_trait]
+impl Notifier for ChokesOnA {
+    async fn notify(&self, told: &Notification) -> std::result::Result<(), NotifyError> {
+        if told.group["host"] == "a" {
+            return Err(NotifyError::later("500"));
+        }
+        self.0.notify(told).await
+    }
+}
+
+#[tokio::test]
+async fn a_group_that_a_receiver_chokes_on_holds_up_no_other() {
+    let (timed, ops) = (Timed::new(), RecordingNotifier::new());
+    let over = AlertRule::new("over", Condition::of("load").last().above(1.0)).each("host");
+    let alerts = AlertEngine::builder(&timed.monitor)
+        .rule(over.severity(Severity::Critical))
+        .route(Route::new("ops", ChokesOnA(ops.clone())).group_by(["host"]))
+        .build()
+        .unwrap();
+    let round = async |host| {
+        timed.monitor.record("load", Measurement::Gauge(2.0), &[("host", host)]);
+        alerts.evaluate();
+        let tried = alerts.deliver().await.failed.len();
+        timed.pass(400);
+        (tried, ops.take().len())
+    };
+    assert_eq!(round("a").await, (1, 0));
+    assert_eq!(round("b").await, (1, 1));
+    assert_eq!(round("c").await, (1, 1), "and a is still tried");
+    assert_eq!(alerts.routes()[0].pending, 1);
 }

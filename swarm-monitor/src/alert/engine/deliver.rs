@@ -42,7 +42,7 @@ pub(crate) struct Lane {
 struct Trouble {
     /// Of the receiver.
     all: Pause,
-    /// Of what it would not accept, by group.
+    /// Of what it would not take, by group. What it may take later waits for the whole receiver, and not by itself.
     groups: HashMap<BTreeMap<String, String>, Pause>,
     last: Option<String>,
 }
@@ -68,6 +68,10 @@ impl Lane {
 
     fn trouble(&self) -> MutexGuard<'_, Trouble> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failures(&self, group: &BTreeMap<String, String>) -> u32 {
+        self.trouble().groups.get(group).map_or(0, |pause| pause.failures)
     }
 
     /// The receiver takes things again.
@@ -112,7 +116,10 @@ impl AlertEngine {
         if lane.trouble().all.until > self.now() {
             return (delivered, failed);
         }
-        for due in self.due(lane).await {
+        let mut all = self.due(lane).await;
+        // One that the receiver chokes on comes last, and holds up no other.
+        all.sort_by_cached_key(|due| lane.failures(&due.notification.group));
+        for due in all {
             let group = &due.notification.group;
             if lane.trouble().groups.get(group).is_some_and(|pause| pause.until > self.now()) {
                 continue;
@@ -148,15 +155,18 @@ impl AlertEngine {
     /// Sets a pause, and tells whether it is one for the whole route.
     fn after_failure(&self, lane: &Lane, group: &BTreeMap<String, String>, error: &NotifyError) -> bool {
         let now = self.now();
-        let mut trouble = lane.trouble();
         tracing::warn!(route = lane.route.name, %error, "alerts could not be told");
-        trouble.last = Some(error.to_string());
+        let mut trouble = lane.trouble();
+        let Trouble { all, groups, last } = &mut *trouble;
+        *last = Some(error.to_string());
+        let of_group = groups.entry(group.clone()).or_default();
+        of_group.failures = of_group.failures.saturating_add(1);
         let pause = if error.is_retryable() {
-            &mut trouble.all
+            all.failures = all.failures.saturating_add(1);
+            all
         } else {
-            trouble.groups.entry(group.clone()).or_default()
+            of_group
         };
-        pause.failures = pause.failures.saturating_add(1);
         let random = RandomState::new().hash_one(pause.failures);
         let asked = error.pause().map_or(0, |pause| pause.as_secs());
         pause.until = now.saturating_add(back_off(pause.failures, random).max(asked.min(LONGEST)));
