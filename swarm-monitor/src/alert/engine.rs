@@ -181,9 +181,10 @@ impl AlertEngine {
         if matchers.is_empty() {
             return Err(Error::input("a silence has at least one matcher"));
         }
-        let until = time(self.now().saturating_add(duration.as_secs()));
+        let now = self.now();
+        let stretch = (time(now), time(now.saturating_add(duration.as_secs())));
         let mut state = self.state();
-        let silence = state.silence(matchers, until, by, comment);
+        let silence = state.silence(matchers, stretch, by, comment);
         state.store(vec![Record::Silence(SilenceRecord::of(&silence))])?;
         Ok(silence)
     }

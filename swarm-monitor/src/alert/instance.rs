@@ -53,7 +53,7 @@ pub(crate) enum Change {
 }
 
 /// A clock may be so many seconds behind what was noted. Further behind, one of the two was wrong.
-const AHEAD: u64 = 3_600;
+pub(crate) const AHEAD: u64 = 3_600;
 
 impl Instance {
     pub(crate) fn new(rule: &AlertRule, tags: &[(String, String)], now: u64) -> Self {

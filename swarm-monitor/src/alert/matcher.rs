@@ -43,6 +43,8 @@ pub struct Silence {
     pub id: u64,
     /// Which alerts: those that all of these fit.
     pub matchers: Vec<Matcher>,
+    /// When it was made.
+    pub from: DateTime<Utc>,
     /// When it ends.
     pub until: DateTime<Utc>,
     /// Who asked for it.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::alert::Severity;
-use crate::alert::instance::{Episode, Instance, Told};
+use crate::alert::instance::{AHEAD, Episode, Instance, Told};
 use crate::alert::matcher::{Matcher, Silence};
 use crate::window::time;
 
@@ -63,6 +63,9 @@ pub(crate) struct SilenceRecord {
     id: u64,
     /// Label, value, and whether it is or is not.
     matchers: Vec<(String, String, bool)>,
+    /// When it was made. Not there in files of before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    from: Option<u64>,
     until: u64,
     by: String,
     comment: String,
@@ -125,18 +128,23 @@ impl SilenceRecord {
         SilenceRecord {
             id: silence.id,
             matchers: silence.matchers.iter().map(matcher).collect(),
+            from: Some(silence.from.timestamp().max(0) as u64),
             until: silence.until.timestamp().max(0) as u64,
             by: silence.by.clone(),
             comment: silence.comment.clone(),
         }
     }
 
-    pub(crate) fn silence(self) -> Silence {
+    /// One that was made at a time that is far yet to come is taken for made now, and lasts for as long as it was asked to.
+    pub(crate) fn silence(self, now: u64) -> Silence {
         let matcher = |(label, value, is)| Matcher { label, value, is };
+        let from = self.from.unwrap_or(now.min(self.until));
+        let ahead = if from > now.saturating_add(AHEAD) { from - now } else { 0 };
         Silence {
             id: self.id,
             matchers: self.matchers.into_iter().map(matcher).collect(),
-            until: time(self.until),
+            from: time(from - ahead),
+            until: time(self.until.saturating_sub(ahead)),
             by: self.by,
             comment: self.comment,
         }

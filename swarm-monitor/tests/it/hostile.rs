@@ -283,3 +283,19 @@ async fn a_group_that_a_receiver_chokes_on_holds_up_no_other() {
     assert_eq!(round("c").await, (1, 1), "and a is still tried");
     assert_eq!(alerts.routes()[0].pending, 1);
 }
+
+#[test]
+fn a_silence_made_by_a_clock_that_was_ahead_lasts_as_long_as_it_was_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = |at| {
+        let monitor = PerformanceMonitor::builder().clock(FakeClock::new(at)).build().unwrap();
+        AlertEngine::builder(&monitor).file(folder.path().join("alerts")).build().unwrap()
+    };
+    let ahead = engine(start() + TimeDelta::days(3_650));
+    ahead.silence([Matcher::is("host", "a")], Duration::from_secs(7_200), "ann", "two hours").unwrap();
+    drop(ahead);
+    for _ in 0..2 {
+        let silence = engine(start()).silences().remove(0);
+        assert_eq!((silence.from, silence.until), (start(), start() + TimeDelta::hours(2)));
+    }
+}

@@ -31,7 +31,7 @@ impl State {
             }
             Record::Gone(id) => self.remove(&id),
             Record::Silence(record) => {
-                let silence = record.silence();
+                let silence = record.silence(now);
                 self.last_silence = self.last_silence.max(silence.id);
                 self.silences.retain(|other| other.id != silence.id);
                 self.silences.push(silence);
@@ -66,7 +66,7 @@ impl State {
     pub(crate) fn silence(
         &mut self,
         matchers: Vec<Matcher>,
-        until: DateTime<Utc>,
+        (from, until): (DateTime<Utc>, DateTime<Utc>),
         by: &str,
         comment: &str,
     ) -> Silence {
@@ -74,6 +74,7 @@ impl State {
         let silence = Silence {
             id: self.last_silence,
             matchers,
+            from,
             until,
             by: by.to_owned(),
             comment: comment.to_owned(),
