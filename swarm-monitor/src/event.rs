@@ -1,6 +1,7 @@
 use chrono::{DateTime, Utc};
 
 use crate::sink::Tags;
+use crate::table::{MOST_TAGS, cut};
 
 /// Something that happened once: recorded as [`Measurement::Event`](crate::Measurement::Event), read with
 /// [`PerformanceMonitor::events`](crate::PerformanceMonitor::events).
@@ -13,18 +14,18 @@ pub struct Event {
     pub metric: String,
     /// What was said. Cut after 1,024 bytes.
     pub text: String,
-    /// Its tags as they were given.
+    /// Its tags as they were given, the first 64 of them.
     pub tags: Vec<(String, String)>,
 }
 
 impl Event {
     pub(crate) fn new(time: DateTime<Utc>, metric: &str, text: &str, tags: Tags<'_>) -> Self {
-        let cut = |text: &str| text[..text.floor_char_boundary(crate::table::LONGEST)].to_owned();
+        let cut = |text: &str| cut(text).to_owned();
         Event {
             time,
             metric: cut(metric),
             text: cut(text),
-            tags: tags.iter().map(|(key, value)| (cut(key), cut(value))).collect(),
+            tags: tags.iter().take(MOST_TAGS).map(|(key, value)| (cut(key), cut(value))).collect(),
         }
     }
 }

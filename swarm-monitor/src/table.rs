@@ -14,6 +14,8 @@ use crate::sink::Tags;
 
 /// Longer names and tags are cut, at a character's end.
 pub(crate) const LONGEST: usize = 1_024;
+/// Of more tags, those whose names come first are kept.
+pub(crate) const MOST_TAGS: usize = 64;
 
 /// How much may be kept.
 #[derive(Debug, Clone, Copy)]
@@ -292,7 +294,10 @@ impl Metric {
     /// Its series that have all of `tags`, the overflow series among them.
     pub(crate) fn select(&self, tags: &[(String, String)]) -> Vec<Arc<Series>> {
         let has = |series: &&Arc<Series>| {
-            tags.iter().all(|(key, value)| series.tags.iter().any(|(k, v)| **k == **key && **v == **value))
+            let is = |tag: &(Arc<str>, Arc<str>), key: &str, value: &str| {
+                *tag.0 == *cut(key) && *tag.1 == *cut(value)
+            };
+            tags.iter().all(|(key, value)| series.tags.iter().any(|tag| is(tag, key, value)))
         };
         self.read().iter().chain(self.overflow.get()).filter(has).cloned().collect()
     }
@@ -316,16 +321,17 @@ fn same(tags: &[(Arc<str>, Arc<str>)], given: Tags<'_>) -> bool {
         })
 }
 
-/// In order, each name once with the value that came last, none empty, none too long.
+/// In order, each name once with the value that came last, none empty, none too long, not too many.
 pub(crate) fn canonical<'a>(tags: Tags<'a>) -> Vec<(&'a str, &'a str)> {
     let mut sorted: Vec<(&str, &str)> = tags.iter().map(|(key, value)| (cut(key), cut(value))).collect();
     sorted.reverse();
     sorted.sort_by_key(|(key, _)| *key);
     sorted.dedup_by_key(|(key, _)| *key);
     sorted.retain(|(_, value)| !value.is_empty());
+    sorted.truncate(MOST_TAGS);
     sorted
 }
 
-fn cut(string: &str) -> &str {
+pub(crate) fn cut(string: &str) -> &str {
     &string[..string.floor_char_boundary(LONGEST)]
 }

@@ -9,7 +9,7 @@ use swarm_monitor::testing::{FakeClock, RecordingNotifier};
 use swarm_monitor::{
     AlertEngine, AlertRule, AlertState, ChangeDetector, Condition, Cusum, Direction, DriftDetector,
     ErrorKind, Finding, Matcher, Measurement, Notification, Notifier, NotifyError, PerformanceMonitor,
-    Result, Route, Sample, Severity, Window,
+    Restored, Result, Route, Sample, Severity, Window,
 };
 
 use crate::{Timed, start};
@@ -298,4 +298,23 @@ fn a_silence_made_by_a_clock_that_was_ahead_lasts_as_long_as_it_was_to() {
         let silence = engine(start()).silences().remove(0);
         assert_eq!((silence.from, silence.until), (start(), start() + TimeDelta::hours(2)));
     }
+}
+
+#[test]
+fn more_tags_than_anybody_has_are_left_out_and_spoil_no_snapshot() {
+    let folder = tempfile::tempdir().unwrap();
+    let timed = Timed::new();
+    let value = "v".repeat(1_024);
+    let names: Vec<String> = (0..70_000).map(|at| format!("{at:05}")).collect();
+    let tags: Vec<(&str, &str)> = names.iter().rev().map(|name| (&**name, &*value)).collect();
+    timed.monitor.record("x", 1.0, &tags);
+    timed.monitor.record("x", 1.0, &tags[tags.len() - 64..]);
+    timed.monitor.record("y", Measurement::Event("restarted"), &tags);
+    assert_eq!(timed.monitor.metrics()[0].series, 1);
+    assert_eq!(timed.monitor.select("x").tag("00063", &value).total().unwrap().count, 2);
+    assert_eq!(timed.monitor.events()[0].tags.len(), 64);
+    timed.monitor.snapshot(folder.path().join("metrics")).unwrap();
+    let after = PerformanceMonitor::builder().restore(folder.path().join("metrics"));
+    let after = after.clock(timed.clock.clone()).build().unwrap();
+    assert!(matches!(after.restored(), Some(Restored::Complete { series: 2, .. })));
 }

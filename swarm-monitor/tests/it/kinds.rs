@@ -124,6 +124,7 @@ fn tags_are_the_same_whatever_their_order_and_odd_ones_have_one_meaning() {
     assert_eq!(info(&monitor, "same").series, 2);
     assert_eq!(monitor.select("same").tag("b", "2").total().unwrap().count, 8);
     assert_eq!(info(&monitor, "cut").series, 1, "beyond 1,024 bytes tags are not told apart");
+    assert_eq!(monitor.select("cut").tag("long", &one_more).total().unwrap().count, 2, "asked as they came");
 }
 
 #[test]
