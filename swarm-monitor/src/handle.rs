@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use crate::metric::MetricKind;
 use crate::series::{OwnedTags, Series};
 use crate::sink::Tags;
-use crate::table::{Found, Table};
+use crate::table::{Found, Table, canonical, cut};
 
 /// Counts into one series: [`PerformanceMonitor::counter`](crate::PerformanceMonitor::counter).
 ///
@@ -161,7 +161,10 @@ impl Handle {
         match table.find(name, kind, tags, true) {
             Found::Own(series) => Handle { own: OnceLock::from(Held(series)), wanted: None },
             Found::Overflow(_) | Found::Nowhere => {
-                let (table, name, tags) = (table.clone(), name.into(), table.own(tags));
+                // Of its own, as names that nobody shares would stay in the table when it is gone.
+                let tags =
+                    canonical(tags).into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+                let (table, name) = (table.clone(), cut(name).into());
                 Handle { own: OnceLock::new(), wanted: Some(Box::new(Wanted { table, name, kind, tags })) }
             }
         }

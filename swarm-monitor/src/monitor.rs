@@ -140,7 +140,8 @@ impl PerformanceMonitor {
         Handle::new(&self.inner.table, metric, kind, tags)
     }
 
-    /// Says what a metric is about: in what unit, and which way is worse. Before or after the first record.
+    /// Says what a metric is about: in what unit, and which way is worse. Before or after the first record; before it, of as many metrics as
+    /// [there may be](MonitorBuilder::metric_limit).
     pub fn describe(&self, metric: &str, description: Description) {
         self.inner.table.describe(metric, description);
     }

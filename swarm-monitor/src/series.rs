@@ -293,7 +293,8 @@ impl Series {
         (now.saturating_sub(active), empty)
     }
 
-    /// Takes no more from here on. A counter's cells may still grow by what was under way: see [`Series::remains`].
+    /// Takes no more from here on, and gives up its buckets, as threads that recorded here remember it for longer. A counter's cells may still
+    /// grow by what was under way: see [`Series::remains`].
     pub(crate) fn evict(&self) {
         match &self.body {
             Body::Counted(counted) => {
@@ -301,11 +302,15 @@ impl Series {
                 state.evicted = true;
                 counted.cells.iter().for_each(|cell| cell.second.store(EVICTED, Ordering::Relaxed));
                 counted.fold(&mut state);
+                state.rings = Rings::new(state.rings.second(), self.settings.reach);
+                state.before = 0;
             }
             Body::Observed(observed) => {
                 let mut state = observed.lock();
                 state.evicted = true;
                 observed.empty(&mut state, EVICTED);
+                state.rings = Rings::new(state.rings.second(), self.settings.reach);
+                state.before = None;
             }
         }
     }

@@ -136,8 +136,14 @@ impl Table {
 
     pub(crate) fn describe(&self, name: &str, description: Description) {
         let name = cut(name);
-        // A metric that is made from here on takes it from there.
-        lock(&self.described).insert(name.to_owned(), description);
+        // Not while it is locked: who makes a metric locks them the other way round.
+        let is_there = self.get(name).is_some();
+        let mut described = lock(&self.described);
+        if is_there || described.contains_key(name) || described.len() < self.limits.metrics {
+            // A metric that is made from here on takes it from there.
+            described.insert(name.to_owned(), description);
+        }
+        drop(described);
         if let Some(metric) = self.get(name)
             && let Some(description) = lock(&self.described).remove(name)
         {
@@ -334,4 +340,49 @@ pub(crate) fn canonical<'a>(tags: Tags<'a>) -> Vec<(&'a str, &'a str)> {
 
 pub(crate) fn cut(string: &str) -> &str {
     &string[..string.floor_char_boundary(LONGEST)]
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Description, Measurement, PerformanceMonitor};
+
+    #[test]
+    fn handles_and_descriptions_beyond_the_limits_leave_nothing() {
+        let monitor = PerformanceMonitor::builder().series_limit(2).metric_limit(2).build().unwrap();
+        let table = &monitor.inner.table;
+        for user in 0..100 {
+            monitor.counter("requests", &[("user", &user.to_string())]).increment();
+            monitor.histogram(&format!("seconds-{user}"), &[("user", "any")]).record(1.0);
+            monitor.describe(&format!("about-{user}"), Description::new("described"));
+        }
+        assert_eq!(monitor.metrics().len(), 2);
+        // Names of the two metrics, of the tags, two values of each.
+        let strings = super::lock(&table.strings).len();
+        assert!(strings <= 10, "{strings}");
+        assert_eq!(super::lock(&table.described).len(), 2);
+        monitor.describe("requests", Description::new("known"));
+        monitor.describe("about-0", Description::new("known"));
+        assert_eq!(monitor.metrics()[0].description, Description::new("known"));
+        assert_eq!(super::lock(&table.described)["about-0"], Description::new("known"));
+    }
+
+    #[test]
+    fn what_was_evicted_keeps_no_buckets_for_threads_that_remember_it() {
+        let monitor = PerformanceMonitor::new();
+        let table = &monitor.inner.table;
+        let mut sizes = Vec::new();
+        for (name, count) in [("seconds", false), ("requests", true)] {
+            for at in 0..2_000 {
+                let value = if count { Measurement::Count(at) } else { Measurement::Observation(at as f64) };
+                monitor.record(name, value, &[]);
+            }
+            let metric = table.get(name).unwrap();
+            let series = metric.select(&[]).remove(0);
+            let (_, empty) = series.idle(monitor.seconds());
+            assert!(!empty && metric.evict(table, 1, |_, _| true));
+            assert_eq!((series.remains(), series.idle(monitor.seconds()).1), (0, true));
+            sizes.push(series.memory());
+        }
+        assert!(sizes.iter().all(|size| *size < 4_000), "{sizes:?}");
+    }
 }
