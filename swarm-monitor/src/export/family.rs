@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::export::{free, labels, plain};
@@ -57,11 +57,15 @@ pub(crate) fn families(table: &Table) -> Vec<Family> {
         .collect();
     // What is right already comes first, and keeps its name.
     families.sort_by_key(|family| plain(&family.info.name, ALLOWED) != *family.info.name);
+    // By how much the last one was longer of those that look alike, as all that are less so are taken.
+    let mut longest: HashMap<(String, String, MetricKind), usize> = HashMap::new();
     for family in &mut families {
-        let kind = family.info.kind;
+        let (kind, base) = (family.info.kind, family.base());
         let clashes =
             |name: &str| samples(&family.with_unit(name), kind).any(|sample| taken.contains(&sample));
-        let name = free(family.base(), clashes);
+        let longer = longest.entry((base.clone(), family.unit.clone(), kind)).or_default();
+        let name = free(base.clone() + &"_".repeat(*longer), clashes);
+        *longer = name.len() - base.len();
         family.name = family.with_unit(&name);
         taken.extend(samples(&family.name, kind));
     }
@@ -102,8 +106,9 @@ impl Family {
         // Those whose names are right come first, and keep them.
         series.sort_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
         let mut labelled = BTreeMap::new();
+        // By how much the last one was longer of those that look alike, as all that are less so are taken.
+        let mut longest: HashMap<Vec<(String, String)>, usize> = HashMap::new();
         for (tags, changed, one) in series {
-            let mut longer = 0;
             let sorted = |longer| {
                 let mut labels = labels(&tags, reserved, longer);
                 // Only the overflow series has the very tags of another.
@@ -113,10 +118,11 @@ impl Family {
                 labels.sort();
                 labels
             };
-            while labelled.contains_key(&sorted(longer)) {
-                longer += 1;
+            let longer = longest.entry(sorted(0)).or_default();
+            while labelled.contains_key(&sorted(*longer)) {
+                *longer += 1;
             }
-            labelled.insert(sorted(longer), one.clone());
+            labelled.insert(sorted(*longer), one.clone());
         }
         labelled.into_iter().collect()
     }

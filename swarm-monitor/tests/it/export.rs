@@ -95,6 +95,17 @@ fn names_that_are_not_allowed_or_clash_are_told_apart() {
 }
 
 #[test]
+fn thousands_that_look_alike_are_told_apart() {
+    let timed = Timed::with(PerformanceMonitor::builder().series_limit(2_000));
+    for at in 0..2_000 {
+        let alike: String = (0..11).map(|bit| if at >> bit & 1 == 1 { 'é' } else { 'ß' }).collect();
+        timed.monitor.record(&alike, Measurement::Count(1), &[]);
+        timed.monitor.record("alike", Measurement::Count(1), &[(&alike, "v")]);
+    }
+    assert_eq!(samples(&timed.monitor.expose("").body).len(), 4_000);
+}
+
+#[test]
 fn a_series_that_looks_like_the_overflow_series_is_another() {
     let timed = Timed::with(PerformanceMonitor::builder().series_limit(1));
     timed.monitor.record("n", Measurement::Count(1), &[("overflow", "true")]);
