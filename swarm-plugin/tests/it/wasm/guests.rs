@@ -1,11 +1,13 @@
-//! The templates in `guests`, each built with the tool of its language.
+//! The templates in `guests`, each built with the tool of its language, as `guests/README.md` says.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::json;
 use swarm_plugin::WasmLoader;
 use swarm_plugin::testing::PluginFolder;
+use tempfile::TempDir;
 
 use super::{builder, conforms};
 
@@ -19,8 +21,27 @@ fn has(program: &str) -> Option<PathBuf> {
     here
 }
 
-fn template(language: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("guests").join(language)
+/// A copy of a template, beside one of the interface as in the crate: tools leave files beside what they build.
+fn template(language: &str) -> (TempDir, PathBuf) {
+    let (home, ours) = (tempfile::tempdir().unwrap(), Path::new(env!("CARGO_MANIFEST_DIR")));
+    let folder = Path::new("guests").join(language);
+    for part in [Path::new("wit"), &folder] {
+        copy(&ours.join(part), &home.path().join(part));
+    }
+    let folder = home.path().join(folder);
+    (home, folder)
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let (from, to) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
+        if from.is_dir() {
+            copy(&from, &to);
+        } else {
+            fs::copy(from, to).unwrap();
+        }
+    }
 }
 
 fn run(command: &mut Command) {
@@ -31,7 +52,7 @@ fn run(command: &mut Command) {
 
 /// The kit, and that it counts.
 async fn counts_words(component: &Path) {
-    let component = std::fs::read(component).unwrap();
+    let component = fs::read(component).unwrap();
     // Compiled once for all of it.
     let (folder, home) = (PluginFolder::new().unwrap(), tempfile::tempdir().unwrap());
     let loader = WasmLoader::new().cache(home.path().join("compiled"));
@@ -47,55 +68,37 @@ async fn counts_words(component: &Path) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_component_in_python_keeps_the_contract() {
-    if has("componentize-py").is_none() {
-        return;
-    }
-    let out = tempfile::tempdir().unwrap();
-    let component = out.path().join("words.wasm");
-    run(Command::new("componentize-py")
-        .current_dir(template("python"))
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .args(["-d", "../../wit", "-w", "plugin", "componentize", "words", "-o"])
-        .arg(&component));
-    counts_words(&component).await;
+    let Some(tool) = has("componentize-py") else { return };
+    let (_home, here) = template("python");
+    let words = ["-d", "../../wit", "-w", "plugin", "componentize", "words", "-o", "words.wasm"];
+    run(Command::new(tool).current_dir(&here).args(words));
+    counts_words(&here.join("words.wasm")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_component_in_javascript_keeps_the_contract() {
-    if has("componentize-js").is_none() {
-        return;
-    }
-    let out = tempfile::tempdir().unwrap();
-    let component = out.path().join("words.wasm");
-    run(Command::new("componentize-js")
-        .current_dir(template("javascript"))
-        .args(["words.js", "-w", "../../wit", "-n", "plugin", "-o"])
-        .arg(&component)
-        .args(["-d", "http", "-d", "fetch-event"]));
-    counts_words(&component).await;
+    let Some(tool) = has("componentize-js") else { return };
+    let (_home, here) = template("javascript");
+    let words = ["words.js", "-w", "../../wit", "-n", "plugin", "-o", "words.wasm"];
+    run(Command::new(tool).current_dir(&here).args(words).args(["-d", "http", "-d", "fetch-event"]));
+    counts_words(&here.join("words.wasm")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_component_in_c_keeps_the_contract() {
     let Some(zig) = has("python-zig") else { return };
     let Some(jco) = has("jco") else { return };
-    let out = tempfile::tempdir().unwrap();
-    let (core, component) = (out.path().join("core.wasm"), out.path().join("words.wasm"));
+    let (_home, here) = template("c");
     run(Command::new(zig)
-        .current_dir(template("c"))
-        .args(["cc", "-target", "wasm32-freestanding", "-O2", "-nostdlib", "-Wl,--no-entry", "words.c", "-o"])
-        .arg(&core));
+        .current_dir(&here)
+        .args(["cc", "-target", "wasm32-freestanding", "-O2", "-nostdlib", "-Wl,--no-entry"])
+        .args(["words.c", "-o", "core.wasm"]));
     // A script finds its packages beside itself.
     let packages = jco.parent().and_then(Path::parent).unwrap();
-    std::os::unix::fs::symlink(packages, out.path().join("node_modules")).unwrap();
-    std::fs::copy(template("c").join("build.mjs"), out.path().join("build.mjs")).unwrap();
-    run(Command::new("node").current_dir(out.path()).args([
-        Path::new("build.mjs"),
-        &core,
-        &template("c").join("../../wit/plugin.wit"),
-        &component,
-    ]));
-    counts_words(&component).await;
+    std::os::unix::fs::symlink(packages, here.join("node_modules")).unwrap();
+    let words = ["build.mjs", "core.wasm", "../../wit/plugin.wit", "words.wasm"];
+    run(Command::new("node").current_dir(&here).args(words));
+    counts_words(&here.join("words.wasm")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,13 +110,8 @@ async fn a_component_in_rust_keeps_the_contract() {
         eprintln!("left out: a test with Rust's target {TARGET}, which is not here");
         return;
     }
-    let out = tempfile::tempdir().unwrap();
-    run(Command::new("cargo").current_dir(template("rust")).env("CARGO_TARGET_DIR", out.path()).args([
-        "build",
-        "--quiet",
-        "--release",
-        "--target",
-        TARGET,
-    ]));
-    counts_words(&out.path().join(TARGET).join("release/words.wasm")).await;
+    let (_home, here) = template("rust");
+    let build = ["build", "--quiet", "--release", "--target", TARGET];
+    run(Command::new("cargo").current_dir(&here).env("CARGO_TARGET_DIR", "target").args(build));
+    counts_words(&here.join("target").join(TARGET).join("release/words.wasm")).await;
 }
