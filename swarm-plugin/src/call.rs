@@ -14,9 +14,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::Lease;
-use crate::manifest::DEFAULT_BYTES;
+use crate::manifest::{DEFAULT_BYTES, Manifest};
 use crate::measure::{self, Oversize};
 use crate::plugin::PluginError;
+use crate::stats::End;
 use semver::VersionReq;
 
 /// How one call differs from others: its deadline, its version, who may cancel it, who hears of its progress.
@@ -227,22 +228,36 @@ pub(crate) async fn run(
         is_given_up: None,
     };
     let mut meter = Meter::start(&cx.lease, begun);
-    let outcome = serve(params, &cx).await;
-    meter.outcome = Some(outcome.as_ref().err().map(Error::kind));
+    let outcome = match acceptable(params, &cx.lease.loaded.manifest) {
+        Ok(params) => {
+            let outcome = serve(params, &cx).await;
+            meter.end = outcome.as_ref().err().map_or(End::Answered, |error| End::Failed(error.kind()));
+            outcome
+        }
+        Err(error) => {
+            meter.end = End::Refused;
+            Err(error)
+        }
+    };
     drop(meter);
     outcome.map_err(|error| error.of_plugin(cx.lease.loaded.manifest.name()))
+}
+
+/// Answers parameters that the plugin may see.
+fn acceptable(params: Value, manifest: &Manifest) -> Result<Value> {
+    let params = if params.is_null() { Value::Object(Map::new()) } else { params };
+    let schema = manifest.schema();
+    // To measure costs more than the rest of a call does, so it is done where somebody asked for it, and before
+    // validation, which recurses.
+    let limit = manifest.limits().params_bytes.or(schema.asks().then_some(DEFAULT_BYTES));
+    let params = bounded(params, limit, "parameters")?;
+    schema.check(&params)?;
+    Ok(params)
 }
 
 async fn serve(params: Value, cx: &CallContext) -> Result<Value> {
     let loaded = &*cx.lease.loaded;
     let limits = loaded.manifest.limits();
-    let params = if params.is_null() { Value::Object(Map::new()) } else { params };
-    let schema = loaded.manifest.schema();
-    // To measure costs more than the rest of a call does, so it is done where somebody asked for it, and before
-    // validation, which recurses.
-    let limit = limits.params_bytes.or(schema.asks().then_some(DEFAULT_BYTES));
-    let params = bounded(params, limit, "parameters")?;
-    schema.check(&params)?;
     if cx.cancel.as_ref().is_some_and(CancellationToken::is_cancelled) {
         return Err(by_caller());
     }
@@ -326,20 +341,20 @@ pub(crate) fn bounded(value: Value, limit: Option<usize>, what: &str) -> Result<
 struct Meter<'c> {
     lease: &'c Lease,
     begun: Instant,
-    /// `None` until the call has an outcome, which is then the class of its failure.
-    outcome: Option<Option<ErrorKind>>,
+    /// That of a dropped call, until it has another.
+    end: End,
 }
 
 impl<'c> Meter<'c> {
     fn start(lease: &'c Lease, begun: Instant) -> Self {
         lease.counters.begin();
-        Meter { lease, begun, outcome: None }
+        Meter { lease, begun, end: End::Failed(ErrorKind::Cancelled) }
     }
 }
 
 impl Drop for Meter<'_> {
     fn drop(&mut self) {
-        self.lease.counters.end(self.outcome.unwrap_or(Some(ErrorKind::Cancelled)), self.begun.elapsed());
+        self.lease.counters.end(self.end, self.begun.elapsed());
     }
 }
 

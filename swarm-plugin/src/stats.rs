@@ -29,6 +29,15 @@ pub struct Stats {
     pub slowest: Duration,
 }
 
+/// How a call ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum End {
+    Answered,
+    /// Before the plugin had to do with it, for what its parameters are.
+    Refused,
+    Failed(ErrorKind),
+}
+
 /// The counters behind [`Stats`].
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
@@ -48,21 +57,21 @@ impl Counters {
         self.begun.fetch_add(1, Relaxed);
     }
 
-    /// Counts the end of a call: `None` for a success.
-    pub(crate) fn end(&self, failure: Option<ErrorKind>, took: Duration) {
+    pub(crate) fn end(&self, end: End, took: Duration) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.nanos.fetch_add(nanos, Relaxed);
         if nanos > self.slowest.load(Relaxed) {
             self.slowest.fetch_max(nanos, Relaxed);
         }
-        if let Some(kind) = failure {
-            let counter = match kind {
-                ErrorKind::InvalidParams => &self.refused,
-                ErrorKind::Panicked => &self.panicked,
-                ErrorKind::TimedOut => &self.timed_out,
-                ErrorKind::Cancelled => &self.cancelled,
-                _ => &self.failed,
-            };
+        let counter = match end {
+            End::Answered => None,
+            End::Refused => Some(&self.refused),
+            End::Failed(ErrorKind::Panicked) => Some(&self.panicked),
+            End::Failed(ErrorKind::TimedOut) => Some(&self.timed_out),
+            End::Failed(ErrorKind::Cancelled) => Some(&self.cancelled),
+            End::Failed(_) => Some(&self.failed),
+        };
+        if let Some(counter) = counter {
             counter.fetch_add(1, Relaxed);
         }
         self.ended.fetch_add(1, Relaxed);

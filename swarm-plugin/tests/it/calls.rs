@@ -204,6 +204,8 @@ async fn parameters_and_results_are_bounded() {
     assert_eq!(kind(&plugins, json!({"text": "x".repeat(1001)})).await, ErrorKind::TooLarge);
     let bomb = || (0..100_000).fold(Value::Null, |inner, _| Value::Array(vec![inner]));
     assert_eq!(kind(&plugins, bomb()).await, ErrorKind::TooLarge);
+    let stats = *plugins.get("tool").unwrap().stats();
+    assert_eq!((stats.calls, stats.refused, stats.failed), (4, 2, 1), "what is too large, before and after");
     let manifest =
         Manifest::builder("checked", "1.0.0").parameters(json!({"type": "object", "minProperties": 1}));
     let checked = FnPlugin::new(manifest.build().unwrap(), |_: Value, _| async { Ok(()) });
