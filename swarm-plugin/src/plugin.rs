@@ -1,5 +1,6 @@
 use std::any::Any;
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::Value;
@@ -71,6 +72,34 @@ pub trait Plugin: Send + Sync + 'static {
     /// What could not be given back; it is told in an event.
     async fn cleanup(&self) -> Result<(), PluginError> {
         Ok(())
+    }
+}
+
+/// Plugins that are chosen at run time, and what a [`Loader`](crate::Loader) made.
+#[async_trait]
+impl<P: Plugin + ?Sized> Plugin for Arc<P> {
+    fn manifest(&self) -> &Manifest {
+        (**self).manifest()
+    }
+
+    async fn execute(&self, params: Value, cx: &CallContext) -> Result<Value, PluginError> {
+        (**self).execute(params, cx).await
+    }
+
+    async fn check(&self) -> Result<(), PluginError> {
+        (**self).check().await
+    }
+
+    async fn export_state(&self) -> Result<Option<Value>, PluginError> {
+        (**self).export_state().await
+    }
+
+    async fn import_state(&self, state: Value) -> Result<(), PluginError> {
+        (**self).import_state(state).await
+    }
+
+    async fn cleanup(&self) -> Result<(), PluginError> {
+        (**self).cleanup().await
     }
 }
 

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use swarm_plugin::testing::conformance;
@@ -10,6 +12,10 @@ async fn our_own_plugins_keep_the_contract() {
     let report = conformance::check(async || Ok(plain("tool", "1.0.0")), Value::Null).await;
     assert!(report.is_ok() && report.kept().len() == 7, "{report}");
     let report = conformance::check(async || Ok(Tool::new("tool", "1.0.0")), Value::Null).await;
+    assert!(report.is_ok(), "{report}");
+    // Chosen at run time, with all that it does.
+    let chosen = async || Ok(Arc::new(Tool::new("tool", "1.0.0")) as Arc<dyn Plugin>);
+    let report = conformance::check(chosen, Value::Null).await;
     assert!(report.is_ok(), "{report}");
     let blocking = || {
         let manifest = Manifest::builder("tool", "1.0.0").build()?;

@@ -7,8 +7,6 @@ mod features;
 mod folders;
 mod kit;
 mod load;
-#[cfg(any(feature = "wasm", all(unix, feature = "native")))]
-mod loaded;
 mod manifest;
 #[cfg(all(unix, feature = "native"))]
 mod native;

@@ -19,8 +19,6 @@ use swarm_plugin::{
 };
 use tempfile::TempDir;
 
-use crate::loaded::Loaded;
-
 /// The libraries of these tests are built of C files of this crate, or are examples of it.
 fn loader() -> NativeLoader {
     // SAFETY: they keep to the header, but where a test says what they do wrong and that it is noticed.
@@ -170,7 +168,7 @@ async fn libraries_in_c_and_in_rust_keep_the_contract() {
         let (root, store, loader) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), loader());
         install(root.path(), "tool.so", &library);
         let (found, _) = PluginDiscovery::new().folder(root.path()).scan(store.path()).unwrap();
-        let make = async || Ok(Loaded(loader.load(&found[0]).await?.remove(0)));
+        let make = async || Ok(loader.load(&found[0]).await?.remove(0));
         let report = conformance::check(make, params).await;
         assert!(report.is_ok(), "{report}");
         assert_eq!(loader.loaded(), 1, "the same bytes are loaded once");

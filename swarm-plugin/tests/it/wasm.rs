@@ -12,8 +12,6 @@ use swarm_plugin::{
     CallOptions, ErrorKind, Loader, PluginDiscovery, PluginManager, PluginManagerBuilder, WasmLoader,
 };
 
-use crate::loaded::Loaded;
-
 const UNRULY: &str = include_str!("../guests/unruly.wat");
 
 /// What a component in `guests` says of itself, and what else varies.
@@ -216,7 +214,7 @@ async fn conforms(loader: &WasmLoader, name: &str, component: &[u8], params: Val
     folder.program(&format!("{name}.wasm"), component).unwrap();
     let (found, unusable) = PluginDiscovery::new().folder(folder.path()).scan(store.path()).unwrap();
     assert!(unusable.is_empty(), "{unusable:?}");
-    let make = async || Ok(Loaded(loader.load(&found[0]).await?.remove(0)));
+    let make = async || Ok(loader.load(&found[0]).await?.remove(0));
     let report = conformance::check(make, params).await;
     assert!(report.is_ok() && report.kept().len() == 7, "{report}");
 }
