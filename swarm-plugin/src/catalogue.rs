@@ -162,39 +162,26 @@ impl Catalogue {
 
     /// Judges who can be called, after a change, and tells what became different.
     pub(crate) fn settle(&mut self) -> Vec<Event> {
-        let mut known: Vec<(&Arc<str>, usize)> = Vec::new();
+        let mut nodes = Vec::new();
         for (name, entry) in &self.names {
-            for (at, slot) in entry.slots.iter().enumerate() {
-                // Equal versions stand side by side, the one of the highest precedence first.
-                if at == 0 || entry.slots[at - 1].version() != slot.version() {
-                    known.push((name, at));
-                }
+            let shown = entry.slots.iter().enumerate().filter(|(at, _)| !entry.is_shadowed(*at));
+            for (_, slot) in shown {
+                let manifest = &slot.loaded.manifest;
+                nodes.push(Node { name, version: manifest.version(), requires: manifest.requires() });
             }
         }
-        let nodes: Vec<Node<'_>> = known
-            .iter()
-            .map(|&(name, at)| {
-                let manifest = &self.names[name].slots[at].loaded.manifest;
-                Node { name, version: manifest.version(), requires: manifest.requires() }
-            })
-            .collect();
-        let mut verdicts: HashMap<u64, (Status, usize), RandomState> = known
-            .iter()
-            .zip(requirement::judge(&nodes))
-            .map(|(&(name, at), verdict)| {
-                let judged = match verdict {
-                    Verdict::Met { rank } => (Status::Active, rank),
-                    Verdict::Waits(reason) => (Status::Waiting { reason }, 0),
-                };
-                (self.names[name].slots[at].loaded.generation, judged)
-            })
-            .collect();
+        let mut verdicts = requirement::judge(&nodes).into_iter();
         let mut events = Vec::new();
+        // In the same order as above.
         for entry in self.names.values_mut() {
             for at in 0..entry.slots.len() {
+                let verdict = if entry.is_shadowed(at) { None } else { verdicts.next() };
+                let (status, rank) = match verdict {
+                    None => (Status::Shadowed, 0),
+                    Some(Verdict::Met { rank }) => (Status::Active, rank),
+                    Some(Verdict::Waits(reason)) => (Status::Waiting { reason }, 0),
+                };
                 let slot = &entry.slots[at];
-                let (status, rank) =
-                    verdicts.remove(&slot.loaded.generation).unwrap_or((Status::Shadowed, 0));
                 if (&slot.status, slot.rank) != (&status, rank) {
                     events.extend(slot.became(&status));
                     let slot = &mut Arc::make_mut(entry).slots[at];
@@ -217,6 +204,11 @@ impl Catalogue {
 }
 
 impl Entry {
+    /// Whether the same version stands before it. Equal versions stand side by side, the one of the highest precedence first.
+    fn is_shadowed(&self, at: usize) -> bool {
+        at > 0 && self.slots[at - 1].version() == self.slots[at].version()
+    }
+
     fn choose(&self) -> Option<usize> {
         let pinned = |slot: &Slot| self.pin.as_ref().is_none_or(|range| range.matches(slot.version()));
         self.slots.iter().position(|slot| slot.is_active() && pinned(slot))

@@ -49,13 +49,16 @@ pub(crate) enum Verdict {
 
 /// Judges all of them. Accepts whoever needs nothing, then whoever needs only what was accepted, until nobody is left who does.
 pub(crate) fn judge(nodes: &[Node<'_>]) -> Vec<Verdict> {
-    let mut by_name: HashMap<&str, Vec<usize>> = HashMap::new();
     let mut needed_by: HashMap<&str, Vec<usize>> = HashMap::new();
     for (at, node) in nodes.iter().enumerate() {
-        by_name.entry(node.name).or_default().push(at);
         for requirement in node.requires {
             needed_by.entry(&requirement.name).or_default().push(at);
         }
+    }
+    // Of names that somebody needs: most have none.
+    let mut by_name: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (at, node) in nodes.iter().enumerate().filter(|(_, node)| needed_by.contains_key(node.name)) {
+        by_name.entry(node.name).or_default().push(at);
     }
     let serves = |requirement: &Requirement, ranks: &[Option<usize>]| -> Option<usize> {
         let candidates = by_name.get(&*requirement.name)?;

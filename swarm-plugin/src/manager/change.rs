@@ -300,17 +300,21 @@ fn enter<'f>(
     if left_out > 0 && left_out == fresh.len() {
         return Err((fresh.first(), Error::new(ErrorKind::InvalidState, REMOVED)));
     }
+    // A version that would wait must not take the place of one that serves.
+    let replaces = |loaded: &&Arc<Loaded>| {
+        let name = loaded.manifest.name();
+        old.iter().any(|slot| slot.is_active() && slot.loaded.manifest.name() == name)
+    };
+    let replacing: Vec<&Arc<Loaded>> = fresh.iter().filter(replaces).collect();
+    if replacing.is_empty() {
+        return Ok(old);
+    }
     // Judged on a copy, since what becomes different is told when the change is made.
     let mut judged = catalogue.clone();
     judged.settle();
-    for loaded in fresh {
-        let name = loaded.manifest.name();
-        let served = old.iter().any(|slot| slot.loaded.manifest.name() == name && slot.is_active());
+    for loaded in replacing {
         let slot = judged.of_unit(unit).find(|slot| slot.loaded.generation == loaded.generation);
-        // A version that would wait must not take the place of one that serves.
-        if let Some(Slot { status: Status::Waiting { reason }, .. }) = slot
-            && served
-        {
+        if let Some(Slot { status: Status::Waiting { reason }, .. }) = slot {
             return Err((Some(loaded), Error::new(ErrorKind::Refused, reason.clone())));
         }
     }
