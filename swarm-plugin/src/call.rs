@@ -1,17 +1,17 @@
 //! One call, from the lease to the outcome.
 
-use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::contained::{Contained, ignored};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::Lease;
 use crate::manifest::{DEFAULT_BYTES, Manifest};
@@ -153,7 +153,7 @@ impl CallContext {
             return;
         }
         if let Some(observer) = &self.progress {
-            let _ = catch_unwind(AssertUnwindSafe(|| observer(progress)));
+            let _ = catch_unwind(AssertUnwindSafe(|| observer(progress))).map_err(ignored);
         }
     }
 
@@ -270,13 +270,13 @@ async fn serve(params: Value, cx: &CallContext) -> Result<Value> {
     };
     let running = catch_unwind(AssertUnwindSafe(|| loaded.plugin.execute(params, cx)));
     let outcome = match running {
-        Ok(future) => within(cx, Contained(Some(future))).await?,
+        Ok(future) => within(cx, Contained::new(future)).await?,
         Err(payload) => Err(payload),
     };
     match outcome {
         Ok(Ok(result)) => bounded(result, limits.result_bytes, "result"),
         Ok(Err(failure)) => Err(Error::of_failure(ErrorKind::Failed, failure)),
-        Err(payload) => Err(Error::of_failure(ErrorKind::Panicked, PluginError::panicked(&*payload))),
+        Err(payload) => Err(Error::of_failure(ErrorKind::Panicked, PluginError::panicked(payload))),
     }
 }
 
@@ -355,36 +355,6 @@ impl<'c> Meter<'c> {
 impl Drop for Meter<'_> {
     fn drop(&mut self) {
         self.lease.counters.end(self.end, self.begun.elapsed());
-    }
-}
-
-type Executing<'p> = Pin<Box<dyn Future<Output = Result<Value, PluginError>> + Send + 'p>>;
-
-/// A call of a plugin whose panics, also those of its drop, stay in here.
-struct Contained<'p>(Option<Executing<'p>>);
-
-impl Future for Contained<'_> {
-    type Output = Result<Result<Value, PluginError>, Box<dyn Any + Send>>;
-
-    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(future) = &mut self.0 else { return Poll::Pending };
-        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(task)));
-        match polled {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(outcome)) => {
-                self.0 = None;
-                Poll::Ready(Ok(outcome))
-            }
-            Err(payload) => Poll::Ready(Err(payload)),
-        }
-    }
-}
-
-impl Drop for Contained<'_> {
-    fn drop(&mut self) {
-        if let Some(future) = self.0.take() {
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(future)));
-        }
     }
 }
 

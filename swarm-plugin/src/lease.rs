@@ -1,15 +1,14 @@
 //! One loaded version of a plugin, and the right to call it.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use futures::FutureExt;
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use crate::contained::{Contained, Instance};
 use crate::info::Origin;
 use crate::manager::Shared;
 use crate::manifest::Manifest;
@@ -18,7 +17,7 @@ use crate::stats::Counters;
 
 /// An instance with what is known of it. Lives until its cleanup is over.
 pub(crate) struct Loaded {
-    pub(crate) plugin: Arc<dyn Plugin>,
+    pub(crate) plugin: Instance,
     pub(crate) manifest: Manifest,
     pub(crate) generation: u64,
     pub(crate) origin: Option<Origin>,
@@ -48,7 +47,7 @@ impl Loaded {
         let leases = TaskTracker::new();
         leases.close();
         Loaded {
-            plugin,
+            plugin: Instance::new(plugin),
             manifest,
             generation,
             origin,
@@ -100,9 +99,9 @@ async fn contained<T>(
     limit: Duration,
     part: impl Future<Output = Result<T, PluginError>>,
 ) -> Result<T, PluginError> {
-    match tokio::time::timeout(limit, AssertUnwindSafe(part).catch_unwind()).await {
+    match tokio::time::timeout(limit, Contained::new(Box::pin(part))).await {
         Ok(Ok(outcome)) => outcome,
-        Ok(Err(payload)) => Err(PluginError::panicked(&*payload)),
+        Ok(Err(payload)) => Err(PluginError::panicked(payload)),
         Err(_) => Err(PluginError::new(format_args!("took longer than {limit:?}"))),
     }
 }

@@ -5,6 +5,7 @@
 
 mod call;
 mod catalogue;
+mod contained;
 mod digest;
 mod discovery;
 mod error;

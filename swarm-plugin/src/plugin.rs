@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use crate::call::CallContext;
+use crate::contained;
 use crate::manifest::Manifest;
 
 /// A tool that can be called by name.
@@ -139,10 +140,12 @@ impl PluginError {
     }
 
     /// What was caught when a plugin panicked.
-    pub(crate) fn panicked(payload: &(dyn Any + Send)) -> Self {
+    pub(crate) fn panicked(payload: Box<dyn Any + Send>) -> Self {
         let said = payload.downcast_ref::<&str>().copied();
         let said = said.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-        PluginError::new(format_args!("panicked: {}", said.unwrap_or("no message")))
+        let failure = PluginError::new(format_args!("panicked: {}", said.unwrap_or("no message")));
+        contained::ignored(payload);
+        failure
     }
 
     /// What happened.

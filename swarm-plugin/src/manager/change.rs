@@ -4,7 +4,6 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use futures::FutureExt;
 use futures::future::join_all;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -12,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::unit::Past;
 use super::{Recipe, Shared, Supply, Unit};
 use crate::catalogue::{Catalogue, Serving, Slot};
+use crate::contained::{Contained, dropped};
 use crate::discovery::Changes;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventKind, Stage};
@@ -91,11 +91,11 @@ impl Shared {
             Supply::Recipe(recipe) => recipe,
         };
         let limit = self.settings.load_timeout;
-        let making = AssertUnwindSafe(async { (recipe.make)().await }).catch_unwind();
+        let making = Contained::new(Box::pin(async { (recipe.make)().await }));
         let failure = match tokio::time::timeout(limit, making).await {
             Ok(Ok(Ok((instances, changes)))) => return Ok(Made { instances, recipe: Some(recipe), changes }),
             Ok(Ok(Err(failure))) => failure,
-            Ok(Err(payload)) => PluginError::panicked(&*payload),
+            Ok(Err(payload)) => PluginError::panicked(payload),
             Err(_) => PluginError::new(format_args!("took longer than {limit:?}")),
         };
         let event = |kind| Event { name: name.into(), version: None, generation: 0, kind };
@@ -128,7 +128,8 @@ impl Shared {
                     fresh.push(Arc::new(loaded));
                 }
                 Err(payload) => {
-                    outcome = Err(Error::of_failure(ErrorKind::Refused, PluginError::panicked(&*payload)));
+                    dropped(plugin);
+                    outcome = Err(Error::of_failure(ErrorKind::Refused, PluginError::panicked(payload)));
                 }
             }
         }

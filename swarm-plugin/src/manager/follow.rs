@@ -3,11 +3,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use futures::{FutureExt, StreamExt};
+use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
 use super::unit::Past;
 use super::{Shared, Unit};
+use crate::contained::{Contained, Instance, ignored};
 use crate::discovery::Changes;
 use crate::event::{Event, EventKind, Stage};
 use crate::plugin::{Plugin, PluginError};
@@ -21,9 +22,18 @@ impl Shared {
         past.following = Some(current.clone().drop_guard());
         let (shared, unit) = (Arc::downgrade(self), unit.clone());
         self.tasks.spawn(async move {
-            while let Some(Some(change)) = current.run_until_cancelled(changes.next()).await {
+            loop {
+                let next = Contained::new(Box::pin(changes.next()));
+                let (change, is_over) = match current.run_until_cancelled(next).await {
+                    Some(Ok(Some(change))) => (change, false),
+                    Some(Err(payload)) => (Err(PluginError::panicked(payload)), true),
+                    Some(Ok(None)) | None => return,
+                };
                 let Some(shared) = shared.upgrade() else { return };
                 shared.succeed(&unit, &current, change).await;
+                if is_over {
+                    return;
+                }
             }
         });
     }
@@ -67,15 +77,19 @@ impl Shared {
     ) -> Vec<Arc<dyn Plugin>> {
         let is_removed = self.is_removed(unit);
         let stays = |plugin: &Arc<dyn Plugin>| {
-            let name = catch_unwind(AssertUnwindSafe(|| plugin.manifest().name().to_owned()));
+            let name =
+                catch_unwind(AssertUnwindSafe(|| plugin.manifest().name().to_owned())).map_err(ignored);
             // One that panics is refused where it is put in.
             !is_removed && !name.is_ok_and(|name| unit.removed().stays(&name, 0))
         };
         let (stay, go): (Vec<_>, Vec<_>) = instances.into_iter().partition(stays);
         for plugin in go {
-            let cleanup = AssertUnwindSafe(async { plugin.cleanup().await }).catch_unwind();
+            let plugin = Instance::new(plugin);
+            let cleanup = Contained::new(Box::pin(async { plugin.cleanup().await }));
             // Nobody has heard of this instance.
-            let _ = tokio::time::timeout(self.settings.cleanup_timeout, cleanup).await;
+            if let Ok(Err(payload)) = tokio::time::timeout(self.settings.cleanup_timeout, cleanup).await {
+                ignored(payload);
+            }
         }
         stay
     }

@@ -8,6 +8,7 @@ mod folders;
 mod kit;
 mod load;
 mod manifest;
+mod mines;
 #[cfg(all(unix, feature = "native"))]
 mod native;
 #[cfg(all(unix, feature = "process"))]
