@@ -182,7 +182,8 @@ impl ManifestBuilder {
 
     /// The whole JSON Schema of the parameters, in the place of named ones. Draft 2020-12, where it does not say another.
     ///
-    /// Patterns are those of the [`regex`](https://docs.rs/regex) crate: no look-around and no back-references.
+    /// Patterns are those of the [`regex`](https://docs.rs/regex) crate: no look-around and no back-references. A reference is a
+    /// JSON pointer into the schema, such as `#/$defs/node`.
     pub fn parameters(mut self, schema: Value) -> Self {
         self.parameters = Some(schema);
         self

@@ -42,10 +42,7 @@ impl Schema {
             Some(Value::String(kind)) if kind == "object" => {}
             _ => return Err("does not say \"type\": \"object\"; parameters are an object".into()),
         }
-        let parts = Parts { root: &value, left: std::cell::Cell::new(PARTS_LIMIT) };
-        if !parts.spend(&value, &mut Vec::new()) {
-            return Err(format!("has over {PARTS_LIMIT} parts when its references are followed"));
-        }
+        Parts { root: &value, left: PARTS_LIMIT }.all()?;
         if value == Schema::any() {
             return Ok(Schema { value, validator: None });
         }
@@ -93,37 +90,99 @@ impl Schema {
 /// Counts the parts of a schema as validation meets them: a reference counts as what it leads to.
 struct Parts<'s> {
     root: &'s Value,
-    left: std::cell::Cell<usize>,
+    left: usize,
 }
 
 impl<'s> Parts<'s> {
-    /// Whether the limit holds. `within` are the references that lead here: one of them again is recursion, which the
-    /// parameters bound.
-    fn spend(&self, value: &'s Value, within: &mut Vec<&'s str>) -> bool {
-        let Some(left) = self.left.get().checked_sub(1) else { return false };
-        self.left.set(left);
+    /// # Errors
+    /// Says in a sentence what is too much, or cannot be followed.
+    fn all(mut self) -> Result<(), String> {
+        let Value::Object(members) = self.root else { return Ok(()) };
+        let is_old =
+            members.get("$schema").and_then(Value::as_str).is_some_and(|draft| draft.contains("draft-04"));
+        for (key, item) in members {
+            one_document(item, is_old)?;
+            match key.as_str() {
+                "$ref" | "$dynamicRef" | "$recursiveRef" => self.member(key, item, &mut Vec::new())?,
+                // Each counts where something refers to it.
+                "$defs" | "definitions" => {}
+                _ => self.spend(item, &mut Vec::new())?,
+            }
+        }
+        Ok(())
+    }
+
+    /// `within` are the references that lead here: one of them again is recursion, which the parameters bound.
+    fn spend(&mut self, value: &'s Value, within: &mut Vec<&'s str>) -> Result<(), String> {
+        self.left = self
+            .left
+            .checked_sub(1)
+            .ok_or_else(|| format!("has over {PARTS_LIMIT} parts when its references are followed"))?;
         match value {
-            Value::Array(items) => items.iter().all(|item| self.spend(item, within)),
-            Value::Object(members) => members.iter().all(|(key, item)| match (key.as_str(), item) {
-                ("$ref", Value::String(reference)) => self.follow(reference, within),
-                ("$defs" | "definitions", _) => true,
-                _ => self.spend(item, within),
-            }),
-            _ => true,
+            Value::Array(items) => items.iter().try_for_each(|item| self.spend(item, within)),
+            Value::Object(members) => {
+                members.iter().try_for_each(|(key, item)| self.member(key, item, within))
+            }
+            _ => Ok(()),
         }
     }
 
-    fn follow(&self, reference: &'s str, within: &mut Vec<&'s str>) -> bool {
+    fn member(&mut self, key: &str, item: &'s Value, within: &mut Vec<&'s str>) -> Result<(), String> {
+        match (key, item) {
+            ("$ref", Value::String(reference)) => self.follow(reference, within),
+            ("$dynamicRef" | "$recursiveRef", Value::String(_)) => {
+                Err(format!("has a {key}, which is not followed: use $ref"))
+            }
+            _ => self.spend(item, within),
+        }
+    }
+
+    fn follow(&mut self, reference: &'s str, within: &mut Vec<&'s str>) -> Result<(), String> {
+        // In another way it could lead where nothing was counted.
         let target = reference.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer));
-        let (Some(target), false) = (target, within.contains(&reference)) else { return true };
+        let Some(target) = target else {
+            return Err(format!(
+                "refers to {:?}, which is no JSON pointer to a part of it",
+                shown(reference)
+            ));
+        };
+        if within.contains(&reference) {
+            return Ok(());
+        }
         if within.len() == measure::DEPTH_LIMIT {
-            return false;
+            return Err(format!("has references that lead on over {} times", measure::DEPTH_LIMIT));
         }
         within.push(reference);
-        let holds = self.spend(target, within);
+        let counted = self.spend(target, within);
         within.pop();
-        holds
+        counted
     }
+}
+
+/// Refuses documents within a document, in which the same reference leads elsewhere.
+fn one_document(value: &Value, is_old: bool) -> Result<(), String> {
+    match value {
+        Value::Array(items) => items.iter().try_for_each(|item| one_document(item, is_old)),
+        Value::Object(members) => members.iter().try_for_each(|(key, item)| match (key.as_str(), item) {
+            ("$id" | "$schema", Value::String(_)) => Err(format!("has a {key} below its top")),
+            ("id", Value::String(_)) if is_old => Err("has an id below its top".into()),
+            _ => one_document(item, is_old),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The beginning of what somebody else wrote, without what a terminal would obey.
+fn shown(text: &str) -> String {
+    const LIMIT: usize = 256;
+    let mut shown = String::new();
+    for c in text.chars().take(LIMIT) {
+        if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    if text.chars().nth(LIMIT).is_some() {
+        shown.push('…');
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -140,14 +199,10 @@ mod tests {
             (json!({"type": "array"}), "\"type\": \"object\""),
             (json!(true), "\"type\": \"object\""),
             (json!({"type": "object", "required": 3}), "not a usable JSON Schema"),
-            (
-                json!({"type": "object", "$ref": "https://example.org/schema.json"}),
-                "not a usable JSON Schema",
-            ),
-            (
-                json!({"type": "object", "properties": {"a": {"$ref": "#/nowhere"}}}),
-                "not a usable JSON Schema",
-            ),
+            (json!({"type": "object", "$ref": "https://example.org/schema.json"}), "no JSON pointer"),
+            (json!({"type": "object", "properties": {"a": {"$ref": "#/nowhere"}}}), "no JSON pointer"),
+            (json!({"type": "object", "not": {"$dynamicRef": "#here"}}), "has a $dynamicRef"),
+            (json!({"type": "object", "$defs": {"a": {"$id": "a"}}}), "has a $id below its top"),
             (json!({"type": "object", "title": "x".repeat(SCHEMA_LIMIT)}), "over 262144 bytes"),
         ] {
             let text = schema.to_string();
@@ -155,16 +210,41 @@ mod tests {
         }
     }
 
-    #[test]
-    fn doubling_by_reference_is_refused_and_recursion_is_not() {
+    /// A schema that doubles what is checked with each level, by references that `refer` writes.
+    fn bomb(refer: impl Fn(usize) -> String) -> Value {
         let mut defs = serde_json::Map::new();
         for level in 0..40 {
-            let next = json!({"$ref": format!("#/$defs/{}", level + 1)});
-            defs.insert(level.to_string(), json!({"allOf": [next, next]}));
+            let next = json!({"$ref": refer(level + 1)});
+            let (anchor, id) = (format!("a{level}"), format!("https://example.org/{level}"));
+            defs.insert(level.to_string(), json!({"$anchor": anchor, "$id": id, "allOf": [next, next]}));
         }
         defs.insert("40".into(), json!({}));
-        let bomb = json!({"type": "object", "allOf": [{"$ref": "#/$defs/0"}], "$defs": defs});
-        assert!(why(bomb).contains("when its references are followed"));
+        json!({"type": "object", "allOf": [{"$ref": refer(0)}], "$defs": defs})
+    }
+
+    /// The same schema without members of this name.
+    fn without(mut value: Value, name: &str) -> Value {
+        for def in value["$defs"].as_object_mut().into_iter().flat_map(|defs| defs.values_mut()) {
+            def.as_object_mut().map(|def| def.remove(name));
+        }
+        value
+    }
+
+    #[test]
+    fn doubling_by_reference_is_refused_and_recursion_is_not() {
+        let plain = without(bomb(|level| format!("#/$defs/{level}")), "$id");
+        assert!(why(plain.clone()).contains("when its references are followed"));
+        // As a parameter of that name, which is no place for definitions.
+        for name in ["$defs", "definitions"] {
+            let mut hidden = plain.clone();
+            hidden["properties"] = json!({name: hidden["allOf"].take()});
+            hidden["allOf"] = json!([]);
+            assert!(why(hidden).contains("when its references are followed"), "{name}");
+        }
+        // What leads to the same place by another way.
+        assert!(why(without(bomb(|level| format!("#a{level}")), "$id")).contains("no JSON pointer"));
+        assert!(why(without(bomb(|level| format!("#/%24defs/{level}")), "$id")).contains("no JSON pointer"));
+        assert!(why(bomb(|level| format!("https://example.org/{level}"))).contains("below its top"));
 
         let tree = json!({"type": "object", "properties": {"next": {"$ref": "#"}, "n": {"type": "integer"}}});
         let tree = Schema::compile(tree).unwrap();
