@@ -82,7 +82,10 @@ impl Schema {
         let problems = validator
             .iter_errors(params)
             .take(PROBLEMS_LIMIT)
-            .map(|error| Problem::new(error.instance_path().as_str(), error.masked().to_string()));
+            // Names of members are the caller's, as long as they like.
+            .map(|error| {
+                Problem::new(shown(error.instance_path().as_str()), shown(&error.masked().to_string()))
+            });
         refuse(problems.collect())
     }
 }
@@ -258,5 +261,17 @@ mod tests {
         let schema = Schema::compile(schema).unwrap();
         let error = schema.check(&json!({"token": "hunter2"})).unwrap_err();
         assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn problems_are_short_and_legible_whatever_members_are_called() {
+        let numbers = json!({"type": "array", "items": {"type": "integer"}});
+        let schema = json!({"type": "object", "additionalProperties": numbers});
+        let schema = Schema::compile(schema).unwrap();
+        let name = format!("\u{1b}[2J{}", "x".repeat(1_000_000));
+        let error = schema.check(&json!({name: vec![Value::Null; 100]})).unwrap_err();
+        let said = error.to_string();
+        assert!(error.problems().len() == PROBLEMS_LIMIT && said.len() < 64 * 1024, "{}", said.len());
+        assert!(!said.contains('\u{1b}') && said.contains("/\\u{1b}[2Jxx"), "{said:.200}");
     }
 }
