@@ -13,6 +13,7 @@ use crate::event::{Event, EventKind};
 use crate::info::{PluginInfo, Status};
 use crate::lease::{Lease, Loaded};
 use crate::manager::Unit;
+use crate::manifest::NAME_LIMIT;
 use crate::requirement::{self, Node, Verdict};
 use crate::stats::Counters;
 
@@ -76,7 +77,9 @@ impl Catalogue {
         if self.names.contains_key(name) {
             return Error::new(ErrorKind::Disabled, "is disabled").of_plugin(name);
         }
-        let near = self.names.keys().map(|known| (strsim::jaro_winkler(known, name), known));
+        // To compare takes as long as both are, and no plugin has a longer name.
+        let comparable = self.names.keys().filter(|_| name.len() <= NAME_LIMIT);
+        let near = comparable.map(|known| (strsim::jaro_winkler(known, name), known));
         let near = near.max_by(|(a, _), (b, _)| a.total_cmp(b)).filter(|(likeness, _)| *likeness > 0.8);
         let hint = near.map(|(_, known)| format!("; did you mean {known}?")).unwrap_or_default();
         let shown: String = name.chars().take(64).collect();

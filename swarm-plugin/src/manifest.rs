@@ -143,7 +143,7 @@ enum Presence {
 }
 
 pub(crate) const DEFAULT_BYTES: usize = 16 * 1024 * 1024;
-const NAME_LIMIT: usize = 64;
+pub(crate) const NAME_LIMIT: usize = 64;
 const VERSION_LIMIT: usize = 256;
 const DESCRIPTION_LIMIT: usize = 16 * 1024;
 

@@ -58,6 +58,19 @@ async fn a_name_that_is_not_here_is_answered_with_the_nearest() {
 }
 
 #[tokio::test]
+async fn a_name_of_any_length_is_answered_at_once() {
+    let plugins = PluginManager::new();
+    for at in 0..100 {
+        plugins.register(plain(&format!("a_plugin_with_a_name_{at}"), "1.0.0")).await.unwrap();
+    }
+    let begun = std::time::Instant::now();
+    let error = plugins.call(&"a_plugin_with_a_name".repeat(100_000), Value::Null).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(begun.elapsed().as_secs() < 2, "{:?}", begun.elapsed());
+    assert!(error.to_string().len() < 200, "{error}");
+}
+
+#[tokio::test]
 async fn the_same_version_twice_and_case_twins_are_refused() {
     let plugins = PluginManager::new();
     plugins.register(plain("tool", "1.0.0")).await.unwrap();
