@@ -13,8 +13,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::contained::{Contained, ignored};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lease::Lease;
-use crate::manifest::{DEFAULT_BYTES, Manifest};
+use crate::lease::{Lease, Loaded};
+use crate::manifest::DEFAULT_BYTES;
 use crate::measure::{self, Oversize};
 use crate::plugin::PluginError;
 use crate::stats::End;
@@ -228,7 +228,7 @@ pub(crate) async fn run(
         is_given_up: None,
     };
     let mut meter = Meter::start(&cx.lease, begun);
-    let outcome = match acceptable(params, &cx.lease.loaded.manifest) {
+    let outcome = match admitted(params, &cx.lease.loaded) {
         Ok(params) => {
             let outcome = serve(params, &cx).await;
             meter.end = outcome.as_ref().err().map_or(End::Answered, |error| End::Failed(error.kind()));
@@ -243,22 +243,30 @@ pub(crate) async fn run(
     outcome.map_err(|error| error.of_plugin(cx.lease.loaded.manifest.name()))
 }
 
-/// Answers parameters that the plugin may see.
-fn acceptable(params: Value, manifest: &Manifest) -> Result<Value> {
+/// Parameters with which the plugin may be called.
+fn admitted(params: Value, loaded: &Loaded) -> Result<Value> {
+    let limits = loaded.manifest.limits();
     let params = if params.is_null() { Value::Object(Map::new()) } else { params };
-    let schema = manifest.schema();
+    let schema = loaded.manifest.schema();
     // To measure costs more than the rest of a call does, so it is done where somebody asked for it, and before
-    // validation, which recurses.
-    let limit = manifest.limits().params_bytes.or(schema.asks().then_some(DEFAULT_BYTES));
+    // validation, which recurses. Waiting must be possible to drop.
+    let waits = loaded.permits.as_ref().map(|_| usize::MAX);
+    let limit = limits.params_bytes.or(schema.asks().then_some(DEFAULT_BYTES)).or(waits);
     let params = bounded(params, limit, "parameters")?;
-    schema.check(&params)?;
-    Ok(params)
+    match schema.check(&params) {
+        Ok(()) => Ok(params),
+        Err(error) => {
+            measure::dismantle(params);
+            Err(error)
+        }
+    }
 }
 
 async fn serve(params: Value, cx: &CallContext) -> Result<Value> {
     let loaded = &*cx.lease.loaded;
     let limits = loaded.manifest.limits();
     if cx.cancel.as_ref().is_some_and(CancellationToken::is_cancelled) {
+        measure::dismantle(params);
         return Err(by_caller());
     }
     let _permit = match &loaded.permits {

@@ -205,13 +205,22 @@ async fn parameters_and_results_are_bounded() {
     let bomb = || (0..100_000).fold(Value::Null, |inner, _| Value::Array(vec![inner]));
     assert_eq!(kind(&plugins, bomb()).await, ErrorKind::TooLarge);
     let stats = *plugins.get("tool").unwrap().stats();
-    assert_eq!((stats.calls, stats.refused, stats.failed), (4, 2, 1), "what is too large, before and after");
+    assert_eq!((stats.calls, stats.refused, stats.failed), (4, 2, 1), "parameters are refused, results fail");
     let manifest =
         Manifest::builder("checked", "1.0.0").parameters(json!({"type": "object", "minProperties": 1}));
     let checked = FnPlugin::new(manifest.build().unwrap(), |_: Value, _| async { Ok(()) });
     plugins.register(checked).await.unwrap();
     assert_eq!(plugins.call("checked", bomb()).await.unwrap_err().kind(), ErrorKind::TooLarge);
     assert_eq!(plugins.call("nobody", bomb()).await.unwrap_err().kind(), ErrorKind::NotFound);
+    // Not measured, and yet not dropped as usual, which would end the process.
+    plugins.register(plain("any", "1.0.0")).await.unwrap();
+    assert_eq!(plugins.call("any", bomb()).await.unwrap_err().kind(), ErrorKind::InvalidParams);
+    let cancelled = CancellationToken::new();
+    cancelled.cancel();
+    let options = CallOptions::new().cancel(cancelled);
+    let deep = Value::Object([("deep".to_owned(), bomb())].into_iter().collect());
+    let outcome = plugins.call_with("any", deep, options).await;
+    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Cancelled);
 }
 
 #[tokio::test]
