@@ -55,7 +55,7 @@ pub(crate) enum Serving {
 
 impl Catalogue {
     /// Finds what serves a name, which every call does.
-    pub(crate) fn find(&self, name: &str, version: Option<&VersionReq>) -> Result<&Serving> {
+    pub(crate) fn find(&self, name: &str, version: Option<&VersionReq>) -> Result<&Slot> {
         let entry = match self.names.get(name) {
             Some(entry) if !entry.disabled => entry,
             _ => return Err(self.absent(name)),
@@ -65,7 +65,7 @@ impl Catalogue {
             Some(range) => entry.slots.iter().find(|slot| slot.is_active() && range.matches(slot.version())),
         };
         match found {
-            Some(slot) => Ok(&slot.serving),
+            Some(slot) => Ok(slot),
             None => Err(entry.unavailable(version).of_plugin(name)),
         }
     }

@@ -332,17 +332,18 @@ impl Shared {
 
     pub(crate) async fn call(&self, name: &str, params: Value, options: CallOptions) -> Result<Value> {
         let begun = Instant::now();
-        let found = match self.catalogue.load().find(name, options.version.as_ref()) {
-            Ok(Serving::Live(lease)) => Ok(Ok(lease.clone())),
-            Ok(Serving::Held(token)) => Ok(Err(token.clone())),
-            Err(error) => Err(error),
-        };
+        let found =
+            self.catalogue.load().find(name, options.version.as_ref()).map(|slot| match &slot.serving {
+                Serving::Live(lease) => Ok(lease.clone()),
+                Serving::Held(token) => Err((token.clone(), slot.loaded.timeout)),
+            });
         let lease = match found {
             Ok(Ok(lease)) => lease,
-            Ok(Err(token)) => {
+            Ok(Err((token, timeout))) => {
                 // Waiting must be possible to drop.
                 let params = call::bounded(params, Some(usize::MAX), "parameters")?;
-                let lease = self.held(name, token, &options, begun).await?;
+                let deadline = call::after(begun, options.timeout.unwrap_or(timeout));
+                let lease = self.held(name, token, &options, deadline).await?;
                 return serve(lease, params, options, begun).await;
             }
             Err(error) => {
@@ -359,9 +360,8 @@ impl Shared {
         name: &str,
         mut token: CancellationToken,
         options: &CallOptions,
-        begun: Instant,
+        deadline: Instant,
     ) -> Result<Arc<Lease>> {
-        let deadline = call::after(begun, options.timeout.unwrap_or(self.settings.call_timeout));
         loop {
             tokio::select! {
                 biased;
@@ -369,7 +369,7 @@ impl Shared {
                 () = call::cancelled(options.cancel.as_ref()) => return Err(call::by_caller().of_plugin(name)),
                 () = tokio::time::sleep_until(deadline) => return Err(call::too_late().of_plugin(name)),
             }
-            match self.catalogue.load().find(name, options.version.as_ref())? {
+            match &self.catalogue.load().find(name, options.version.as_ref())?.serving {
                 Serving::Live(lease) => return Ok(lease.clone()),
                 Serving::Held(next) => token = next.clone(),
             }

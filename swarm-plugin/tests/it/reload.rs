@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use serde_json::{Value, json};
-use swarm_plugin::{ErrorKind, EventKind, PluginError, PluginManager, Stage};
+use swarm_plugin::{CallOptions, ErrorKind, EventKind, Manifest, PluginError, PluginManager, Stage};
 
 use crate::tool::{Seen, Tool, next, plain, requiring, told};
 
@@ -74,6 +74,28 @@ async fn state_is_handed_over_and_calls_wait_meanwhile() {
     assert_eq!(next(&mut events, "2.0.0").await, EventKind::StateTaken { late_calls: 0 });
     plugins.shutdown().await;
     assert_eq!(cleaned(&seen), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waits_for_the_state_keeps_to_the_deadline_of_the_plugin() {
+    const SECOND: Duration = Duration::from_secs(1);
+    let tool = |version| Tool::of(Manifest::builder("tool", version).timeout(SECOND));
+    let plugins = PluginManager::new();
+    plugins.register(tool("1.0.0")).await.unwrap();
+    let mut events = plugins.events();
+    let longer = CallOptions::new().timeout(SECOND * 20);
+    let mut slow = Box::pin(plugins.call_with("tool", json!({"wait": true}), longer));
+    assert!(slow.as_mut().now_or_never().is_none());
+    let reload = tokio::spawn({
+        let (plugins, fresh) = (plugins.clone(), tool("2.0.0"));
+        async move { plugins.reload("tool", fresh).await }
+    });
+    assert_eq!(next(&mut events, "1.0.0").await, EventKind::Held);
+    let begun = tokio::time::Instant::now();
+    let error = plugins.call("tool", Value::Null).await.unwrap_err();
+    assert_eq!((error.kind(), begun.elapsed().as_secs()), (ErrorKind::TimedOut, 1));
+    drop(slow);
+    reload.await.unwrap().unwrap();
 }
 
 #[tokio::test(start_paused = true)]

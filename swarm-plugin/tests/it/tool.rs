@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::{Stream, StreamExt};
 use serde_json::{Value, json};
-use swarm_plugin::{CallContext, Event, EventKind, FnPlugin, Manifest, Plugin, PluginError};
+use swarm_plugin::{CallContext, Event, EventKind, FnPlugin, Manifest, ManifestBuilder, Plugin, PluginError};
 use tokio::sync::Semaphore;
 
 /// How often each part of a plugin's life was run, by instance.
@@ -30,7 +30,11 @@ pub(crate) struct Tool {
 
 impl Tool {
     pub(crate) fn new(name: &str, version: &str) -> Tool {
-        let manifest = Manifest::builder(name, version)
+        Tool::of(Manifest::builder(name, version))
+    }
+
+    pub(crate) fn of(manifest: ManifestBuilder) -> Tool {
+        let manifest = manifest
             .optional("wait", json!({"type": "boolean"}))
             .optional("text", json!({"type": "string"}))
             .build()
