@@ -3,11 +3,12 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -97,13 +98,16 @@ pub struct Progress {
 
 /// What a plugin knows of the call that it serves.
 ///
-/// As long as a clone exists, the call counts as under way: the plugin is not cleaned up before the time to drain is over.
+/// As long as a clone exists, the call counts as under way: the plugin is not cleaned up before the time to drain is over, and
+/// it is one of those that may run at the [same time](crate::ManifestBuilder::concurrency).
 #[derive(Clone)]
 pub struct CallContext {
     pub(crate) lease: Arc<Lease>,
     deadline: Instant,
     cancel: Option<CancellationToken>,
     progress: Option<Arc<dyn Fn(Progress) + Send + Sync>>,
+    /// One of the calls that may run at the same time, where these are limited.
+    place: OnceLock<Arc<OwnedSemaphorePermit>>,
     /// Whether the host gave the call up, where that is another than this crate's own here.
     #[cfg(feature = "native")]
     is_given_up: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
@@ -124,6 +128,7 @@ impl CallContext {
             deadline,
             cancel: None,
             progress: Some(progress),
+            place: OnceLock::new(),
             is_given_up: Some(is_given_up),
         }
     }
@@ -192,6 +197,12 @@ impl CallContext {
         host.call(name, params, options).await
     }
 
+    /// The same call for code that counts itself how many go on.
+    #[cfg(feature = "native")]
+    pub(crate) fn without_place(&self) -> CallContext {
+        CallContext { place: OnceLock::new(), ..self.clone() }
+    }
+
     /// The same call for work that goes on elsewhere: on another thread, in a task. It counts as cancelled once the guard is
     /// dropped.
     pub(crate) fn detached(&self) -> (CallContext, DropGuard) {
@@ -224,6 +235,7 @@ pub(crate) async fn run(
         deadline,
         cancel: options.cancel,
         progress: options.progress,
+        place: OnceLock::new(),
         #[cfg(feature = "native")]
         is_given_up: None,
     };
@@ -269,13 +281,14 @@ async fn serve(params: Value, cx: &CallContext) -> Result<Value> {
         measure::dismantle(params);
         return Err(by_caller());
     }
-    let _permit = match &loaded.permits {
-        None => None,
-        Some(permits) => match permits.try_acquire() {
-            Ok(permit) => Some(permit),
-            Err(_) => within(cx, permits.acquire()).await?.ok(),
-        },
-    };
+    if let Some(permits) = &loaded.permits {
+        let place = match permits.clone().try_acquire_owned() {
+            Ok(place) => Ok(place),
+            Err(_) => within(cx, permits.clone().acquire_owned()).await?,
+        };
+        // Never closed, and one for each call.
+        let _ = place.map(|place| cx.place.set(Arc::new(place)));
+    }
     let running = catch_unwind(AssertUnwindSafe(|| loaded.plugin.execute(params, cx)));
     let outcome = match running {
         Ok(future) => within(cx, Contained::new(future)).await?,

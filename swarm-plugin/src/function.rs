@@ -58,7 +58,8 @@ impl FnPlugin {
     /// A plugin of a function that blocks or computes for long. It runs on the runtime's pool of blocking threads.
     ///
     /// It cannot be stopped from outside: a caller who gives up has an answer at once, but the thread goes on until the
-    /// function sees [`CallContext::is_cancelled`] and returns. Until then the call counts as under way.
+    /// function sees [`CallContext::is_cancelled`] and returns. Until then the call counts as under way, also for how many run at
+    /// the same time.
     pub fn blocking<P, R, F>(manifest: Manifest, function: F) -> FnPlugin
     where
         P: DeserializeOwned + Send + 'static,

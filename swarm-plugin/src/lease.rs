@@ -22,7 +22,7 @@ pub(crate) struct Loaded {
     pub(crate) generation: u64,
     pub(crate) origin: Option<Origin>,
     pub(crate) timeout: Duration,
-    pub(crate) permits: Option<Semaphore>,
+    pub(crate) permits: Option<Arc<Semaphore>>,
     pub(crate) host: Weak<Shared>,
     /// Cancelled when calls of it may go on no longer.
     pub(crate) stop: CancellationToken,
@@ -41,8 +41,8 @@ impl Loaded {
         timeout: Duration,
         host: Weak<Shared>,
     ) -> Loaded {
-        let permits =
-            manifest.limits().concurrency.map(|calls| Semaphore::new(calls.min(Semaphore::MAX_PERMITS)));
+        let permits = manifest.limits().concurrency;
+        let permits = permits.map(|calls| Arc::new(Semaphore::new(calls.min(Semaphore::MAX_PERMITS))));
         let timeout = manifest.limits().timeout.unwrap_or(timeout);
         let leases = TaskTracker::new();
         leases.close();

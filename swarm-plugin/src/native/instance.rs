@@ -84,7 +84,7 @@ impl NativePlugin {
         let room = self.room.clone().acquire_owned().await.ok();
         // Those that it waited for may have been given up.
         self.has_hope()?;
-        let cx = cx.clone();
+        let cx = cx.without_place();
         self.on_thread(move |instance, caller| {
             let _taken = room;
             instance.execute(&params, Caller { cx: Some(&cx), ..caller })

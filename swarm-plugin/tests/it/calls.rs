@@ -250,6 +250,33 @@ async fn more_calls_than_allowed_wait() {
 }
 
 #[tokio::test]
+async fn a_blocking_call_that_was_given_up_counts_until_it_returns() {
+    let (go_on, goes_on) = std::sync::mpsc::channel::<()>();
+    let (begun, mut begins) = mpsc::unbounded_channel();
+    let goes_on = Mutex::new(goes_on);
+    let manifest = Manifest::builder("tool", "1.0.0").concurrency(1).build().unwrap();
+    let plugins = with(FnPlugin::blocking(manifest, move |_: Value, _| {
+        begun.send(()).unwrap();
+        // Ends as well when the test does.
+        let _ = goes_on.lock().unwrap().recv();
+        Ok(())
+    }))
+    .await;
+    assert!(plugins.call("tool", json!({})).now_or_never().is_none());
+    begins.recv().await.unwrap();
+    let mut second = Box::pin(plugins.call("tool", json!({})));
+    assert!(second.as_mut().now_or_never().is_none());
+    tokio::task::spawn_blocking(|| {}).await.unwrap();
+    assert!(begins.try_recv().is_err(), "it waits for the first to return");
+    go_on.send(()).unwrap();
+    let (outcome, ()) = tokio::join!(second, async {
+        begins.recv().await.unwrap();
+        go_on.send(()).unwrap();
+    });
+    outcome.unwrap();
+}
+
+#[tokio::test]
 async fn blocking_functions_see_that_nobody_waits_and_hold_up_the_cleanup() {
     let (told, ended) = std::sync::mpsc::channel();
     let plugin = FnPlugin::blocking(named("tool"), move |_: Value, cx| {
