@@ -43,6 +43,8 @@ pub struct CallOptions {
     pub(crate) version: Option<VersionReq>,
     pub(crate) cancel: Option<CancellationToken>,
     progress: Option<Arc<dyn Fn(Progress) + Send + Sync>>,
+    /// Whether a plugin asks, whose call is under way.
+    pub(crate) is_below: bool,
 }
 
 impl CallOptions {
@@ -193,6 +195,7 @@ impl CallContext {
             version: Some(requirement.version.clone()),
             cancel: self.cancel.clone(),
             progress: None,
+            is_below: true,
         };
         host.call(name, params, options).await
     }

@@ -332,11 +332,16 @@ impl Shared {
 
     pub(crate) async fn call(&self, name: &str, params: Value, options: CallOptions) -> Result<Value> {
         let begun = Instant::now();
-        let found =
-            self.catalogue.load().find(name, options.version.as_ref()).map(|slot| match &slot.serving {
-                Serving::Live(lease) => Ok(lease.clone()),
-                Serving::Held(token) => Err((token.clone(), slot.loaded.timeout)),
-            });
+        let found = {
+            let catalogue = self.catalogue.load();
+            match catalogue.closed && !options.is_below {
+                true => Err(shut_down()),
+                false => catalogue.find(name, options.version.as_ref()).map(|slot| match &slot.serving {
+                    Serving::Live(lease) => Ok(lease.clone()),
+                    Serving::Held(token) => Err((token.clone(), slot.loaded.timeout)),
+                }),
+            }
+        };
         let lease = match found {
             Ok(Ok(lease)) => lease,
             Ok(Err((token, timeout))) => {
@@ -376,13 +381,18 @@ impl Shared {
         }
     }
 
-    /// Changes the catalogue as a whole, or not at all where the change fails.
+    /// Changes the catalogue as a whole, or not at all where the change fails or it was shut down.
     fn edit<T>(&self, change: impl FnOnce(&mut Catalogue) -> Result<T>) -> Result<T> {
+        self.change(|catalogue| match catalogue.closed {
+            true => Err(shut_down()),
+            false => change(catalogue),
+        })
+    }
+
+    /// The same for what a shutdown needs.
+    fn change<T>(&self, change: impl FnOnce(&mut Catalogue) -> Result<T>) -> Result<T> {
         let editing = self.editing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut next = Catalogue::clone(&self.catalogue.load());
-        if next.closed {
-            return Err(shut_down());
-        }
         let out = change(&mut next)?;
         let events = next.settle();
         self.catalogue.store(Arc::new(next));

@@ -344,8 +344,8 @@ impl Held<'_> {
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         if !self.of.is_empty() {
-            // Fails only where the manager was shut down, which serves nobody.
-            let _ = self.shared.edit(|catalogue| {
+            // Also where it is being shut down: calls under way may call what they require.
+            let _ = self.shared.change(|catalogue| {
                 for (loaded, counters) in &self.of {
                     catalogue.serve(loaded.generation, &Serving::Live(loaded.lease(counters.clone())));
                 }

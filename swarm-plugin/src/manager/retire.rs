@@ -1,6 +1,5 @@
 //! Letting versions go: drained, cut off where they take too long, cleaned up.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,18 +59,20 @@ impl Shared {
         self.closing.cancel();
         let shared = self.clone();
         let ended = self.tasks.spawn(async move {
-            let removed = shared.edit(|catalogue| {
+            shared.edit(|catalogue| {
                 catalogue.closed = true;
-                Ok(catalogue.remove(|_| true))
+                Ok(())
             })?;
-            let mut ranks: BTreeMap<usize, Vec<Arc<Loaded>>> = BTreeMap::new();
-            for slot in removed {
-                shared.tell(slot.event(EventKind::Retired));
-                ranks.entry(slot.rank).or_default().push(slot.loaded);
-            }
-            // Whoever requires another goes before it.
-            for (_, loaded) in ranks.into_iter().rev() {
-                join_all(loaded.into_iter().map(|loaded| shared.retire(loaded))).await;
+            // Whoever requires another goes before it, and may call it until then.
+            loop {
+                let highest = shared.catalogue.load().slots().map(|slot| slot.rank).max();
+                let Some(rank) = highest else { break };
+                let removed = shared.change(|catalogue| Ok(catalogue.remove(|slot| slot.rank == rank)))?;
+                let retired = removed.into_iter().map(|slot| {
+                    shared.tell(slot.event(EventKind::Retired));
+                    slot.loaded
+                });
+                join_all(retired.map(|loaded| shared.retire(loaded))).await;
             }
             shared.closed.cancel();
             Ok::<(), Error>(())

@@ -1,12 +1,16 @@
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use futures::FutureExt;
 use serde_json::{Value, json};
 use swarm_plugin::{
-    CallContext, CallOptions, ErrorKind, Manifest, Plugin, PluginError, PluginManager, Status, VersionReq,
+    CallContext, CallOptions, ErrorKind, EventKind, FnPlugin, Manifest, Plugin, PluginError, PluginManager,
+    Status, VersionReq,
 };
 
-use crate::tool::{plain, requiring, told};
+use tokio::sync::Semaphore;
+
+use crate::tool::{next, plain, requiring, told};
 
 async fn answer(plugins: &PluginManager, name: &str) -> Result<Value, ErrorKind> {
     plugins.call(name, Value::Null).await.map_err(|error| error.kind())
@@ -143,6 +147,33 @@ impl Plugin for Goes {
         self.1.lock().unwrap().push(self.0.name().to_owned());
         Ok(())
     }
+}
+
+#[tokio::test]
+async fn a_call_under_way_when_all_is_shut_down_may_call_what_it_requires() {
+    let gate = Arc::new(Semaphore::new(0));
+    let waits = gate.clone();
+    let manifest = Manifest::builder("tool", "1.0.0").requires("words", "^1").build().unwrap();
+    let tool = FnPlugin::new(manifest, move |_: Value, cx: CallContext| {
+        let waits = waits.clone();
+        async move {
+            waits.acquire().await?.forget();
+            Ok(cx.call("words", Value::Null).await?)
+        }
+    });
+    let plugins = PluginManager::new();
+    plugins.register(plain("words", "1.2.0")).await.unwrap();
+    plugins.register(tool).await.unwrap();
+    let mut events = plugins.events();
+    let mut call = Box::pin(plugins.call("tool", Value::Null));
+    assert!(call.as_mut().now_or_never().is_none());
+    let (outcome, (), ()) = tokio::join!(call, plugins.shutdown(), async {
+        assert_eq!(next(&mut events, "1.0.0").await, EventKind::Retired);
+        assert_eq!(answer(&plugins, "words").await, Err(ErrorKind::Closed), "others may not");
+        gate.add_permits(1);
+    });
+    assert_eq!(outcome.unwrap(), "1.2.0");
+    assert_eq!(plugins.list().len(), 0);
 }
 
 #[tokio::test]
