@@ -41,7 +41,7 @@ pub(crate) struct Node<'c> {
 /// What becomes of a plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Everything is there. The rank is one more than the highest of what it requires.
+    /// Everything is there. The rank is one more than the highest of what it may call.
     Met { rank: usize },
     /// Why it has to wait, in a sentence.
     Waits(String),
@@ -60,41 +60,53 @@ pub(crate) fn judge(nodes: &[Node<'_>]) -> Vec<Verdict> {
     for (at, node) in nodes.iter().enumerate().filter(|(_, node)| needed_by.contains_key(node.name)) {
         by_name.entry(node.name).or_default().push(at);
     }
-    let serves = |requirement: &Requirement, ranks: &[Option<usize>]| -> Option<usize> {
-        let candidates = by_name.get(&*requirement.name)?;
-        let matching = candidates.iter().filter(|&&at| requirement.version.matches(nodes[at].version));
-        matching.filter_map(|&at| ranks[at]).min()
+    let matching = |requirement: &Requirement| -> Vec<usize> {
+        let candidates = by_name.get(&*requirement.name).map_or(&[][..], Vec::as_slice);
+        candidates.iter().copied().filter(|&at| requirement.version.matches(nodes[at].version)).collect()
     };
-    let mut ranks: Vec<Option<usize>> = vec![None; nodes.len()];
+    let mut accepted = vec![false; nodes.len()];
     let mut open: Vec<usize> = (0..nodes.len()).collect();
     while let Some(at) = open.pop() {
-        if ranks[at].is_some() {
-            continue;
-        }
-        let found: Option<Vec<usize>> =
-            nodes[at].requires.iter().map(|requirement| serves(requirement, &ranks)).collect();
-        if let Some(found) = found {
-            ranks[at] = Some(found.into_iter().max().map_or(0, |rank| rank + 1));
+        let is_served = |requirement| matching(requirement).into_iter().any(|at| accepted[at]);
+        if !accepted[at] && nodes[at].requires.iter().all(is_served) {
+            accepted[at] = true;
             open.extend(needed_by.get(nodes[at].name).into_iter().flatten());
         }
     }
-    let verdict = |at: usize| match ranks[at] {
-        Some(rank) => Verdict::Met { rank },
-        None => Verdict::Waits(why(nodes, &by_name, &ranks, at)),
+    let below = |at: usize| nodes[at].requires.iter().flat_map(matching).filter(|&at| accepted[at]).collect();
+    let ranks = ranks(nodes.len(), below);
+    let verdict = |at: usize| match accepted[at] {
+        true => Verdict::Met { rank: ranks[at] },
+        false => Verdict::Waits(why(nodes, &by_name, &accepted, at)),
     };
     (0..nodes.len()).map(verdict).collect()
+}
+
+/// Ranks each above all that it may call. Of versions that may call each other, one comes first.
+fn ranks(count: usize, below: impl Fn(usize) -> Vec<usize>) -> Vec<usize> {
+    let mut ranks = vec![None; count];
+    let mut begun = vec![false; count];
+    let mut open: Vec<usize> = (0..count).collect();
+    while let Some(&at) = open.last() {
+        if ranks[at].is_none() && !std::mem::replace(&mut begun[at], true) {
+            open.extend(below(at).into_iter().filter(|&at| !begun[at]));
+            continue;
+        }
+        open.pop();
+        if ranks[at].is_none() {
+            // Those that were begun and have none are what leads here.
+            ranks[at] =
+                Some(below(at).into_iter().filter_map(|at| ranks[at]).max().map_or(0, |rank| rank + 1));
+        }
+    }
+    ranks.into_iter().map(Option::unwrap_or_default).collect()
 }
 
 /// How far a reason is followed from plugin to plugin.
 const HOPS_LIMIT: usize = 32;
 
 /// Follows what is missing until it is not there at all, or comes round.
-fn why(
-    nodes: &[Node<'_>],
-    by_name: &HashMap<&str, Vec<usize>>,
-    ranks: &[Option<usize>],
-    from: usize,
-) -> String {
+fn why(nodes: &[Node<'_>], by_name: &HashMap<&str, Vec<usize>>, accepted: &[bool], from: usize) -> String {
     let mut path = vec![from];
     loop {
         let node = nodes[path[path.len() - 1]];
@@ -109,7 +121,7 @@ fn why(
                     Some(&at) => format!("{requirement} (there is {})", nodes[at].version),
                     None => requirement.to_string(),
                 });
-            } else if matching.clone().all(|&at| ranks[at].is_none()) {
+            } else if matching.clone().all(|&at| !accepted[at]) {
                 next = next.or_else(|| matching.next().copied());
             }
         }
@@ -165,6 +177,20 @@ mod tests {
     #[test]
     fn requirements_are_met_by_any_version_in_range() {
         assert_eq!(judged("a 1.0.0: b ^1\n b 2.0.0:\n b 1.4.0: c *\n c 0.1.0:"), ["2", "0", "1", "0"]);
+    }
+
+    #[test]
+    fn a_plugin_ranks_above_every_version_that_it_may_call() {
+        let lines = ["a 1.0.0: b ^1", "b 1.0.0:", "b 1.1.0: c *", "c 1.0.0: d *", "d 1.0.0:"];
+        let expected = ["3", "0", "2", "1", "0"];
+        for turn in 0..lines.len() {
+            let (mut lines, mut expected) = (lines, expected);
+            lines.rotate_left(turn);
+            expected.rotate_left(turn);
+            assert_eq!(judged(&lines.join("\n")), expected);
+        }
+        // Each has what it requires without the other's newer version.
+        assert_eq!(judged("a 1.0.0: b *\n b 1.0.0:\n b 1.1.0: a *").len(), 3);
     }
 
     #[test]
