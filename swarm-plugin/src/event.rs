@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use semver::Version;
+use semver::{Version, VersionReq};
 
 /// Something that happened to a plugin, for logs, dashboards and tests.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +63,8 @@ pub enum EventKind {
     Enabled,
     /// The plugin was disabled.
     Disabled,
+    /// Which versions a call may get that asks for none is another now: those in the range, or any.
+    Pinned(Option<VersionReq>),
     /// So many events were not told, because this reader was too slow.
     Missed(u64),
 }

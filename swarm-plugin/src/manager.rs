@@ -185,17 +185,22 @@ impl PluginManager {
     /// # Errors
     /// [`ErrorKind::NotFound`] if no version in the range is there.
     pub fn pin(&self, name: &str, range: Option<VersionReq>) -> Result<()> {
-        self.shared.edit(|catalogue| {
+        let told = self.shared.edit(|catalogue| {
             let entry = catalogue.entry_mut(name)?;
-            entry.pin = range;
+            let before = std::mem::replace(&mut entry.pin, range.clone());
             let fits = |info: PluginInfo| {
-                entry.pin.as_ref().is_none_or(|range| range.matches(info.manifest().version()))
+                range.as_ref().is_none_or(|range| range.matches(info.manifest().version()))
             };
-            match entry.infos().any(fits) {
-                true => Ok(()),
-                false => Err(entry.unavailable(None).of_plugin(name)),
+            if !entry.infos().any(fits) {
+                return Err(entry.unavailable(None).of_plugin(name));
             }
-        })
+            let kind = EventKind::Pinned(range.clone());
+            Ok((before != range).then(|| Event { name: name.into(), version: None, generation: 0, kind }))
+        })?;
+        if let Some(event) = told {
+            self.shared.tell(event);
+        }
+        Ok(())
     }
 
     /// The catalogue, by name and then with the default version first.

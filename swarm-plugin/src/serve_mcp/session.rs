@@ -169,6 +169,7 @@ fn changes(plugins: &PluginManager) -> impl Stream<Item = ()> + use<> {
                     | EventKind::Waiting { .. }
                     | EventKind::Enabled
                     | EventKind::Disabled
+                    | EventKind::Pinned(_)
                     | EventKind::Missed(_)
             );
             let now = if matters { generations(&plugins) } else { continue };

@@ -40,10 +40,14 @@ async fn the_highest_release_is_called_unless_one_is_pinned_or_asked_for() {
             .contains("no version fits ^3; there is 1.10.0, 1.2.0, 0.9.0, 2.0.0-rc.1")
     );
 
+    let mut events = plugins.events();
+    plugins.pin("tool", Some(range("^0.9"))).unwrap();
+    assert_eq!(told(&mut events).await, ["Pinned"]);
     plugins.pin("tool", Some(range("^0.9"))).unwrap();
     assert_eq!(answer(&plugins, "tool").await.unwrap(), "0.9.0");
     assert_eq!(plugins.pin("tool", Some(range("^7"))).unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(answer(&plugins, "tool").await.unwrap(), "0.9.0", "a pin that is refused changes nothing");
+    assert!(told(&mut events).await.is_empty(), "nor does one that is there already");
     plugins.pin("tool", None).unwrap();
     assert_eq!(answer(&plugins, "tool").await.unwrap(), "1.10.0");
     let defaults: Vec<bool> = plugins.list().iter().map(|info| info.is_default()).collect();

@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use swarm_plugin::{FnPlugin, Manifest, McpServer, PluginManager};
+use swarm_plugin::{FnPlugin, Manifest, McpServer, PluginManager, VersionReq};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+
+use crate::tool::plain;
 
 fn ask(id: u64, method: &str, params: Value) -> String {
     json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).to_string()
@@ -120,6 +122,44 @@ async fn a_client_that_asks_more_than_it_reads_is_read_no_further_and_garbage_is
     let most = most.load(SeqCst);
     assert!((1..=64).contains(&most), "{most}");
     plugins.shutdown().await;
+}
+
+/// What a client is told over streams once it is there and wrote this, up to the line with that word.
+async fn told(server: &McpServer, asks: &str, word: &str, meanwhile: impl FnOnce()) -> String {
+    let (ours, theirs) = tokio::io::duplex(4096);
+    let (input, output) = tokio::io::split(ours);
+    let (read, mut write) = tokio::io::split(theirs);
+    let client = async {
+        // What was answered came after the client was known to be there.
+        let there = ask(2, "ping", json!({}));
+        let begin = format!("{}\n{INITIALIZED}\n{there}\n", initialize());
+        write.write_all(begin.as_bytes()).await.unwrap();
+        let mut lines = BufReader::new(read).lines();
+        while !lines.next_line().await.unwrap().unwrap().contains("\"id\":2") {}
+        write.write_all(asks.as_bytes()).await.unwrap();
+        meanwhile();
+        let mut told = String::new();
+        while !told.contains(word) {
+            told += &lines.next_line().await.unwrap().unwrap();
+        }
+        drop((write, lines));
+        told
+    };
+    let both = async { tokio::join!(server.serve(input, output), client) };
+    let (served, told) = tokio::time::timeout(Duration::from_secs(60), both).await.unwrap();
+    served.unwrap();
+    told
+}
+
+#[tokio::test]
+async fn a_client_is_told_that_a_pin_changed_what_it_may_call() {
+    let plugins = PluginManager::new();
+    for version in ["1.0.0", "2.0.0"] {
+        plugins.register(plain("tool", version)).await.unwrap();
+    }
+    let range = Some(VersionReq::parse("^1").unwrap());
+    let server = McpServer::new(plugins.clone());
+    told(&server, "", "notifications/tools/list_changed", || plugins.pin("tool", range).unwrap()).await;
 }
 
 struct Http {
