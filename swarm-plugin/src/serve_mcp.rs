@@ -73,7 +73,7 @@ pub struct McpServer {
 /// Implemented by you. Asked for every plugin that is listed, and again for every call.
 #[async_trait]
 pub trait Authorizer: Send + Sync + 'static {
-    /// Whether the client may see and call the plugin. To one that may not, it is as if it were not there.
+    /// Whether the client may see and call the plugin. To one that may not, it is as if it were not there; a panic says no.
     async fn allows(&self, client: &McpClient, plugin: &Manifest) -> bool;
 }
 

@@ -18,10 +18,12 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{McpClient, McpServer};
 use crate::call::{CallOptions, Progress};
+use crate::contained::Contained;
 use crate::error::{Error, ErrorKind};
 use crate::event::EventKind;
 use crate::info::PluginInfo;
 use crate::manager::PluginManager;
+use crate::plugin::PluginError;
 
 /// Tools of one page of a list.
 const PAGE: usize = 256;
@@ -40,7 +42,12 @@ impl Session {
     }
 
     async fn allows(&self, client: &McpClient, info: &PluginInfo) -> bool {
-        self.server.authorizer.allows(client, info.manifest()).await
+        let asked = Contained::new(self.server.authorizer.allows(client, info.manifest()));
+        asked.await.unwrap_or_else(|payload| {
+            let failure = PluginError::panicked(payload);
+            tracing::error!(plugin = info.manifest().name(), %failure, "the authorizer allows nothing");
+            false
+        })
     }
 }
 

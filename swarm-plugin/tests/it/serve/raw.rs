@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use serde_json::{Value, json};
-use swarm_plugin::{FnPlugin, Manifest, McpServer, PluginManager, VersionReq};
+use swarm_plugin::{Authorizer, FnPlugin, Manifest, McpClient, McpServer, PluginManager, VersionReq};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -160,6 +161,28 @@ async fn a_client_is_told_that_a_pin_changed_what_it_may_call() {
     let range = Some(VersionReq::parse("^1").unwrap());
     let server = McpServer::new(plugins.clone());
     told(&server, "", "notifications/tools/list_changed", || plugins.pin("tool", range).unwrap()).await;
+}
+
+struct Panics;
+
+#[async_trait]
+impl Authorizer for Panics {
+    async fn allows(&self, _client: &McpClient, _plugin: &Manifest) -> bool {
+        panic!("nobody knows")
+    }
+}
+
+#[tokio::test]
+async fn a_client_is_answered_though_the_authorizer_panics() {
+    let plugins = PluginManager::new();
+    plugins.register(plain("tool", "1.0.0")).await.unwrap();
+    let server = McpServer::new(plugins).authorizer(Panics);
+    let list = ask(3, "tools/list", json!({})) + "\n";
+    let listed = told(&server, &list, "\"id\":3", || {}).await;
+    assert!(listed.contains("\"tools\":[]"), "{listed}");
+    let call = ask(3, "tools/call", json!({"name": "tool"})) + "\n";
+    let called = told(&server, &call, "\"id\":3", || {}).await;
+    assert!(called.contains("there is no tool"), "{called}");
 }
 
 struct Http {
