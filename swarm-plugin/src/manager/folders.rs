@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::change::Made;
 use super::{Making, Recipe, Shared, Supply, Unit};
+use crate::call::after;
 use crate::catalogue::Catalogue;
 use crate::digest::Digest;
 use crate::discovery::{CHANGED, Candidate, Found, Look, PluginDiscovery};
@@ -135,7 +136,7 @@ impl Shared {
                     };
                     known.told.remove(&candidate.path);
                 }
-                Err(reason) if reason == CHANGED => due = Some(Instant::now() + folders.settle),
+                Err(reason) if reason == CHANGED => due = Some(after(Instant::now(), folders.settle)),
                 Err(reason) => {
                     place.taken = Some(candidate.fingerprint);
                     (place.digest, place.behind) = (None, None);
@@ -271,7 +272,7 @@ impl Known {
         let now = Instant::now();
         let age = SystemTime::now().duration_since(candidate.changed).unwrap_or_default();
         let place = self.places.entry(candidate.path.clone()).or_insert_with(|| {
-            let due = now + settle.saturating_sub(age);
+            let due = after(now, settle.saturating_sub(age));
             let seen = (candidate.fingerprint, due);
             Place { unit: candidate.unit(), taken: None, digest: None, behind: None, seen }
         });
@@ -279,7 +280,7 @@ impl Known {
             return Ready::Taken;
         }
         if place.seen.0 != candidate.fingerprint {
-            place.seen = (candidate.fingerprint, now + settle);
+            place.seen = (candidate.fingerprint, after(now, settle));
         }
         let due = place.seen.1;
         if due <= now { Ready::Now } else { Ready::At(due) }
@@ -382,5 +383,9 @@ mod tests {
         assert_eq!(ready(3, long_ago), Ready::At(later), "a time that was set back is not believed");
         let mut other = Known::default();
         assert_eq!(other.ready(&Candidate::fake("tool", 1, long_ago), SETTLE), Ready::Now);
+        for seen in [1, 2] {
+            let ready = Known::default().ready(&Candidate::fake("tool", seen, long_ago), Duration::MAX);
+            assert!(matches!(ready, Ready::At(_)), "as good as never");
+        }
     }
 }
