@@ -16,6 +16,7 @@ use futures::stream::BoxStream;
 use tempfile::TempDir;
 
 use self::beneath::{Folder, Node};
+pub(crate) use self::copy::private_folder;
 pub(crate) use self::look::{Candidate, Look};
 use self::look::{ENTRIES_LIMIT, MANIFEST, NO_FILE};
 pub use self::signature::PublicKey;
@@ -271,7 +272,7 @@ impl PluginDiscovery {
     pub(crate) fn take(&self, candidate: &Candidate, store: &Path) -> Result<Found, String> {
         let folder = Folder::open(&self.folders[candidate.folder]).map_err(|error| look::said(&error))?;
         let name = candidate.name.to_str().ok_or("its name is not UTF-8")?;
-        let own = TempDir::with_prefix_in("plugin-", store)
+        let own = private_folder("plugin-", store)
             .map_err(|error| format!("it cannot be copied to {}: {error}", store.display()))?;
         let copy = own.path().join(name);
         let node = folder.node(Path::new(name)).map_err(|error| look::said(&error))?;

@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
 
 use super::beneath::{Folder, Node};
 use super::look::{files, is_executable, said};
@@ -13,6 +14,19 @@ use crate::digest::Digest;
 /// Bytes of one plugin.
 const BYTES_LIMIT: u64 = 256 * 1024 * 1024;
 const MANIFEST_LIMIT: u64 = 1024 * 1024;
+
+/// Makes a folder that other users may neither read nor write, whatever this process allows for others: who could write to it
+/// would decide what is loaded.
+pub(crate) fn private_folder(prefix: &str, place: &Path) -> io::Result<TempDir> {
+    let mut folder = tempfile::Builder::new();
+    folder.prefix(prefix);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        folder.permissions(fs::Permissions::from_mode(0o700));
+    }
+    folder.tempdir_in(place)
+}
 
 /// Copies a file, and answers the digest of what was copied.
 pub(super) fn file(from: File, executable: bool, to: &Path) -> Result<Digest, String> {

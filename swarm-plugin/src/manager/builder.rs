@@ -3,12 +3,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tempfile::TempDir;
-
 use super::folders::{self, Folders};
 use super::{PluginManager, Shared};
 use crate::digest::Digest;
-use crate::discovery::{PluginDiscovery, PublicKey};
+use crate::discovery::{PluginDiscovery, PublicKey, private_folder};
 use crate::error::{Error, ErrorKind, Result};
 use crate::loader::Loader;
 
@@ -154,7 +152,7 @@ impl PluginManagerBuilder {
             return Ok(PluginManager { shared: Arc::new(Shared::new(self.settings, None)) });
         }
         let place = self.store.unwrap_or_else(std::env::temp_dir);
-        let store = TempDir::with_prefix_in("swarm-plugin-", &place).map_err(|error| {
+        let store = private_folder("swarm-plugin-", &place).map_err(|error| {
             let message = format!("nothing can be stored in {}", place.display());
             Error::new(ErrorKind::InvalidInput, message).because(error)
         })?;

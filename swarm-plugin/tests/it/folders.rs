@@ -301,6 +301,22 @@ mod hostile {
         }
     }
 
+    #[tokio::test]
+    async fn other_users_cannot_write_what_is_loaded() {
+        let (root, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let discovery = PluginDiscovery::new().folder(root.path());
+        script(&root.path().join("run.py"), 0o755);
+        let (found, _) = discovery.scan(store.path()).unwrap();
+        let _plugins =
+            PluginManager::builder().folder(root.path()).store(store.path()).start().await.unwrap();
+        let folders: Vec<_> = fs::read_dir(store.path()).unwrap().map(Result::unwrap).collect();
+        assert_eq!((folders.len(), found.len()), (2, 1));
+        for folder in folders {
+            let mode = folder.metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o700, "{folder:?}");
+        }
+    }
+
     #[test]
     fn a_folder_of_more_entries_than_any_plugin_folder_has_is_not_read() {
         let root = tempfile::tempdir().unwrap();
