@@ -162,6 +162,9 @@ impl fmt::Debug for Found {
 /// Said of what is to be looked at again.
 pub(crate) const CHANGED: &str = "it changed while it was copied";
 
+/// Said first of what is as good as any, and for which there is no room at the moment.
+pub(crate) const NOT_COPIED: &str = "it cannot be copied";
+
 /// Something in a folder that looks like a plugin and is not used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unusable {
@@ -273,7 +276,8 @@ impl PluginDiscovery {
         let folder = Folder::open(&self.folders[candidate.folder]).map_err(|error| look::said(&error))?;
         let name = candidate.name.to_str().ok_or("its name is not UTF-8")?;
         let own = private_folder("plugin-", store)
-            .map_err(|error| format!("it cannot be copied to {}: {error}", store.display()))?;
+            // Without the name that was tried, which is another each time.
+            .map_err(|error| format!("{NOT_COPIED} to {}: {}", store.display(), error.kind()))?;
         let copy = own.path().join(name);
         let node = folder.node(Path::new(name)).map_err(|error| look::said(&error))?;
         let (digest, manifest, kind, stem) = match node {

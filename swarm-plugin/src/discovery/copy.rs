@@ -91,5 +91,5 @@ fn bytes(mut from: File, executable: bool, to: &Path, left: &mut u64) -> Result<
 }
 
 fn not_written(error: &io::Error) -> String {
-    format!("it cannot be copied: {error}")
+    format!("{}: {error}", super::NOT_COPIED)
 }

@@ -18,7 +18,7 @@ use super::{Making, Recipe, Shared, Supply, Unit};
 use crate::call::after;
 use crate::catalogue::Catalogue;
 use crate::digest::Digest;
-use crate::discovery::{CHANGED, Candidate, Found, Look, PluginDiscovery};
+use crate::discovery::{CHANGED, Candidate, Found, Look, NOT_COPIED, PluginDiscovery};
 use crate::error::Result;
 use crate::event::{Event, EventKind, Stage};
 use crate::info::Origin;
@@ -138,8 +138,11 @@ impl Shared {
                 }
                 Err(reason) if reason == CHANGED => due = Some(after(Instant::now(), folders.settle)),
                 Err(reason) => {
-                    place.taken = Some(candidate.fingerprint);
-                    (place.digest, place.behind) = (None, None);
+                    // The next look tries again.
+                    if !reason.starts_with(NOT_COPIED) {
+                        place.taken = Some(candidate.fingerprint);
+                        (place.digest, place.behind) = (None, None);
+                    }
                     self.unusable(&mut known, &candidate.path, reason);
                 }
             }

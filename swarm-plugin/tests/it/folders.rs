@@ -160,6 +160,25 @@ async fn a_file_that_just_changed_is_left_to_settle() {
 }
 
 #[tokio::test]
+async fn what_there_was_no_room_for_is_loaded_once_there_is() {
+    let (root, place) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let builder = PluginManager::builder().loader(Texts).settle(Duration::ZERO).folder(root.path());
+    let plugins = builder.store(place.path()).start().await.unwrap();
+    let store = fs::read_dir(place.path()).unwrap().next().unwrap().unwrap().path();
+    let mut events = plugins.events();
+    let away = place.path().join("away");
+    fs::rename(&store, &away).unwrap();
+    write(root.path(), "tool", "1.0.0", "here");
+    for _ in 0..2 {
+        plugins.rescan().await;
+    }
+    assert_eq!(refusals(&mut events), [Stage::Discover], "told once");
+    fs::rename(&away, &store).unwrap();
+    plugins.rescan().await;
+    assert_eq!(answer(&plugins, "tool").await.unwrap(), "here");
+}
+
+#[tokio::test]
 async fn only_digests_that_are_allowed_are_loaded() {
     let root = tempfile::tempdir().unwrap();
     write(root.path(), "good", "1.0.0", "good");
