@@ -46,6 +46,11 @@ use crate::plugin::{Plugin, PluginError};
 #[doc = include_str!("../tests/programs/words.py")]
 /// ```
 ///
+/// # Names and versions
+/// A tool brings its name, description and parameters; what `plugin.toml` says of these is of no account. Version, requirements
+/// and limits are those of `plugin.toml`, for all tools of the program. Without one the version is 0.0.0, whatever the program
+/// says of itself: write one where a range of versions is to be met.
+///
 /// # What runs, and where
 /// The file itself, or `command` of `plugin.toml`, whose first word is a file of the folder or a program on the `PATH`. It runs
 /// in its private copy, in a process group of its own. Its environment is empty but for `PATH` and `LANG` of this process,
