@@ -4,6 +4,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
 use crate::alert::{Alert, AlertState};
+use crate::export::labels;
 use crate::notify::Notification;
 
 impl Notification {
@@ -23,12 +24,13 @@ impl Notification {
         })
     }
 
-    /// As Alertmanager's own interface takes it: the body for `/api/v2/alerts`.
+    /// As Alertmanager's own interface takes it: the body for `/api/v2/alerts`. A name that Prometheus does not allow, such as `http.method`,
+    /// has underscores instead, as one that is not allowed is reason enough to refuse all.
     pub fn to_alertmanager(&self) -> Value {
         let alert = |alert: &Alert| {
             json!({
-                "labels": alert.labels,
-                "annotations": alert.annotations,
+                "labels": named_plainly(&alert.labels),
+                "annotations": named_plainly(&alert.annotations),
                 "startsAt": stamp(alert.fired),
                 "endsAt": stamp(alert.resolved.or(Some(self.valid_until))),
                 "generatorURL": "",
@@ -55,6 +57,11 @@ fn webhook_alert(alert: &Alert) -> Value {
         "generatorURL": "",
         "fingerprint": alert.id,
     })
+}
+
+fn named_plainly(texts: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let pairs: Vec<(&str, &str)> = texts.iter().map(|(name, text)| (&**name, &**text)).collect();
+    labels(&pairs, "", 0).into_iter().collect()
 }
 
 fn status(state: AlertState) -> &'static str {

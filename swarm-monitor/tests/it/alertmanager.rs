@@ -154,3 +154,29 @@ inhibit_rules:
     assert_eq!(get(&running.address, "/api/v2/alerts"), serde_json::json!([]));
     assert_eq!(alerts.alerts(), []);
 }
+
+#[tokio::test]
+async fn a_real_alertmanager_takes_alerts_of_tags_that_are_no_names_of_labels() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = "route: { receiver: here }\nreceivers: [{ name: here }]\n";
+    let Some(running) = start(folder.path(), config) else {
+        eprintln!("left out: names of labels, for there is no Alertmanager here");
+        return;
+    };
+    let monitor = PerformanceMonitor::new();
+    let endpoint = Endpoint::new(&format!("http://{}", running.address)).unwrap().allow_private();
+    let over = AlertRule::new("over", Condition::of("load").last().above(1.0)).each("http.method");
+    let alerts = AlertEngine::builder(&monitor)
+        .rule(over.each("http_method").annotation("see also", "the runbook"))
+        .route(Route::relay("alertmanager", Alertmanager::new(endpoint)))
+        .build()
+        .unwrap();
+    monitor.record("load", Measurement::Gauge(9.0), &[("http.method", "GET"), ("http_method", "POST")]);
+    alerts.evaluate();
+    let delivery = alerts.deliver().await;
+    assert!(delivery.failed.is_empty(), "{:?}", delivery.failed);
+    let known = get(&running.address, "/api/v2/alerts");
+    let labels = &known[0]["labels"];
+    assert_eq!((&labels["http_method"], &labels["http_method_"]), (&"POST".into(), &"GET".into()), "{known}");
+    assert_eq!(known[0]["annotations"]["see_also"], "the runbook");
+}
