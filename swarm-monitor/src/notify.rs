@@ -122,7 +122,8 @@ impl Notification {
             (firing, resolved) => format!("{firing} firing, {resolved} resolved"),
         };
         for value in self.group.values().filter(|value| !value.is_empty()) {
-            title += &format!(" · {value}");
+            title += " · ";
+            title.extend(value.chars().map(|c| if c.is_control() { ' ' } else { c }));
         }
         title
     }
@@ -147,7 +148,7 @@ impl NotifyError {
         NotifyError { again: false, ..NotifyError::later(message) }
     }
 
-    /// Not before so much time has passed.
+    /// Not before so much time has passed; on a route, not before five minutes at most.
     #[must_use]
     pub fn after(mut self, pause: Duration) -> Self {
         self.after = Some(pause);
@@ -191,5 +192,18 @@ impl fmt::Debug for NotifyError {
 impl StdError for NotifyError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.source.as_ref().map(|source| &**source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_title_is_one_line_whatever_a_tag_holds() {
+        let group = BTreeMap::from([("agent".to_owned(), "a\n1 firing\u{1b}[31m".to_owned())]);
+        let epoch = DateTime::UNIX_EPOCH;
+        let told = Notification::new("ops".to_owned(), epoch, epoch, group, Vec::new());
+        assert_eq!(told.title(), "0 firing · a 1 firing [31m");
     }
 }
