@@ -78,7 +78,8 @@ pub struct Recovery {
     pub alerts: usize,
     /// Silences that were there.
     pub silences: usize,
-    /// Records that could not be read. Each is about one alert; a rule that still holds makes it again.
+    /// Records that could not be read. Each is about one alert, which a rule that still holds makes again, or about one silence, which is
+    /// lost.
     pub damaged: usize,
     /// Where a file that was damaged or of a later format is kept.
     pub kept: Option<PathBuf>,
