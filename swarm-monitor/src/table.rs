@@ -382,6 +382,9 @@ mod tests {
             assert!(!empty && metric.evict(table, 1, |_, _| true));
             assert_eq!((series.remains(), series.idle(monitor.seconds()).1), (0, true));
             sizes.push(series.memory());
+            // This thread remembers it, and finds another place.
+            monitor.record(name, if count { Measurement::Count(1) } else { 1.0.into() }, &[]);
+            assert_eq!(monitor.select(name).total().unwrap().count, 1);
         }
         assert!(sizes.iter().all(|size| *size < 4_000), "{sizes:?}");
     }

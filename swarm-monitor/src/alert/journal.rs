@@ -127,3 +127,24 @@ impl Journal {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_appended_to_what_a_failed_write_may_have_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("alerts");
+        let (mut journal, _) = Journal::open(&path, 0).unwrap();
+        journal.rewrite(std::iter::empty()).unwrap();
+        assert!(journal.can_append());
+        journal.append(&[Record::Gone("a".to_owned())]).unwrap();
+        // To read from, and not to write to.
+        journal.file = Some(File::open(&path).unwrap());
+        journal.append(&[Record::Gone("b".to_owned())]).unwrap_err();
+        assert!(!journal.can_append());
+        journal.rewrite(std::iter::empty()).unwrap();
+        assert!(journal.can_append());
+    }
+}

@@ -110,3 +110,19 @@ impl<'a> Inhibited<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_explains_others_is_not_explained_by_itself() {
+        let labels = |name: &str| {
+            BTreeMap::from([("alertname", name), ("host", "a")].map(|(k, v)| (k.to_owned(), v.to_owned())))
+        };
+        let (down, slow) = (labels("down"), labels("slow"));
+        let inhibitions = [Inhibition::new([Matcher::is("alertname", "down")], [Matcher::is("host", "a")])];
+        let inhibited = Inhibited::by(&inhibitions, [&down, &slow].into_iter());
+        assert_eq!((inhibited.has(&down), inhibited.has(&slow)), (false, true));
+    }
+}

@@ -132,3 +132,42 @@ fn two_that_write_one_path_leave_a_snapshot_of_one_of_them() {
     assert!(written >= 20, "{written}: one of two at least");
     assert_eq!(names(folder.path()), ["metrics"]);
 }
+
+#[test]
+fn threads_that_write_one_snapshot_take_turns() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, monitor) = (folder.path().join("metrics"), Timed::new().monitor);
+    for at in 0..300 {
+        monitor.record("x", 1.0, &[("at", &at.to_string())]);
+    }
+    std::thread::scope(|scope| {
+        let all = [(); 4].map(|()| scope.spawn(|| (0..5).try_for_each(|_| monitor.snapshot(&path))));
+        for one in all {
+            one.join().unwrap().unwrap();
+        }
+    });
+    assert!(matches!(restored(&path).restored(), Some(Restored::Complete { series: 300, .. })));
+}
+
+#[test]
+fn alerts_that_could_not_be_written_are_as_soon_as_they_can_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, in_the_way) = (folder.path().join("alerts"), folder.path().join("alerts.new"));
+    fs::create_dir(&in_the_way).unwrap();
+    let alerts = engine(&path).unwrap();
+    assert_eq!(alerts.recovery().error.as_ref().unwrap().kind(), ErrorKind::Storage);
+    assert!(alerts.evaluate().not_stored.is_some());
+    fs::remove_dir(&in_the_way).unwrap();
+    assert!(alerts.evaluate().not_stored.is_none());
+    assert!(path.is_file(), "though nothing has changed since");
+}
+
+#[test]
+fn damaged_alerts_that_cannot_be_kept_aside_are_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("alerts");
+    fs::write(&path, "damaged\n").unwrap();
+    fs::create_dir(folder.path().join(format!("alerts.refused-{}", start().timestamp()))).unwrap();
+    assert_eq!(engine(&path).unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "damaged\n");
+}

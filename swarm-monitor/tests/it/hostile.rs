@@ -8,8 +8,8 @@ use chrono::TimeDelta;
 use swarm_monitor::testing::{FakeClock, RecordingNotifier};
 use swarm_monitor::{
     AlertEngine, AlertRule, AlertState, ChangeDetector, Condition, Cusum, Direction, DriftDetector,
-    ErrorKind, Finding, Matcher, Measurement, Notification, Notifier, NotifyError, PerformanceMonitor,
-    Restored, Result, Route, Sample, Severity, Window,
+    ErrorKind, Finding, FnNotifier, Matcher, Measurement, Notification, Notifier, NotifyError,
+    PerformanceMonitor, Restored, Result, Route, Sample, Severity, Window,
 };
 
 use crate::{Timed, start};
@@ -282,6 +282,96 @@ async fn a_group_that_a_receiver_chokes_on_holds_up_no_other() {
     assert_eq!(round("b").await, (1, 1));
     assert_eq!(round("c").await, (1, 1), "and a is still tried");
     assert_eq!(alerts.routes()[0].pending, 1);
+}
+
+#[test]
+fn a_receiver_may_ask_for_a_pause_and_not_for_a_day() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    for (asked, pause) in [(60, 60), (86_400, 300), (u64::MAX, 300)] {
+        let timed = Timed::new();
+        let busy = move |_: &Notification| Err(NotifyError::later("busy").after(Duration::from_secs(asked)));
+        let alerts = AlertEngine::builder(&timed.monitor)
+            .rule(
+                AlertRule::new("over", Condition::of("load").last().above(1.0)).severity(Severity::Critical),
+            )
+            .route(Route::new("ops", FnNotifier::new(busy)))
+            .build()
+            .unwrap();
+        timed.monitor.record("load", Measurement::Gauge(2.0), &[]);
+        alerts.evaluate();
+        assert_eq!(runtime.block_on(alerts.deliver()).failed.len(), 1);
+        assert_eq!(alerts.routes()[0].next_try, Some(start() + TimeDelta::seconds(pause)));
+        timed.pass(pause as u64 - 1);
+        assert_eq!(runtime.block_on(alerts.deliver()).failed.len(), 0);
+        timed.pass(1);
+        assert_eq!(runtime.block_on(alerts.deliver()).failed.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn of_what_came_and_went_those_are_told_who_were_to_hear_of_it() {
+    let (timed, ops, boss) = (Timed::new(), RecordingNotifier::new(), RecordingNotifier::new());
+    let over = AlertRule::new("over", Condition::of("load").last().above(1.0)).each("host");
+    let alerts = AlertEngine::builder(&timed.monitor)
+        .rule(over.severity(Severity::Critical))
+        .route(Route::new("ops", ops.clone()))
+        .route(Route::new("boss", boss.clone()).escalation(Duration::from_secs(900)))
+        .build()
+        .unwrap();
+    let hour = Duration::from_secs(3_600);
+    alerts.silence([Matcher::is("host", "silenced")], hour, "ann", "it is being moved").unwrap();
+    ops.fail(1_000);
+    for load in [2.0, 0.0] {
+        for host in ["silenced", "a"] {
+            timed.monitor.record("load", Measurement::Gauge(load), &[("host", host)]);
+        }
+        alerts.evaluate();
+        alerts.deliver().await;
+        timed.pass(600);
+    }
+    timed.pass(600);
+    ops.fail(0);
+    alerts.deliver().await;
+    let told = ops.take();
+    let hosts: Vec<&str> =
+        told.iter().flat_map(|told| &told.alerts).map(|alert| &*alert.labels["host"]).collect();
+    assert_eq!(hosts, ["a"]);
+    assert_eq!(boss.take(), [], "it was over before it was due there");
+    assert_eq!(alerts.alerts(), []);
+}
+
+/// Tells that it was called, and returns when it is let go.
+struct Held(tokio::sync::mpsc::UnboundedSender<()>, tokio::sync::Semaphore);
+
+#[async_trait::async_trait]
+impl Notifier for Held {
+    async fn notify(&self, _: &Notification) -> std::result::Result<(), NotifyError> {
+        self.0.send(()).unwrap();
+        self.1.acquire().await.unwrap().forget();
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn two_that_deliver_at_once_tell_once() {
+    let timed = Timed::new();
+    let (sender, mut called) = tokio::sync::mpsc::unbounded_channel();
+    let held = std::sync::Arc::new(Held(sender, tokio::sync::Semaphore::new(0)));
+    let alerts = AlertEngine::builder(&timed.monitor)
+        .rule(AlertRule::new("over", Condition::of("load").last().above(1.0)).severity(Severity::Critical))
+        .route(Route::new("ops", held.clone()))
+        .build()
+        .unwrap();
+    timed.monitor.record("load", Measurement::Gauge(2.0), &[]);
+    alerts.evaluate();
+    let let_go = async {
+        called.recv().await.unwrap();
+        // As long as the other one takes to see what is due.
+        tokio::task::spawn_blocking(|| ()).await.unwrap();
+        held.1.add_permits(2);
+    };
+    let (one, other, ()) = tokio::join!(alerts.deliver(), alerts.deliver(), let_go);
+    assert_eq!(one.delivered + other.delivered, 1);
 }
 
 #[test]

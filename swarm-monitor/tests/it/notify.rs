@@ -367,3 +367,16 @@ async fn a_receiver_that_is_not_there_is_told_when_it_is() {
     assert_eq!(alerts.deliver().await.delivered, 1);
     assert_eq!(requests.recv().unwrap().json()["status"], "firing");
 }
+
+/// Another test in a process whose environment has a proxy where nobody is.
+#[test]
+fn a_proxy_of_the_environment_is_not_used() {
+    let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+    again.args(["notify::a_webhook_posts_what_alertmanager_would_and_signs_it", "--exact"]);
+    for proxy in ["ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy"] {
+        again.env(proxy, "http://127.0.0.1:9");
+    }
+    let output = again.env_remove("NO_PROXY").env_remove("no_proxy").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}

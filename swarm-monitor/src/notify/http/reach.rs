@@ -22,8 +22,7 @@ impl Resolver for Guarded {
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, HttpError> {
         let found = self.system.resolve(uri, config, timeout)?;
-        // One is enough: who answers with both means it ill.
-        match found.iter().map(|address| address.ip()).find(|address| !self.allows(*address)) {
+        match self.forbidden(found.iter().map(|address| address.ip())) {
             Some(address) => Err(HttpError::Other(Box::new(Forbidden(address)))),
             None => Ok(found),
         }
@@ -34,6 +33,11 @@ impl Guarded {
     /// Answers with addresses of private networks only if these are allowed.
     pub(crate) fn new(private: bool) -> Self {
         Guarded { private, system: DefaultResolver::default() }
+    }
+
+    /// One is enough: who answers with both means it ill.
+    fn forbidden(&self, mut found: impl Iterator<Item = IpAddr>) -> Option<IpAddr> {
+        found.find(|address| !self.allows(*address))
     }
 
     fn allows(&self, address: IpAddr) -> bool {
@@ -107,6 +111,20 @@ fn reach_v6(address: Ipv6Addr) -> Reach {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_address_inside_among_others_is_enough() {
+        let [public, private, never] =
+            ["8.8.8.8", "10.0.0.1", "169.254.169.254"].map(|address| address.parse::<IpAddr>().unwrap());
+        for (allowed, found, expected) in [
+            (false, vec![public, public], None),
+            (false, vec![public, private], Some(private)),
+            (true, vec![public, private], None),
+            (true, vec![private, public, never], Some(never)),
+        ] {
+            assert_eq!(Guarded::new(allowed).forbidden(found.into_iter()), expected);
+        }
+    }
 
     #[test]
     fn addresses_inside_are_known_in_every_form() {
