@@ -1,3 +1,4 @@
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures::{FutureExt, Stream, StreamExt};
@@ -254,6 +255,20 @@ async fn what_is_no_plugin_is_refused_and_says_why() {
         assert_eq!(told(&plugins, "echo").await.unwrap(), json!({"do": "echo"}), "the one before serves on");
     }
     plugins.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_seeds_of_the_fuzz_target_lead_where_they_should() {
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds/plugin_wasm");
+    for (name, serves) in
+        [("counter.wat", 1), ("calls.wat", 1), ("counter", 1), ("cut", 0), ("changed", 0), ("module", 0)]
+    {
+        let folder = PluginFolder::new().unwrap();
+        folder.program("tool.wasm", wat::parse_file(seeds.join(name)).unwrap()).unwrap();
+        let plugins = builder(&folder, WasmLoader::new()).start().await.unwrap();
+        assert_eq!(plugins.list().len(), serves, "{name}");
+        plugins.shutdown().await;
+    }
 }
 
 /// Random changes of a good component: none may do more than be refused, or be another plugin.
