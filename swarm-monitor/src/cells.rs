@@ -1,62 +1,72 @@
 //! Where threads put what they record, so that they seldom meet.
 
 use std::cell::Cell;
-use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
 /// Stands in a cell's second once its series was evicted: it is never now, so that the next record asks.
 pub(crate) const EVICTED: u64 = u64::MAX;
 
-/// The place of this thread in each series. Threads that are there at once have places that follow each other, so that as many as
-/// there are places seldom meet, however many came and went before them.
+/// A series has at most so many places.
+const MOST_PLACES: usize = 8;
+
+/// The place of this thread in each series.
 #[inline]
 pub(crate) fn place() -> usize {
     thread_local!(static PLACE: Cell<usize> = const { Cell::new(usize::MAX) });
+    #[cold]
+    fn assign() -> usize {
+        thread_local!(static SEAT: Seat = Seat::take(&SEATS, places()));
+        // What a thread records while it ends may meet others.
+        SEAT.try_with(|seat| seat.place).unwrap_or(0)
+    }
     PLACE.with(|place| {
         if place.get() == usize::MAX {
-            place.set(Taken::number());
+            place.set(assign());
         }
         place.get()
     })
-}
-
-/// The number of a thread, which another may have once it has ended.
-struct Taken(usize);
-
-/// Numbers of threads that have ended, and the first that nobody had.
-static FREE: Mutex<(BTreeSet<usize>, usize)> = Mutex::new((BTreeSet::new(), 0));
-
-impl Taken {
-    /// The least number that no thread has, this thread's until it ends.
-    #[cold]
-    fn number() -> usize {
-        thread_local!(static TAKEN: Taken = {
-            let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-            Taken(free.0.pop_first().unwrap_or_else(|| {
-                free.1 += 1;
-                free.1 - 1
-            }))
-        });
-        // Not there while the thread ends; then any will do.
-        TAKEN.try_with(|taken| taken.0).unwrap_or(0)
-    }
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        FREE.lock().unwrap_or_else(PoisonError::into_inner).0.insert(self.0);
-    }
 }
 
 /// How many places a series has: a power of two.
 pub(crate) fn places() -> usize {
     static PLACES: OnceLock<usize> = OnceLock::new();
     *PLACES.get_or_init(|| {
-        thread::available_parallelism().map_or(1, NonZeroUsize::get).next_power_of_two().min(8)
+        thread::available_parallelism().map_or(1, NonZeroUsize::get).next_power_of_two().min(MOST_PLACES)
     })
+}
+
+/// How many threads are at each place.
+type Seats = Mutex<[usize; MOST_PLACES]>;
+
+static SEATS: Seats = Mutex::new([0; MOST_PLACES]);
+
+/// A thread at its place, until it ends.
+struct Seat {
+    place: usize,
+    seats: &'static Seats,
+}
+
+impl Seat {
+    /// Where the fewest others are: by turns, threads that come and go would end up beside those that stay.
+    fn take(seats: &'static Seats, places: usize) -> Self {
+        let mut taken = lock(seats);
+        let place = (0..places).min_by_key(|place| taken[*place]).unwrap_or(0);
+        taken[place] += 1;
+        Seat { place, seats }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        lock(self.seats)[self.place] -= 1;
+    }
+}
+
+fn lock(seats: &Seats) -> MutexGuard<'_, [usize; MOST_PLACES]> {
+    seats.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What one place has counted, alone on its cache line.
@@ -149,13 +159,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn threads_that_ended_leave_their_places() {
-        let mine = place();
-        for _ in 0..1_000 {
-            assert_ne!(thread::spawn(place).join().unwrap(), mine);
+    fn a_thread_is_where_the_fewest_others_are_however_many_came_and_went() {
+        static SEATS: Seats = Mutex::new([0; MOST_PLACES]);
+        let stays = Seat::take(&SEATS, 2);
+        for _ in 0..5 {
+            // Gone with its thread.
+            let passes = thread::spawn(|| {
+                thread_local!(static SEAT: Seat = Seat::take(&SEATS, 2));
+                SEAT.with(|seat| seat.place)
+            });
+            assert_ne!(passes.join().unwrap(), stays.place);
         }
-        // Other tests have a few threads at once.
-        assert!(thread::spawn(place).join().unwrap() < 1_000);
-        assert_eq!(place(), mine);
+        let others: Vec<Seat> = (0..5).map(|_| Seat::take(&SEATS, 2)).collect();
+        assert_eq!(lock(&SEATS)[..3], [3, 3, 0]);
+        drop((stays, others));
+        assert_eq!(*lock(&SEATS), [0; MOST_PLACES]);
     }
 }
