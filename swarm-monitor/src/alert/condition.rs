@@ -26,16 +26,26 @@ use crate::window::{Window, time};
 #[must_use]
 pub struct Condition {
     pub(crate) metric: String,
-    tags: Vec<(String, String)>,
-    measure: Measure,
+    pub(crate) tags: Vec<(String, String)>,
+    pub(crate) measure: Measure,
     pub(crate) window: Duration,
     least: u64,
-    test: Test,
+    pub(crate) test: Test,
+    said: Said,
+}
+
+/// What was said, and is not to be the test's own.
+#[derive(Debug, Clone, Copy, Default)]
+struct Said {
+    window: bool,
+    least: bool,
+    /// Another test before the one there is.
+    another: bool,
 }
 
 /// Which number of a window.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Measure {
+pub(crate) enum Measure {
     Mean,
     Min,
     Max,
@@ -47,13 +57,14 @@ enum Measure {
 }
 
 #[derive(Clone)]
-enum Test {
+pub(crate) enum Test {
     /// Nothing was said.
     Unset,
     Above(f64),
     Below(f64),
     Absent,
-    Drift(Arc<dyn DriftDetector>),
+    /// With the share that a mean is to move by, where it was asked for as one.
+    Drift(Arc<dyn DriftDetector>, Option<f64>),
     Change(Arc<dyn Fn() -> Box<dyn ChangeDetector> + Send + Sync>),
 }
 
@@ -78,6 +89,7 @@ impl Condition {
             window: Duration::from_secs(300),
             least: 1,
             test: Test::Unset,
+            said: Said::default(),
         }
     }
 
@@ -89,13 +101,13 @@ impl Condition {
 
     /// How far back to look: [five minutes](Condition::of), for drift an hour.
     pub fn window(mut self, window: Duration) -> Self {
-        self.window = window;
+        (self.window, self.said.window) = (window, true);
         self
     }
 
     /// With fewer values in the window there is nothing to tell by: 1 by default, for drift 30. Counts and rates need none.
     pub fn least(mut self, values: u64) -> Self {
-        self.least = values;
+        (self.least, self.said.least) = (values, true);
         self
     }
 
@@ -148,22 +160,19 @@ impl Condition {
         self
     }
 
-    /// Holds while the number is greater than this.
-    pub fn above(mut self, limit: f64) -> Self {
-        self.test = Test::Above(limit);
-        self
+    /// Holds while the number is greater than this. A condition has one test: this, or one of those below.
+    pub fn above(self, limit: f64) -> Self {
+        self.test(Test::Above(limit))
     }
 
     /// Holds while the number is less than this.
-    pub fn below(mut self, limit: f64) -> Self {
-        self.test = Test::Below(limit);
-        self
+    pub fn below(self, limit: f64) -> Self {
+        self.test(Test::Below(limit))
     }
 
     /// Holds while nothing was recorded within the window.
-    pub fn absent(mut self) -> Self {
-        self.test = Test::Absent;
-        self
+    pub fn absent(self) -> Self {
+        self.test(Test::Absent)
     }
 
     /// Holds while the mean of the last hour is away from its baseline by a share of at least `threshold`, and by more than chance
@@ -171,31 +180,46 @@ impl Condition {
     ///
     /// It looks once in a window, however often rules are evaluated, as each look is a chance of a false alarm.
     pub fn drifts(self, threshold: f64) -> Self {
-        self.drifts_by(RelativeMean::new(threshold))
+        self.test(Test::Drift(Arc::new(RelativeMean::new(threshold)), Some(threshold)))
     }
 
     /// The same, asking this detector.
-    pub fn drifts_by(mut self, detector: impl DriftDetector + 'static) -> Self {
-        self.test = Test::Drift(Arc::new(detector));
-        self.window = Duration::from_secs(3_600);
-        self.least = 30;
-        self
+    pub fn drifts_by(self, detector: impl DriftDetector + 'static) -> Self {
+        self.test(Test::Drift(Arc::new(detector), None))
     }
 
     /// Holds for a window after a detector of this kind has seen a change. It is shown the number of each window that is over; windows
     /// without values are left out. What it knows is kept under the rule's name in
     /// [snapshots](crate::PerformanceMonitor::snapshot).
     pub fn changes<D: ChangeDetector + 'static>(
-        mut self,
+        self,
         detector: impl Fn() -> D + Send + Sync + 'static,
     ) -> Self {
-        self.test = Test::Change(Arc::new(move || Box::new(detector())));
+        self.test(Test::Change(Arc::new(move || Box::new(detector()))))
+    }
+
+    fn test(mut self, test: Test) -> Self {
+        self.said.another |= !matches!(self.test, Test::Unset);
+        if let Test::Drift(..) = test {
+            self.window = if self.said.window { self.window } else { Duration::from_secs(3_600) };
+            self.least = if self.said.least { self.least } else { 30 };
+        }
+        self.test = test;
         self
     }
 
     pub(crate) fn check(&self, mut say: impl FnMut(String)) {
         if self.window.as_secs() == 0 {
             say("a window is at least a second".to_owned());
+        }
+        if self.said.another {
+            say("a condition has one test: above, below, absent, drifts or changes".to_owned());
+        }
+        if matches!(self.test, Test::Absent | Test::Drift(..)) && self.measure != Measure::Mean {
+            say(format!(
+                "{:?} is no number to look at for absence or drift, which are of all values",
+                self.measure
+            ));
         }
         match self.measure {
             Measure::Quantile(q) if !(0.0..=1.0).contains(&q) => {
@@ -210,7 +234,10 @@ impl Condition {
             Test::Above(limit) | Test::Below(limit) if !limit.is_finite() => {
                 say(format!("a limit is a number, not {limit}"));
             }
-            Test::Drift(_) if self.window > Duration::from_secs(86_400) => {
+            Test::Drift(_, Some(threshold)) if !(*threshold > 0.0 && threshold.is_finite()) => {
+                say(format!("a share to drift by is above 0, not {threshold}"));
+            }
+            Test::Drift(..) if self.window > Duration::from_secs(86_400) => {
                 say(format!("drift looks back at most a day, not {:?}", self.window));
             }
             Test::Change(_) if self.window > LONGEST => {
@@ -225,7 +252,7 @@ impl Condition {
 
     /// Whether it is looked at once in a window and holds in between.
     pub(crate) fn is_slow(&self) -> bool {
-        matches!(self.test, Test::Drift(_) | Test::Change(_))
+        matches!(self.test, Test::Drift(..) | Test::Change(_))
     }
 
     /// Whether it holds for a moment only.
@@ -248,7 +275,7 @@ impl Condition {
     pub(crate) fn look(&self, selection: &Selection) -> Result<Seen> {
         let seen = match &self.test {
             Test::Absent => self.look_for_absence(selection),
-            Test::Drift(detector) => self.drift(selection, detector),
+            Test::Drift(detector, _) => self.drift(selection, detector),
             Test::Above(limit) => self.compare(selection, *limit, true),
             Test::Below(limit) => self.compare(selection, *limit, false),
             Test::Unset | Test::Change(_) => Ok(Seen::Nothing),
@@ -407,7 +434,7 @@ impl fmt::Debug for Condition {
             Test::Above(limit) => format!("above {limit}"),
             Test::Below(limit) => format!("below {limit}"),
             Test::Absent => "absent".to_owned(),
-            Test::Drift(detector) => format!("drifts by {}", detector.name()),
+            Test::Drift(detector, _) => format!("drifts by {}", detector.name()),
             Test::Change(_) => "changes".to_owned(),
         };
         f.debug_struct("Condition")
@@ -415,6 +442,7 @@ impl fmt::Debug for Condition {
             .field("tags", &self.tags)
             .field("measure", &self.measure)
             .field("window", &self.window)
+            .field("least", &self.least)
             .field("test", &test)
             .finish_non_exhaustive()
     }

@@ -141,16 +141,6 @@ impl AlertRule {
 
 impl Rule {
     fn read(self, wrong: &mut Vec<String>) -> AlertRule {
-        let tests = [
-            self.above.is_some(),
-            self.below.is_some(),
-            self.drifts.is_some(),
-            self.absent,
-            self.changes.is_some(),
-        ];
-        if tests.iter().filter(|given| **given).count() > 1 {
-            wrong.push(format!("rule {:?}: one of above, below, drifts, absent and changes", self.name));
-        }
         if self.quantile.is_some() && self.measure.is_some() {
             wrong.push(format!("rule {:?}: either quantile or measure", self.name));
         }
@@ -179,17 +169,31 @@ impl Rule {
             Some(Measure::Rate) => condition.rate(),
             Some(Measure::Last) => condition.last(),
         };
-        condition = self.quantile.map_or(condition.clone(), |q| condition.quantile(q));
-        condition = match (self.above, self.below, self.drifts, self.absent, self.changes) {
-            (Some(limit), ..) => condition.above(limit),
-            (_, Some(limit), ..) => condition.below(limit),
-            (_, _, Some(threshold), ..) => condition.drifts(threshold),
-            (.., true, _) => condition.absent(),
-            (.., Some(Detector::Adwin)) => condition.changes(Adwin::default),
-            _ => condition,
-        };
-        // These after the test, which has windows and minimums of its own.
-        condition = self.window.map_or(condition.clone(), |window| condition.window(window.0));
-        self.least.map_or(condition.clone(), |least| condition.least(least))
+        if let Some(q) = self.quantile {
+            condition = condition.quantile(q);
+        }
+        // All the tests there are: that it has one is for the condition to say.
+        if let Some(limit) = self.above {
+            condition = condition.above(limit);
+        }
+        if let Some(limit) = self.below {
+            condition = condition.below(limit);
+        }
+        if let Some(threshold) = self.drifts {
+            condition = condition.drifts(threshold);
+        }
+        if self.absent {
+            condition = condition.absent();
+        }
+        if let Some(Detector::Adwin) = self.changes {
+            condition = condition.changes(Adwin::default);
+        }
+        if let Some(window) = self.window {
+            condition = condition.window(window.0);
+        }
+        if let Some(values) = self.least {
+            condition = condition.least(values);
+        }
+        condition
     }
 }

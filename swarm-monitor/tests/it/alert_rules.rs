@@ -1,7 +1,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use swarm_monitor::{Adwin, AlertRule, Condition, ErrorKind, Severity};
+use swarm_monitor::{Adwin, AlertEngine, AlertRule, Condition, ErrorKind, PerformanceMonitor, Severity};
 
 #[test]
 fn rules_from_a_file_are_those_written_in_code() {
@@ -108,7 +108,7 @@ fn what_is_wrong_with_a_file_is_told_with_its_place_or_all_at_once() {
     .unwrap_err()
     .to_string();
     for part in [
-        "one of above",
+        "has one test: above",
         "either quantile",
         "\"b\": the condition says nothing",
         "not 1.5",
@@ -119,4 +119,39 @@ fn what_is_wrong_with_a_file_is_told_with_its_place_or_all_at_once() {
         assert!(error.contains(part), "{part}: {error}");
     }
     assert!(AlertRule::from_toml("").unwrap().is_empty());
+}
+
+#[test]
+fn a_condition_means_the_same_in_whatever_order_it_is_said() {
+    let day = Duration::from_secs(86_400);
+    for (one, other) in [
+        (
+            Condition::of("x").window(day).least(5).drifts(0.1),
+            Condition::of("x").drifts(0.1).least(5).window(day),
+        ),
+        (Condition::of("x").above(1.0).max().window(day), Condition::of("x").window(day).max().above(1.0)),
+    ] {
+        assert_eq!(format!("{one:?}"), format!("{other:?}"));
+        assert!(format!("{one:?}").contains("window: 86400s"), "{one:?}");
+    }
+    for usual in ["window: 3600s", "least: 30"] {
+        assert!(format!("{:?}", Condition::of("x").drifts(0.1)).contains(usual), "{usual}");
+    }
+}
+
+#[test]
+fn a_condition_that_is_not_looked_at_as_it_was_said_is_refused() {
+    let monitor = PerformanceMonitor::new();
+    for (condition, says) in [
+        (Condition::of("x").above(1.0).below(2.0), "has one test"),
+        (Condition::of("x").absent().drifts(0.1), "has one test"),
+        (Condition::of("x").quantile(0.99).drifts(0.1), "Quantile(0.99)"),
+        (Condition::of("x").rate().absent(), "Rate"),
+        (Condition::of("x").drifts(f64::NAN), "above 0, not NaN"),
+        (Condition::of("x").drifts(-0.2), "above 0, not -0.2"),
+    ] {
+        let refused =
+            AlertEngine::builder(&monitor).rule(AlertRule::new("r", condition)).build().unwrap_err();
+        assert!(refused.to_string().contains(says), "{refused}");
+    }
 }
