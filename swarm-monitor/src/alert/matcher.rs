@@ -39,7 +39,7 @@ pub(crate) fn fit(matchers: &[Matcher], labels: &BTreeMap<String, String>) -> bo
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Silence {
-    /// What to call it by.
+    /// What to call it by. No other is given the number, also after a restart where the engine has a file.
     pub id: u64,
     /// Which alerts: those that all of these fit.
     pub matchers: Vec<Matcher>,

@@ -88,6 +88,22 @@ async fn what_fires_still_does_after_a_restart_and_is_not_told_again() {
     assert_eq!(life.pass(600).await, [""; 0]);
 }
 
+#[test]
+fn the_number_of_a_silence_that_ended_is_given_to_no_other() {
+    let (_folder, path) = file();
+    let mut life = Life::new(&path);
+    let silence = |life: &Life| {
+        life.alerts.silence([Matcher::is("agent", "c")], seconds(3_600), "ann", "moved").unwrap().id
+    };
+    let (first, second) = (silence(&life), silence(&life));
+    life.alerts.unsilence(second).unwrap();
+    for _ in 0..3 {
+        life = life.again(&path, &[rule("over")]);
+    }
+    assert_eq!(life.alerts.silences()[0].id, first);
+    assert!(silence(&life) > second);
+}
+
 #[tokio::test]
 async fn what_was_not_told_before_a_crash_is_told_after_it() {
     let (_folder, path) = file();

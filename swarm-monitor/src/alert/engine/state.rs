@@ -36,7 +36,10 @@ impl State {
                 self.silences.retain(|other| other.id != silence.id);
                 self.silences.push(silence);
             }
-            Record::Unsilence(id) => drop(self.unsilence(id)),
+            Record::Unsilence(id) => {
+                self.last_silence = self.last_silence.max(id);
+                self.unsilence(id);
+            }
             Record::Told(told) => self.told(&told),
         }
     }
@@ -113,7 +116,11 @@ impl State {
 
     /// Everything, as records.
     fn records(&self) -> impl Iterator<Item = Record> + '_ {
+        // The last number of a silence, which no other is given, also where that one has ended.
+        let last = (self.last_silence > 0).then_some(Record::Unsilence(self.last_silence));
         let alerts = self.instances().map(|instance| Record::Alert(Box::new(AlertRecord::of(instance))));
-        alerts.chain(self.silences.iter().map(|silence| Record::Silence(SilenceRecord::of(silence))))
+        last.into_iter()
+            .chain(alerts)
+            .chain(self.silences.iter().map(|silence| Record::Silence(SilenceRecord::of(silence))))
     }
 }
