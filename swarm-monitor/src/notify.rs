@@ -41,6 +41,13 @@ impl<N: Notifier + ?Sized> Notifier for std::sync::Arc<N> {
     }
 }
 
+#[async_trait]
+impl<N: Notifier + ?Sized> Notifier for Box<N> {
+    async fn notify(&self, notification: &Notification) -> Result<(), NotifyError> {
+        (**self).notify(notification).await
+    }
+}
+
 /// A function as a [`Notifier`]. It returns soon: what waits is a notifier of its own.
 pub struct FnNotifier<F>(F);
 

@@ -31,6 +31,24 @@ pub trait ChangeDetector: Send + Sync {
     fn restore(&mut self, state: &[f64]) -> Result<()>;
 }
 
+impl<D: ChangeDetector + ?Sized> ChangeDetector for Box<D> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    fn update(&mut self, value: f64) -> bool {
+        (**self).update(value)
+    }
+
+    fn save(&self) -> Vec<f64> {
+        (**self).save()
+    }
+
+    fn restore(&mut self, state: &[f64]) -> Result<()> {
+        (**self).restore(state)
+    }
+}
+
 /// Whether a value can be squared and added up, so that it does not spoil all that comes after. False for NaN too.
 #[inline]
 pub(crate) fn is_taken(value: f64) -> bool {

@@ -1,7 +1,8 @@
 use swarm_monitor::testing::{RecordingNotifier, Shape, Synthetic, conformance};
 use swarm_monitor::{
-    Adwin, Cusum, FnNotifier, KolmogorovSmirnov, MannWhitney, PageHinkley, PopulationStability, RelativeMean,
-    Streamed, Surprise, Welch,
+    Adwin, AlertEngine, AlertRule, ChangeDetector, Condition, Cusum, FnNotifier, KolmogorovSmirnov,
+    MannWhitney, Notifier, PageHinkley, PerformanceMonitor, PopulationStability, RelativeMean, Route, Sample,
+    Scored, Streamed, Surprise, Welch,
 };
 
 #[test]
@@ -24,6 +25,27 @@ async fn notifiers_do_what_the_kit_asks() {
     assert_eq!(recording.told()[0].id, recording.told()[1].id);
     assert_ne!(recording.told()[0].id, recording.told()[2].id);
     assert_eq!(conformance::notifier(&FnNotifier::new(|_| Ok(()))).await.len(), 5);
+}
+
+/// As where a configuration says which.
+#[test]
+fn detectors_and_notifiers_can_be_chosen_while_the_program_runs() {
+    let detector = |name: &str| -> Box<dyn ChangeDetector> {
+        if name == "adwin" { Box::new(Adwin::default()) } else { Box::new(Cusum::standard()) }
+    };
+    let baseline = Sample::of(&Synthetic::new(1).values(400));
+    let mut scored = Scored::new(detector("cusum"), &baseline);
+    assert!((0..100).any(|_| scored.update(9.0)));
+    let saved = scored.save();
+    let mut again = Scored::new(detector("cusum"), &baseline);
+    again.restore(&saved).unwrap();
+    assert_eq!((again.name(), again.save()), ("CUSUM", saved));
+    let notifier: Box<dyn Notifier> = Box::new(RecordingNotifier::new());
+    AlertEngine::builder(&PerformanceMonitor::new())
+        .rule(AlertRule::new("moved", Condition::of("x").changes(move || detector("adwin"))))
+        .route(Route::new("ops", notifier))
+        .build()
+        .unwrap();
 }
 
 #[test]
