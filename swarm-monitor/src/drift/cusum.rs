@@ -15,6 +15,8 @@ use crate::metric::Direction;
 pub struct Cusum {
     slack: f64,
     threshold: f64,
+    /// What the threshold follows from, where it was not said itself.
+    run_length: Option<f64>,
     direction: Direction,
     reference: Reference,
     above: f64,
@@ -54,6 +56,7 @@ impl Cusum {
         Cusum {
             slack: 0.5,
             threshold: 5.0,
+            run_length: None,
             direction: Direction::Both,
             reference: Reference { target, per_deviation, learned, mean: target, squares: 0.0 },
             above: 0.0,
@@ -70,13 +73,13 @@ impl Cusum {
     #[must_use]
     pub fn slack(mut self, slack: f64) -> Self {
         self.slack = slack;
-        self
+        self.settled()
     }
 
     /// How great the sum may become, in deviations.
     #[must_use]
     pub fn threshold(mut self, threshold: f64) -> Self {
-        self.threshold = threshold;
+        (self.threshold, self.run_length) = (threshold, None);
         self
     }
 
@@ -84,16 +87,27 @@ impl Cusum {
     #[must_use]
     pub fn direction(mut self, direction: Direction) -> Self {
         self.direction = direction;
-        self
+        self.settled()
     }
 
-    /// Sets the threshold at which unchanged normal values alarm once in `values` on average. After slack and direction.
+    /// Sets the threshold at which unchanged normal values alarm once in `values` on average, with whatever slack and direction.
     #[must_use]
     pub fn run_length(mut self, values: f64) -> Self {
-        let sides = if self.direction == Direction::Both { 2.0 } else { 1.0 };
-        self.threshold = threshold(self.slack, values * sides);
+        self.run_length = Some(values);
+        self.settled()
+    }
+
+    fn settled(mut self) -> Self {
+        if let Some(values) = self.run_length {
+            self.threshold = threshold(self.slack, values * sides(self.direction));
+        }
         self
     }
+}
+
+/// How many sums may alarm.
+pub(crate) fn sides(direction: Direction) -> f64 {
+    if direction == Direction::Both { 2.0 } else { 1.0 }
 }
 
 /// The threshold of a one-sided sum with this average run length: Siegmund, "Sequential Analysis", 1985.
@@ -230,6 +244,18 @@ mod tests {
             assert!((score - exact).abs() < 0.01, "{t} {degrees}: {score} {exact}");
         }
         assert_eq!(normal_score(0.0, 29.0), 0.0);
+    }
+
+    #[test]
+    fn a_run_length_is_that_of_all_options_whenever_they_are_set() {
+        let up = Direction::HigherIsWorse;
+        let cusum = Cusum::standard().slack(0.25).direction(up).run_length(1e4);
+        assert_eq!(Cusum::standard().run_length(1e4).slack(0.25).direction(up), cusum);
+        assert!(cusum.threshold < Cusum::standard().slack(0.25).run_length(1e4).threshold);
+        assert_eq!(cusum.threshold(3.0).slack(0.5).threshold, 3.0);
+        use crate::PageHinkley;
+        let hinkley = PageHinkley::new().direction(up).run_length(1e4);
+        assert_eq!(PageHinkley::new().run_length(1e4).direction(up), hinkley);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 use crate::drift::change::{ChangeDetector, is_beyond, is_taken, not_a_state};
-use crate::drift::cusum::threshold;
+use crate::drift::cusum::{sides, threshold};
 use crate::error::Result;
 use crate::metric::Direction;
 
@@ -12,6 +12,8 @@ pub struct PageHinkley {
     least: u64,
     delta: f64,
     threshold: f64,
+    /// What the threshold follows from, where it was not said itself.
+    run_length: Option<f64>,
     forget: f64,
     direction: Direction,
     state: State,
@@ -37,6 +39,7 @@ impl PageHinkley {
             least: 30,
             delta: 0.005,
             threshold: 50.0,
+            run_length: None,
             forget: 1.0 - 0.0001,
             direction: Direction::Both,
             state: FRESH,
@@ -60,7 +63,7 @@ impl PageHinkley {
     /// How great the sum may become, in the values' unit.
     #[must_use]
     pub fn threshold(mut self, threshold: f64) -> Self {
-        self.threshold = threshold;
+        (self.threshold, self.run_length) = (threshold, None);
         self
     }
 
@@ -68,20 +71,25 @@ impl PageHinkley {
     #[must_use]
     pub fn direction(mut self, direction: Direction) -> Self {
         self.direction = direction;
-        self
+        self.settled()
     }
 
     /// For standardised values, as from [`Scored`](crate::Scored): finds shifts of one deviation, and alarms once in `values` unchanged normal
-    /// ones on average. That their mean is 0 is believed as if 1,000 of them had been seen, until the first alarm. Sums lose nothing. Set after the
-    /// direction.
+    /// ones on average. That their mean is 0 is believed as if 1,000 of them had been seen, until the first alarm. Sums lose nothing.
     #[must_use]
     pub fn run_length(mut self, values: f64) -> Self {
-        let sides = if self.direction == Direction::Both { 2.0 } else { 1.0 };
+        self.run_length = Some(values);
         self.delta = 0.5;
         // Sums far down that lose a share of themselves rise, and with them the rate of false alarms.
         self.forget = 1.0;
-        self.threshold = threshold(0.5, values * sides);
         self.state = State { count: 1_000.0, ..FRESH };
+        self.settled()
+    }
+
+    fn settled(mut self) -> Self {
+        if let Some(values) = self.run_length {
+            self.threshold = threshold(0.5, values * sides(self.direction));
+        }
         self
     }
 }
