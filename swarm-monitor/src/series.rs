@@ -223,8 +223,7 @@ impl Series {
     pub(crate) fn summarize(&self, span: &Span, into: &mut Summary) {
         match &self.body {
             Body::Counted(counted) => {
-                let mut state = counted.caught_up(span.now);
-                state.rings.roll(span.now);
+                let state = counted.caught_up(span.now);
                 state.rings.visit(span, |part| match part {
                     Part::Open(n) | Part::Closed(_, n) => into.count = into.count.saturating_add(*n),
                 });

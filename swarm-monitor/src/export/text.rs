@@ -31,7 +31,7 @@ impl Writer {
             match family.info.kind {
                 MetricKind::Counter | MetricKind::Event => {
                     let mut total = Summary::empty(time(now), time(now));
-                    series.summarize_all(now, &mut total);
+                    series.summarize_own(now, &mut total);
                     self.linked(&sample, &labels, &total.count.to_string(), series.exemplars().last());
                 }
                 MetricKind::Gauge => {
@@ -42,7 +42,7 @@ impl Writer {
                 MetricKind::Histogram => {
                     let mut total = Summary::empty(time(now), time(now));
                     let mut sketch = Sketch::new(mapping);
-                    series.distribution_of_all(now, &mut total, &mut sketch);
+                    series.distribution_of_own(now, &mut total, &mut sketch);
                     let sum = (total.min >= 0.0).then(|| series.never_less(total.sum()));
                     self.histogram(family, labels, &sketch, total.count, sum, &series.exemplars());
                 }

@@ -26,7 +26,7 @@ impl Series {
 
     /// Adds what this process has recorded, which is what an export says: a total that went on from a snapshot would fall back where the last
     /// process was seen with more, and be taken for a new beginning that begins there.
-    pub(crate) fn summarize_all(&self, now: u64, into: &mut Summary) {
+    pub(crate) fn summarize_own(&self, now: u64, into: &mut Summary) {
         match &self.body {
             Body::Counted(counted) => {
                 into.count = into.count.saturating_add(counted.caught_up(now).own());
@@ -40,7 +40,7 @@ impl Series {
     }
 
     /// The same of values at one time, and their sizes.
-    pub(crate) fn distribution_of_all(&self, now: u64, values: &mut Summary, sizes: &mut Sketch) {
+    pub(crate) fn distribution_of_own(&self, now: u64, values: &mut Summary, sizes: &mut Sketch) {
         let Body::Observed(observed) = &self.body else { return };
         let state = observed.caught_up(now);
         let mut bins = Bins::default();

@@ -102,7 +102,7 @@ impl Look<'_> {
         match kind {
             MetricKind::Counter | MetricKind::Event => {
                 let mut all = Summary::empty(time(self.now), time(self.now));
-                series.summarize_all(self.now, &mut all);
+                series.summarize_own(self.now, &mut all);
                 attributes(&mut point, 7, tags);
                 self.times(&mut point, series.since);
                 total(&mut point, all.count);
@@ -117,7 +117,7 @@ impl Look<'_> {
             MetricKind::Histogram => {
                 let mut all = Summary::empty(time(self.now), time(self.now));
                 let mut sketch = Sketch::new(self.monitor.table.settings.mapping);
-                series.distribution_of_all(self.now, &mut all, &mut sketch);
+                series.distribution_of_own(self.now, &mut all, &mut sketch);
                 let exponential = self.form == Form::Exponential;
                 attributes(&mut point, if exponential { 1 } else { 9 }, tags);
                 self.times(&mut point, series.since);
