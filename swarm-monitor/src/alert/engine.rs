@@ -234,6 +234,10 @@ impl AlertEngine {
         &self.inner.recovery
     }
 
+    pub(crate) fn monitor(&self) -> &PerformanceMonitor {
+        &self.inner.monitor
+    }
+
     fn now(&self) -> u64 {
         self.inner.monitor.seconds()
     }

@@ -103,6 +103,11 @@ impl AlertRule {
         &self.name
     }
 
+    /// The metric that it looks at.
+    pub(crate) fn metric(&self) -> &str {
+        &self.condition.metric
+    }
+
     /// All that is not acceptable of it.
     pub(crate) fn check(&self, wrong: &mut Vec<String>) {
         let mut say = |what: String| wrong.push(format!("rule {:?}: {what}", self.name));

@@ -1,10 +1,17 @@
 use std::collections::HashSet;
 use std::fmt::Write;
+use std::time::Duration;
 
+use crate::alert::condition::Measure;
 use crate::export::family::{Family, families};
 use crate::export::free;
 use crate::metric::{Direction, MetricKind};
 use crate::monitor::PerformanceMonitor;
+
+use self::query::Query;
+
+mod alerts;
+mod query;
 
 impl PerformanceMonitor {
     /// A rule file for Prometheus with what it needs to show and to alert on these metrics by itself.
@@ -20,24 +27,18 @@ impl PerformanceMonitor {
         let mut rules = Vec::new();
         let families = families(&self.inner.table);
         for family in &families {
-            let name = &family.name;
-            match family.info.kind {
-                MetricKind::Counter | MetricKind::Event => {
-                    rules.push(recorded(
-                        name,
-                        "rate5m",
-                        &format!("sum by (job) (rate({}[5m]))", family.sample()),
-                    ));
-                }
-                MetricKind::Gauge => {
-                    rules.push(recorded(name, "avg5m", &format!("avg by (job) (avg_over_time({name}[5m]))")));
-                }
-                MetricKind::Histogram => {
-                    rules.push(recorded(name, "rate5m", &format!("sum by (job) (rate({name}_count[5m]))")));
-                    rules.push(recorded(name, "mean5m", &mean(name, "5m", "")));
-                    let p99 = format!("histogram_quantile(0.99, sum by (job, le) (rate({name}_bucket[5m])))");
-                    rules.push(recorded(name, "p99_5m", &p99));
-                }
+            let wanted: &[_] = match family.info.kind {
+                MetricKind::Counter | MetricKind::Event => &[("rate5m", Measure::Rate)],
+                MetricKind::Gauge => &[("avg5m", Measure::Mean)],
+                MetricKind::Histogram => &[
+                    ("rate5m", Measure::Rate),
+                    ("mean5m", Measure::Mean),
+                    ("p99_5m", Measure::Quantile(0.99)),
+                ],
+            };
+            for (operation, measure) in wanted {
+                let expression = Query::new(family).number(*measure, true);
+                rules.extend(expression.map(|expression| recorded(&family.name, operation, &expression)));
             }
         }
         let mut taken = HashSet::new();
@@ -57,31 +58,15 @@ fn recorded(name: &str, operation: &str, expression: &str) -> String {
     format!("      - record: job:{name}:{operation}\n        expr: {}\n", quoted(expression))
 }
 
-/// The mean of what a histogram took within `range`, as it was `ago`.
-fn mean(name: &str, range: &str, ago: &str) -> String {
-    let sum = |of: &str| format!("sum by (job) (increase({name}_{of}[{range}]{ago}))");
-    format!("{} / {}", sum("sum"), sum("count"))
-}
-
 /// The alert for a metric that is known to be worse one way.
 fn moved(family: &Family, taken: &mut HashSet<String>) -> Option<String> {
-    let (sign, way) = match family.info.description.direction {
-        Direction::HigherIsWorse => (">", "risen"),
-        Direction::LowerIsWorse => ("<", "fallen"),
+    let way = match family.info.description.direction {
+        Direction::HigherIsWorse => "risen",
+        Direction::LowerIsWorse => "fallen",
         Direction::Both => return None,
     };
     let name = &family.name;
-    let (recent, before) = match family.info.kind {
-        MetricKind::Histogram => (mean(name, "1h", ""), mean(name, "7d", " offset 1h")),
-        MetricKind::Gauge => {
-            let mean = |range: &str, ago: &str| format!("avg by (job) (avg_over_time({name}[{range}]{ago}))");
-            (mean("1h", ""), mean("7d", " offset 1h"))
-        }
-        MetricKind::Counter | MetricKind::Event => return None,
-    };
-    // Of a baseline below zero a tenth is a tenth of its size.
-    let sense = if sign == ">" { "" } else { "-" };
-    let expression = format!("({recent}) - ({before}) {sign} {sense}0.1 * abs({before})");
+    let expression = Query { range: Duration::from_secs(3_600), ..Query::new(family) }.moved(0.1)?;
     let words: String = name.split(['_', ':']).flat_map(capital).collect();
     let alert = free(words + "Drift", |name| taken.contains(name));
     taken.insert(alert.clone());
@@ -96,9 +81,7 @@ fn moved(family: &Family, taken: &mut HashSet<String>) -> Option<String> {
     );
     let help = &family.info.description.help;
     if !help.is_empty() {
-        // Braces begin a template, which a sentence about a metric is not.
-        let help = help.replace("{{", "{ {");
-        let _ = writeln!(out, "          description: {}", quoted(&help));
+        let _ = writeln!(out, "          description: {}", text(help));
     }
     Some(out)
 }
@@ -111,4 +94,9 @@ fn capital(word: &str) -> impl Iterator<Item = char> {
 /// A string of YAML, as JSON writes it, which YAML takes for what it is.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f").replace('\u{85}', "\\u0085")
+}
+
+/// The same of what is no template, which begins with two braces.
+fn text(text: &str) -> String {
+    quoted(&text.replace("{{", "{ {"))
 }

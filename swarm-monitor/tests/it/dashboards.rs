@@ -1,9 +1,13 @@
 use std::process::Command;
 
 use serde_json::Value;
-use swarm_monitor::{Description, Direction, Measurement, PerformanceMonitor};
+use swarm_monitor::{
+    Adwin, AlertEngine, AlertRule, Condition, Description, Direction, Measurement, PerformanceMonitor,
+    Severity,
+};
 
 use crate::Timed;
+use crate::alerts::seconds;
 use crate::programs::{fed, program};
 
 /// The metrics of an agent service, and some with names and texts that would break a careless writer.
@@ -69,6 +73,93 @@ tests:
             exp_annotations:
               summary: agent_cycle_time_minutes of ours has risen by more than a tenth against the week before
               description: \"Time for \\\"a task\\\": { { $value }} # \\\\ \\n\\x7fé\"
+";
+    std::fs::write(folder.path().join("test.yml"), test).unwrap();
+    let output = Command::new(promtool)
+        .args(["test", "rules", "test.yml"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(output.status.success(), "{said}");
+}
+
+/// Rules of an engine in PromQL, judged by promtool's own engine.
+#[test]
+fn an_engine_s_rules_fire_in_prometheus_too() {
+    let timed = recorded();
+    let slow = Condition::of("agent_cycle_time").tag("task_type", "review").quantile(0.9).above(30.0);
+    let alerts = AlertEngine::builder(&timed.monitor)
+        .rule(
+            AlertRule::new("slow", slow.window(seconds(600)))
+                .each("agent")
+                .lasting(seconds(120))
+                .keep_firing_for(seconds(90))
+                .severity(Severity::Critical)
+                .label("team", "{{ $value }}")
+                .summary("\"slow\""),
+        )
+        .rule(AlertRule::new("few", Condition::of("requests").rate().below(0.5)))
+        .rule(AlertRule::new("none", Condition::of("requests").tag("agent", "Agent-8").absent()))
+        .rule(AlertRule::new("low", Condition::of("test_coverage").last().below(80.0)))
+        .rule(AlertRule::new("fell", Condition::of("test_coverage").drifts(0.05)))
+        .rule(AlertRule::new("odd", Condition::of("\"\n'").max().above(1.0).window(std::time::Duration::MAX)))
+        .rule(AlertRule::new("left_1", Condition::of("test_coverage").changes(Adwin::default)))
+        .rule(AlertRule::new("left_2", Condition::of("agent_cycle_time").max().above(1.0)))
+        .rule(AlertRule::new("left_3\n", Condition::of("not there yet").above(1.0)))
+        .build()
+        .unwrap();
+    let rules = alerts.prometheus_rules();
+    assert!(
+        rules.starts_with(
+            "# left out: \"left_1\"\n# left out: \"left_2\"\n# left out: \"left_3\\n\"\ngroups:\n"
+        ),
+        "{rules}"
+    );
+    let Some(promtool) = program("promtool") else { return };
+    let said = fed(Command::new(&promtool).args(["check", "rules", "/dev/stdin"]), &rules);
+    let said = String::from_utf8([said.stdout, said.stderr].concat()).unwrap();
+    assert!(said.contains("SUCCESS: 26 rules found"), "{said}\n{rules}");
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("rules.yml"), rules).unwrap();
+    // Agent-7 takes 40 minutes and Agent-8 10; half a request a second, and then none of Agent-8.
+    let test = "
+rule_files: [rules.yml]
+evaluation_interval: 1m
+tests:
+  - interval: 1m
+    input_series:
+      - { series: 'agent_cycle_time_minutes_bucket{job=\"a\",agent=\"Agent-7\",task_type=\"review\",le=\"25\"}', values: '0+0x60' }
+      - { series: 'agent_cycle_time_minutes_bucket{job=\"a\",agent=\"Agent-7\",task_type=\"review\",le=\"50\"}', values: '0+6x60' }
+      - { series: 'agent_cycle_time_minutes_bucket{job=\"a\",agent=\"Agent-7\",task_type=\"review\",le=\"+Inf\"}', values: '0+6x60' }
+      - { series: 'agent_cycle_time_minutes_bucket{job=\"a\",agent=\"Agent-8\",task_type=\"review\",le=\"25\"}', values: '0+6x60' }
+      - { series: 'agent_cycle_time_minutes_bucket{job=\"a\",agent=\"Agent-8\",task_type=\"review\",le=\"+Inf\"}', values: '0+6x60' }
+      - { series: 'requests_total{job=\"a\",agent=\"Agent-7\"}', values: '0+12x60' }
+      - { series: 'requests_total{job=\"a\",agent=\"Agent-8\"}', values: '0+24x30 720+0x30' }
+      - { series: 'test_coverage_percent{job=\"a\"}', values: '85x30 79x30' }
+    alert_rule_test:
+      - { eval_time: 2m, alertname: slow }
+      - { eval_time: 20m, alertname: few }
+      - { eval_time: 20m, alertname: none }
+      - { eval_time: 20m, alertname: low }
+      - { eval_time: 20m, alertname: fell }
+      - eval_time: 20m
+        alertname: slow
+        exp_alerts:
+          - exp_labels: { job: a, agent: Agent-7, severity: critical, team: '{ { $value }}' }
+            exp_annotations: { summary: '\"slow\"', description: 'agent_cycle_time is 47.5' }
+      - eval_time: 40m
+        alertname: few
+        exp_alerts:
+          - { exp_labels: { job: a, severity: warning }, exp_annotations: { summary: requests is 0.2 } }
+      - eval_time: 40m
+        alertname: none
+        exp_alerts:
+          - { exp_labels: { job: a, severity: warning }, exp_annotations: { summary: requests is 0 } }
+      - eval_time: 40m
+        alertname: low
+        exp_alerts:
+          - { exp_labels: { job: a, severity: warning }, exp_annotations: { summary: test_coverage is 79 } }
 ";
     std::fs::write(folder.path().join("test.yml"), test).unwrap();
     let output = Command::new(promtool)
