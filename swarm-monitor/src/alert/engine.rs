@@ -30,6 +30,10 @@ mod state;
 /// Nothing happens by itself: [`run`](AlertEngine::run) is a future that does everything as long as it is polled;
 /// [`evaluate`](AlertEngine::evaluate) and [`deliver`](AlertEngine::deliver) do it by hand. Time is the monitor's.
 ///
+/// With a [file](AlertEngineBuilder::file), [`acknowledge`](AlertEngine::acknowledge), [`silence`](AlertEngine::silence) and
+/// [`unsilence`](AlertEngine::unsilence) answer when it is on the disk, as [`evaluate`](AlertEngine::evaluate) does: in a handler of an async
+/// server, call them where blocking is allowed.
+///
 /// ```
 /// use std::time::Duration;
 /// use swarm_monitor::{AlertEngine, AlertRule, Condition, FnNotifier, PerformanceMonitor, Route, Severity};
