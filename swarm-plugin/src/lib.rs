@@ -2,6 +2,16 @@
 #![cfg_attr(not(any(feature = "native", feature = "wasm")), forbid(unsafe_code))]
 #![cfg_attr(any(feature = "native", feature = "wasm"), deny(unsafe_code))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(
+    not(all(
+        feature = "native",
+        feature = "process",
+        feature = "serve_mcp",
+        feature = "testing",
+        feature = "wasm"
+    )),
+    allow(rustdoc::broken_intra_doc_links, reason = "the page speaks of every feature")
+)]
 
 mod call;
 mod catalogue;
