@@ -245,7 +245,7 @@ pub(crate) async fn run(
     let mut meter = Meter::start(&cx.lease, begun);
     let outcome = match admitted(params, &cx.lease.loaded) {
         Ok(params) => {
-            let outcome = serve(params, &cx).await;
+            let outcome = serve(params, &cx, timeout).await;
             meter.end = outcome.as_ref().err().map_or(End::Answered, |error| End::Failed(error.kind()));
             outcome
         }
@@ -277,7 +277,7 @@ fn admitted(params: Value, loaded: &Loaded) -> Result<Value> {
     }
 }
 
-async fn serve(params: Value, cx: &CallContext) -> Result<Value> {
+async fn serve(params: Value, cx: &CallContext, timeout: Duration) -> Result<Value> {
     let loaded = &*cx.lease.loaded;
     let limits = loaded.manifest.limits();
     if cx.cancel.as_ref().is_some_and(CancellationToken::is_cancelled) {
@@ -287,14 +287,14 @@ async fn serve(params: Value, cx: &CallContext) -> Result<Value> {
     if let Some(permits) = &loaded.permits {
         let place = match permits.clone().try_acquire_owned() {
             Ok(place) => Ok(place),
-            Err(_) => within(cx, permits.clone().acquire_owned()).await?,
+            Err(_) => within(cx, timeout, permits.clone().acquire_owned()).await?,
         };
         // Never closed, and one for each call.
         let _ = place.map(|place| cx.place.set(Arc::new(place)));
     }
     let running = catch_unwind(AssertUnwindSafe(|| loaded.plugin.execute(params, cx)));
     let outcome = match running {
-        Ok(future) => within(cx, Contained::new(future)).await?,
+        Ok(future) => within(cx, timeout, Contained::new(future)).await?,
         Err(payload) => Err(payload),
     };
     match outcome {
@@ -305,7 +305,7 @@ async fn serve(params: Value, cx: &CallContext) -> Result<Value> {
 }
 
 /// Waits no longer than the call may take. The first poll costs no timer, so that what is ready at once pays for none.
-async fn within<F: Future>(cx: &CallContext, future: F) -> Result<F::Output> {
+async fn within<F: Future>(cx: &CallContext, timeout: Duration, future: F) -> Result<F::Output> {
     let mut future = pin!(future);
     let mut first = None;
     std::future::poll_fn(|task| {
@@ -325,7 +325,7 @@ async fn within<F: Future>(cx: &CallContext, future: F) -> Result<F::Output> {
         () = cx.lease.loaded.stop.cancelled() => {
             Err(Error::new(ErrorKind::Cancelled, "was cut off: this version was replaced or removed"))
         }
-        () = tokio::time::sleep_until(cx.deadline) => Err(too_late()),
+        () = tokio::time::sleep_until(cx.deadline) => Err(too_late(timeout)),
     }
 }
 
@@ -333,8 +333,8 @@ pub(crate) fn by_caller() -> Error {
     Error::new(ErrorKind::Cancelled, "was cancelled by the caller")
 }
 
-pub(crate) fn too_late() -> Error {
-    Error::new(ErrorKind::TimedOut, "took longer than allowed")
+pub(crate) fn too_late(timeout: Duration) -> Error {
+    Error::new(ErrorKind::TimedOut, format!("took longer than {timeout:?}"))
 }
 
 pub(crate) async fn cancelled(token: Option<&CancellationToken>) {

@@ -352,8 +352,8 @@ impl Shared {
             Ok(Err((token, timeout))) => {
                 // Waiting must be possible to drop.
                 let params = call::bounded(params, Some(usize::MAX), "parameters")?;
-                let deadline = call::after(begun, options.timeout.unwrap_or(timeout));
-                let lease = self.held(name, token, &options, deadline).await?;
+                let timeout = options.timeout.unwrap_or(timeout);
+                let lease = self.held(name, token, &options, begun, timeout).await?;
                 return serve(lease, params, options, begun).await;
             }
             Err(error) => {
@@ -370,14 +370,16 @@ impl Shared {
         name: &str,
         mut token: CancellationToken,
         options: &CallOptions,
-        deadline: Instant,
+        begun: Instant,
+        timeout: Duration,
     ) -> Result<Arc<Lease>> {
+        let deadline = call::after(begun, timeout);
         loop {
             tokio::select! {
                 biased;
                 () = token.cancelled() => {}
                 () = call::cancelled(options.cancel.as_ref()) => return Err(call::by_caller().of_plugin(name)),
-                () = tokio::time::sleep_until(deadline) => return Err(call::too_late().of_plugin(name)),
+                () = tokio::time::sleep_until(deadline) => return Err(call::too_late(timeout).of_plugin(name)),
             }
             match &self.catalogue.load().find(name, options.version.as_ref())?.serving {
                 Serving::Live(lease) => return Ok(lease.clone()),

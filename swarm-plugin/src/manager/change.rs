@@ -96,7 +96,7 @@ impl Shared {
             Ok(Ok(Ok((instances, changes)))) => return Ok(Made { instances, recipe: Some(recipe), changes }),
             Ok(Ok(Err(failure))) => failure,
             Ok(Err(payload)) => PluginError::panicked(payload),
-            Err(_) => PluginError::new(format_args!("took longer than {limit:?}")),
+            Err(_) => PluginError::new(format_args!("took longer than {limit:?}, the load_timeout")),
         };
         let event = |kind| Event { name: name.into(), version: None, generation: 0, kind };
         self.tell(event(EventKind::Refused { stage: Stage::Load, reason: failure.to_string() }));

@@ -125,7 +125,7 @@ async fn panics_are_failures_of_one_call() {
     for (when, kind, says) in [
         ("before", ErrorKind::Panicked, "panicked: not yet"),
         ("within", ErrorKind::Panicked, "panicked: in the middle"),
-        ("after", ErrorKind::TimedOut, "took longer"),
+        ("after", ErrorKind::TimedOut, "took longer than 30s"),
     ] {
         let error = plugins.call("tool", json!({"when": when})).await.unwrap_err();
         assert_eq!(error.kind(), kind, "{when}");
