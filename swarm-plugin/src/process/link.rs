@@ -1,10 +1,11 @@
 //! One run of a program, and the talk with it.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rmcp::model::{ClientConfig, Implementation, PaginatedRequestParams, Tool};
-use rmcp::service::{Peer, RunningService, ServiceError};
+use rmcp::service::{ClientInitializeError, Peer, RunningService, ServiceError};
 use rmcp::transport::async_rw::AsyncRwTransport;
 use rmcp::{ClientCacheConfig, RoleClient, serve_client};
 use tokio::sync::Notify;
@@ -30,7 +31,17 @@ impl Link {
     /// Starts the program, and ends it where it does not speak MCP in time. `changed` is told when its tools changed.
     pub(super) async fn start(program: Program, changed: Arc<Notify>) -> Result<Link, PluginError> {
         let name = &program.name;
-        let failed = |error| PluginError::new(format_args!("{name} could not be started: {error}"));
+        let failed = |error: io::Error| {
+            let file = program.program.file_name().unwrap_or_default().to_string_lossy();
+            let missing = match error.kind() {
+                io::ErrorKind::NotFound => ", or the interpreter that its first line names",
+                _ => "",
+            };
+            PluginError::new(format_args!(
+                "{name} could not be started: {}{missing}: {error}",
+                legible(&file)
+            ))
+        };
         let (running, stdout, stdin) = program.start().await.map_err(failed)?;
         let mut client = ClientConfig::default();
         client.client_info = Implementation::new("swarm-plugin", env!("CARGO_PKG_VERSION"));
@@ -42,6 +53,14 @@ impl Link {
                 // It forgets a list by the notifications that the wire takes out before it sees them.
                 service.peer().set_response_cache_config(ClientCacheConfig::disabled()).await;
                 return Ok(Link { service, running });
+            }
+            Ok(Err(
+                ClientInitializeError::ConnectionClosed(_) | ClientInitializeError::TransportError { .. },
+            )) => {
+                format!(
+                    "{name} ended, or closed its streams, before it spoke MCP: what it wrote to standard error is in the \
+                     log, target swarm_plugin::process"
+                )
             }
             Ok(Err(error)) => format!("{name} does not speak MCP: {}", legible(&error.to_string())),
             Err(_) => format!("{name} did not speak MCP within {:?} of its start", program.patience),

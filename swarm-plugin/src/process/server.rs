@@ -128,7 +128,8 @@ impl Server {
             match self.ask(&peer, ClientRequest::CallToolRequest(call)).await {
                 Ok(ServerResult::CallToolResult(result)) => return Ok(result),
                 Ok(_) => {
-                    let message = "the tool asks for what this host does not offer: input, or a task";
+                    let message = "the result has neither content nor structuredContent, or asks for what this host does not \
+                                   offer: input, or a task";
                     return Err(PluginError::new(message));
                 }
                 // Nobody was there to hear of it: as good as not called.

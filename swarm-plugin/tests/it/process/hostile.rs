@@ -71,6 +71,42 @@ async fn a_list_of_tools_without_end_is_refused() {
 }
 
 #[tokio::test]
+async fn what_is_wrong_with_a_program_is_told() {
+    if !has("python3") {
+        return;
+    }
+    let programs = [
+        ("#!/no/such/interpreter\n", "or the interpreter that its first line names"),
+        ("#!/bin/sh\nexit 3\n", "ended, or closed its streams, before it spoke MCP"),
+        (
+            "#!/usr/bin/env python3\nimport nothing_of_that_name\n",
+            "is in the log, target swarm_plugin::process",
+        ),
+        ("#!/usr/bin/env python3\r\nprint()\r\n", "ended, or closed its streams, before it spoke MCP"),
+    ];
+    let root = tempfile::tempdir().unwrap();
+    let plugins = builder(root.path()).load_timeout(Duration::from_secs(60)).start().await.unwrap();
+    let mut events = plugins.events();
+    for (text, reason) in programs {
+        install(root.path(), "tool", text);
+        plugins.rescan().await;
+        let event = events.next().await.unwrap();
+        let EventKind::Refused { stage: Stage::Load, reason: told } = event.kind else { panic!("{event:?}") };
+        assert!(told.contains(reason), "{text}: {told}");
+        assert!(!told.contains("::Wire"), "{told}");
+    }
+    let bare =
+        WORDS.replace(r#"{"content": [], "structuredContent": {"words": words}}"#, r#"{"words": words}"#);
+    assert_ne!(bare, WORDS);
+    install(root.path(), "tool", &bare);
+    plugins.rescan().await;
+    let error = plugins.call("words", json!({"text": "a b"})).await.unwrap_err();
+    let told = "plugin words: the result has neither content nor structuredContent";
+    assert!(error.to_string().starts_with(told), "{error}");
+    plugins.shutdown().await;
+}
+
+#[tokio::test]
 async fn tools_that_change_without_end_are_looked_at_now_and_then() {
     let Some((_root, plugins)) = unruly(ProcessLoader::new()).await else { return };
     let mut events = plugins.events();
