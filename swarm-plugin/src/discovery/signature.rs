@@ -87,7 +87,12 @@ pub(super) fn check(
         Ok(Node::File(file, _)) => read(file).map_err(|error| format!("{shown}: {}", said(&error)))?,
         Ok(_) => return Err(format!("{shown} is not a file")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(format!("it is not signed: there is no {shown}"));
+            return Err(match signed {
+                Signed::File(_) => format!("it is not signed: there is no {shown}"),
+                Signed::Folder(digest) => {
+                    format!("it is not signed: there is no {shown}, a signature of the text {digest}")
+                }
+            });
         }
         Err(error) => return Err(format!("{shown}: {}", said(&error))),
     };
@@ -102,7 +107,14 @@ pub(super) fn check(
             Ok(()) => return Ok(signature.trusted_comment().to_owned()),
             Err(minisign_verify::Error::UnexpectedKeyId) => {}
             Err(minisign_verify::Error::IoError(error)) => return Err(said(&error)),
-            Err(_) => return Err(format!("{shown} is not the signature of what stands there")),
+            Err(_) => {
+                return Err(match signed {
+                    Signed::File(_) => format!("{shown} is not the signature of what stands there"),
+                    Signed::Folder(digest) => {
+                        format!("{shown} is not the signature of what stands there, whose digest is {digest}")
+                    }
+                });
+            }
         }
     }
     Err(format!("{shown} is by none of the keys that may sign"))
