@@ -14,8 +14,7 @@ use std::time::Duration;
 use serde_json::json;
 use swarm_plugin::testing::conformance;
 use swarm_plugin::{
-    CallOptions, Digest, ErrorKind, Loader, NativeLoader, PluginDiscovery, PluginManager,
-    PluginManagerBuilder,
+    CallOptions, Digest, ErrorKind, NativeLoader, PluginDiscovery, PluginManager, PluginManagerBuilder,
 };
 use tempfile::TempDir;
 
@@ -157,19 +156,18 @@ fn the_header_is_cpp_as_well() {
 #[tokio::test]
 async fn libraries_in_c_and_in_rust_keep_the_contract() {
     let libraries = [
-        (built("words.c", &[]), json!({"text": "a"})),
-        (built("unruly.c", &[]), json!({})),
-        (built("unruly.c", &["-DFLAGS=SWARM_INLINE"]), json!({})),
-        (example("native_words"), json!({"text": "a"})),
-        (example("native_unruly"), json!({})),
+        (built("words.c", &[]), "words", json!({"text": "a"})),
+        (built("unruly.c", &[]), "unruly", json!({})),
+        (built("unruly.c", &["-DFLAGS=SWARM_INLINE"]), "unruly", json!({})),
+        (example("native_words"), "words", json!({"text": "a"})),
+        (example("native_unruly"), "unruly_rust", json!({})),
     ];
-    for (library, params) in libraries {
+    for (library, name, params) in libraries {
         let Some(library) = library else { continue };
         let (root, store, loader) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), loader());
         install(root.path(), "tool.so", &library);
         let (found, _) = PluginDiscovery::new().folder(root.path()).scan(store.path()).unwrap();
-        let make = async || Ok(loader.load(&found[0]).await?.remove(0));
-        let report = conformance::check(make, params).await;
+        let report = conformance::check_file(&loader, &found[0], name, params).await;
         assert!(report.is_ok(), "{report}");
         assert_eq!(loader.loaded(), 1, "the same bytes are loaded once");
     }

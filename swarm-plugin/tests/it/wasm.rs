@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use swarm_plugin::testing::{PluginFolder, conformance};
 use swarm_plugin::{
-    CallOptions, ErrorKind, Loader, PluginDiscovery, PluginManager, PluginManagerBuilder, WasmLoader,
+    CallOptions, ErrorKind, PluginDiscovery, PluginManager, PluginManagerBuilder, WasmLoader,
 };
 
 const UNRULY: &str = include_str!("../guests/unruly.wat");
@@ -214,8 +214,7 @@ async fn conforms(loader: &WasmLoader, name: &str, component: &[u8], params: Val
     folder.program(&format!("{name}.wasm"), component).unwrap();
     let (found, unusable) = PluginDiscovery::new().folder(folder.path()).scan(store.path()).unwrap();
     assert!(unusable.is_empty(), "{unusable:?}");
-    let make = async || Ok(loader.load(&found[0]).await?.remove(0));
-    let report = conformance::check(make, params).await;
+    let report = conformance::check_file(loader, &found[0], name, params).await;
     assert!(report.is_ok() && report.kept().len() == 7, "{report}");
 }
 
