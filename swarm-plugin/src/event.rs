@@ -1,13 +1,16 @@
 use std::fmt;
 use std::sync::Arc;
 
+use futures::Stream;
+use futures::stream;
 use semver::{Version, VersionReq};
+use tokio::sync::broadcast;
 
 /// Something that happened to a plugin, for logs, dashboards and tests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Event {
-    /// The plugin.
+    /// The plugin; of a file that was refused before its plugin had a name, the file's.
     pub name: Arc<str>,
     /// The version it is about, where it got so far as to have one.
     pub version: Option<Version>,
@@ -98,4 +101,24 @@ impl fmt::Display for Stage {
             Stage::ImportState => "import of the state",
         })
     }
+}
+
+/// Where events are told. A reader may fall so far behind.
+pub(crate) fn sender() -> broadcast::Sender<Event> {
+    const EVENTS: usize = 1024;
+    broadcast::Sender::new(EVENTS)
+}
+
+/// What is told from now on.
+pub(crate) fn heard(events: &broadcast::Sender<Event>) -> impl Stream<Item = Event> + Send + Unpin + use<> {
+    Box::pin(stream::unfold(events.subscribe(), |mut receiver| async move {
+        let event = match receiver.recv().await {
+            Ok(event) => event,
+            Err(broadcast::error::RecvError::Lagged(missed)) => {
+                Event { name: "".into(), version: None, generation: 0, kind: EventKind::Missed(missed) }
+            }
+            Err(broadcast::error::RecvError::Closed) => return None,
+        };
+        Some((event, receiver))
+    }))
 }

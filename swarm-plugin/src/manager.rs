@@ -30,7 +30,7 @@ use crate::call::{self, CallOptions};
 use crate::catalogue::{Catalogue, Serving};
 use crate::discovery::Changes;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Event, EventKind};
+use crate::event::{self, Event, EventKind};
 use crate::info::{Origin, PluginInfo};
 use crate::lease::Lease;
 use crate::measure;
@@ -51,7 +51,8 @@ impl PluginManager {
     /// A manager of no plugins, with default settings.
     #[expect(clippy::new_without_default, reason = "a manager has an identity; two of them are not equal")]
     pub fn new() -> PluginManager {
-        PluginManager { shared: Arc::new(Shared::new(Settings::default(), None)) }
+        let events = event::sender();
+        PluginManager { shared: Arc::new(Shared::new(Settings::default(), events, None)) }
     }
 
     /// Begins a manager with settings of your own.
@@ -216,18 +217,9 @@ impl PluginManager {
     }
 
     /// What happens from now on. A reader that falls 1,024 events behind misses some, and is told how many.
+    /// [`PluginManagerBuilder::events`] hears of the start as well.
     pub fn events(&self) -> impl Stream<Item = Event> + Send + Unpin + use<> {
-        let receiver = self.shared.events.subscribe();
-        Box::pin(futures::stream::unfold(receiver, |mut receiver| async move {
-            let event = match receiver.recv().await {
-                Ok(event) => event,
-                Err(broadcast::error::RecvError::Lagged(missed)) => {
-                    Event { name: "".into(), version: None, generation: 0, kind: EventKind::Missed(missed) }
-                }
-                Err(broadcast::error::RecvError::Closed) => return None,
-            };
-            Some((event, receiver))
-        }))
+        event::heard(&self.shared.events)
     }
 
     /// Looks at the folders now, and answers once everything that stands still there was loaded or refused, which events
@@ -320,12 +312,11 @@ impl Drop for Shared {
 }
 
 impl Shared {
-    fn new(settings: Settings, folders: Option<Arc<Folders>>) -> Shared {
-        const EVENTS: usize = 1024;
+    fn new(settings: Settings, events: broadcast::Sender<Event>, folders: Option<Arc<Folders>>) -> Shared {
         Shared {
             catalogue: ArcSwap::default(),
             editing: Mutex::default(),
-            events: broadcast::Sender::new(EVENTS),
+            events,
             tasks: TaskTracker::new(),
             generations: AtomicU64::new(0),
             settings,

@@ -3,11 +3,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::Stream;
+use tokio::sync::broadcast;
+
 use super::folders::{self, Folders};
 use super::{PluginManager, Shared};
 use crate::digest::Digest;
 use crate::discovery::{PluginDiscovery, PublicKey, private_folder};
 use crate::error::{Error, ErrorKind, Result};
+use crate::event::{self, Event};
 use crate::loader::Loader;
 
 /// Settings of a [`PluginManager`].
@@ -19,6 +23,7 @@ pub struct PluginManagerBuilder {
     settle: Duration,
     store: Option<PathBuf>,
     watches: bool,
+    events: broadcast::Sender<Event>,
 }
 
 #[derive(Debug, Clone)]
@@ -49,6 +54,7 @@ impl Default for PluginManagerBuilder {
             settle: Duration::from_millis(50),
             store: None,
             watches: false,
+            events: event::sender(),
         }
     }
 }
@@ -125,8 +131,31 @@ impl PluginManagerBuilder {
         self
     }
 
-    /// Makes the manager, and loads what is in the folders. What cannot be loaded is told in events and in the log, and
-    /// fails nothing.
+    /// What happens in the [`start`](PluginManagerBuilder::start) and after it. [`PluginManager::events`] comes too late for
+    /// what was refused in the start, of which only this and the log tell.
+    ///
+    /// ```no_run
+    /// # use futures::StreamExt;
+    /// # use swarm_plugin::{EventKind, PluginManager};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let builder = PluginManager::builder().folder("tools/plugins").watch();
+    /// let mut events = builder.events();
+    /// let plugins = builder.start().await?;
+    /// while let Some(event) = events.next().await {
+    ///     if let EventKind::Refused { reason, .. } = event.kind {
+    ///         eprintln!("{}: {reason}", event.name);
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn events(&self) -> impl Stream<Item = Event> + Send + Unpin + use<> {
+        event::heard(&self.events)
+    }
+
+    /// Makes the manager, and loads what is in the folders. What cannot be loaded is told in
+    /// [`events`](PluginManagerBuilder::events) and in the log, and fails nothing.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if the store cannot be used, or two loaders are for the same kind.
@@ -149,7 +178,7 @@ impl PluginManagerBuilder {
             self.loaders.push(Arc::new(crate::wasm::WasmLoader::new()));
         }
         if self.discovery.folders().is_empty() {
-            return Ok(PluginManager { shared: Arc::new(Shared::new(self.settings, None)) });
+            return Ok(PluginManager { shared: Arc::new(Shared::new(self.settings, self.events, None)) });
         }
         let place = self.store.unwrap_or_else(std::env::temp_dir);
         let store = private_folder("swarm-plugin-", &place).map_err(|error| {
@@ -163,7 +192,7 @@ impl PluginManagerBuilder {
             store,
             known: tokio::sync::Mutex::default(),
         });
-        let shared = Arc::new(Shared::new(self.settings, Some(folders.clone())));
+        let shared = Arc::new(Shared::new(self.settings, self.events, Some(folders.clone())));
         // Before the first look, so that nothing is missed between.
         let watch = self.watches.then(|| folders::watch(&shared, &folders));
         shared.look_until_still(&folders).await;

@@ -55,6 +55,20 @@ async fn answer(plugins: &PluginManager, name: &str) -> Result<Value, ErrorKind>
 }
 
 #[tokio::test]
+async fn what_is_refused_in_the_start_is_told() {
+    let root = tempfile::tempdir().unwrap();
+    write(root.path(), "one", "1.0.0", "bad");
+    let builder = PluginManager::builder().loader(Texts).settle(Duration::ZERO).folder(root.path());
+    let events = builder.events();
+    let plugins = builder.start().await.unwrap();
+    plugins.shutdown().await;
+    drop(plugins);
+    let events: Vec<Event> = events.collect().await;
+    let refused = EventKind::Refused { stage: Stage::Load, reason: "the answer is bad".into() };
+    assert!(events.iter().any(|event| &*event.name == "one" && event.kind == refused), "{events:?}");
+}
+
+#[tokio::test]
 async fn what_is_in_the_folders_is_loaded_by_precedence() {
     let (strong, weak) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     write(strong.path(), "one", "1.0.0", "strong");
