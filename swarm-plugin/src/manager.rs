@@ -10,6 +10,7 @@ mod unit;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 pub use self::builder::PluginManagerBuilder;
 use self::builder::Settings;
