@@ -476,21 +476,23 @@ impl Tally for Values {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::FakeClock;
     use crate::{Measurement, PerformanceMonitor};
 
     #[test]
     fn what_was_under_way_while_a_counter_was_evicted_is_counted_elsewhere() {
-        let monitor = PerformanceMonitor::builder().build().unwrap();
-        let (table, time) = (&monitor.inner.table, &monitor.inner.table.settings.time.0);
+        let clock = FakeClock::new(chrono::DateTime::UNIX_EPOCH);
+        let monitor = PerformanceMonitor::builder().clock(clock.clone()).build().unwrap();
+        let pass = |seconds| {
+            clock.advance(std::time::Duration::from_secs(seconds));
+            monitor.tick();
+        };
         monitor.record("requests", Measurement::Count(1), &[]);
-        let metric = table.get("requests").unwrap();
-        let series = metric.select(&[]).remove(0);
-        time.fetch_add(10 * 86_400, Ordering::Relaxed);
-        table.sweep();
+        let series = monitor.inner.table.get("requests").unwrap().select(&[]).remove(0);
+        pass(10 * 86_400);
         let Body::Counted(counted) = &series.body else { panic!() };
         counted.cells[0].value.fetch_add(5, Ordering::Relaxed);
-        time.fetch_add(10, Ordering::Relaxed);
-        table.collect_remains();
+        pass(2);
         assert_eq!(monitor.select("requests").total().unwrap().count, 5);
     }
 }

@@ -388,4 +388,18 @@ mod tests {
         }
         assert!(sizes.iter().all(|size| *size < 4_000), "{sizes:?}");
     }
+
+    #[test]
+    fn what_somebody_takes_a_handle_on_meanwhile_is_not_evicted() {
+        let monitor = PerformanceMonitor::new();
+        monitor.record("requests", Measurement::Count(1), &[]);
+        let metric = monitor.inner.table.get("requests").unwrap();
+        let held = std::cell::OnceCell::new();
+        let and_hold = |_, _| {
+            held.get_or_init(|| monitor.counter("requests", &[]));
+            true
+        };
+        assert!(!metric.evict(&monitor.inner.table, 1, and_hold));
+        assert_eq!(metric.len(), 1);
+    }
 }
