@@ -78,7 +78,7 @@ pub trait Authorizer: Send + Sync + 'static {
 }
 
 /// Who asks, as far as it is known.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct McpClient {
     name: Option<String>,
     version: Option<String>,
@@ -100,6 +100,16 @@ impl McpClient {
     /// left who it is. `None` over standard streams.
     pub fn request(&self) -> Option<&::http::request::Parts> {
         self.request.as_ref()
+    }
+}
+
+/// Without the request, whose headers may be secrets.
+impl fmt::Debug for McpClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("McpClient")
+            .field("name", &self.name)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
     }
 }
 
@@ -250,5 +260,19 @@ impl McpServer {
 impl fmt::Debug for McpServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("McpServer").field("plugins", &self.plugins).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_of_a_client_are_not_shown() {
+        let request = Request::builder().header("authorization", "Bearer hunter2").body(()).unwrap();
+        let request = Some(request.into_parts().0);
+        let client = McpClient { name: Some("agent".into()), version: None, request };
+        let shown = format!("{client:?}");
+        assert!(shown.contains("agent") && !shown.contains("hunter2"), "{shown}");
     }
 }
