@@ -66,6 +66,11 @@ pub(super) fn text(path: &Path) -> Result<String, String> {
 }
 
 fn bytes(mut from: File, executable: bool, to: &Path, left: &mut u64) -> Result<Sha256, String> {
+    let too_large = || format!("it is over {BYTES_LIMIT} bytes");
+    // It may grow while it is read.
+    if from.metadata().map_err(|error| said(&error))?.len() > *left {
+        return Err(too_large());
+    }
     let mut into =
         OpenOptions::new().write(true).create_new(true).open(to).map_err(|error| not_written(&error))?;
     let mut hasher = Sha256::new();
@@ -77,7 +82,7 @@ fn bytes(mut from: File, executable: bool, to: &Path, left: &mut u64) -> Result<
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(said(&error)),
         };
-        *left = left.checked_sub(read as u64).ok_or_else(|| format!("it is over {BYTES_LIMIT} bytes"))?;
+        *left = left.checked_sub(read as u64).ok_or_else(too_large)?;
         hasher.update(&buffer[..read]);
         into.write_all(&buffer[..read]).map_err(|error| not_written(&error))?;
     }

@@ -257,6 +257,7 @@ mod hostile {
             "folder",
             &format!("{GOOD}api = \"^1\"\n[requires]\nother = \"^2\"\n[limits]\ntimeout_ms = 5\n"),
         );
+        fs::File::create(at("huge.wasm")).unwrap().set_len(300 * 1024 * 1024).unwrap();
         // Passed over.
         fs::write(at("README.md"), "# read me").unwrap();
         script(&at(".hidden"), 0o755);
@@ -313,6 +314,7 @@ mod hostile {
             ("crowded", "over 10000 files"),
             ("dangling", "plugin.toml: it leads out"),
             ("deep", "over 16 levels"),
+            ("huge.wasm", "over 268435456 bytes"),
             ("leaks", "tool: it leads out"),
             ("named", "name: \"../x\""),
             ("newer", "plugin API ^2, and this is 1.0.0"),
@@ -348,6 +350,8 @@ mod hostile {
             let mode = folder.metadata().unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o700, "{folder:?}");
         }
+        let mode = fs::metadata(found[0].copy()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o500, "nor can whoever runs as this user by mistake");
     }
 
     #[test]
@@ -359,6 +363,22 @@ mod hostile {
         let store = tempfile::tempdir().unwrap();
         let error = PluginDiscovery::new().folder(root.path()).scan(store.path()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    }
+
+    #[tokio::test]
+    async fn what_was_loaded_stays_where_its_folder_cannot_be_read_any_more() {
+        let root = tempfile::tempdir().unwrap();
+        write(root.path(), "tool", "1.0.0", "here");
+        let plugins = start(&[root.path()]).await;
+        let mut events = plugins.events();
+        for file in 0..10_000 {
+            fs::write(root.path().join(format!(".{file}")), "").unwrap();
+        }
+        fs::remove_dir_all(root.path().join("tool")).unwrap();
+        fs::write(root.path().join(".last"), "").unwrap();
+        plugins.rescan().await;
+        assert_eq!(refusals(&mut events), [Stage::Discover]);
+        assert_eq!(answer(&plugins, "tool").await.unwrap(), "here");
     }
 
     #[test]
