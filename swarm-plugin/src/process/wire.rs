@@ -67,6 +67,8 @@ pub(super) struct Wire<T> {
     /// Came, and is not passed on yet.
     held: Option<RxJsonRpcMessage<RoleClient>>,
     room: Arc<Semaphore>,
+    /// Held while something is sent: what waits for it is not sent yet, and never is where the other end goes meanwhile.
+    turn: Arc<tokio::sync::Mutex<()>>,
     /// Cancelled when nothing more is to come, whoever holds the other end.
     ended: CancellationToken,
 }
@@ -75,7 +77,7 @@ impl<T> Wire<T> {
     /// `changed` is told when the tools changed, once for any number of times.
     pub(super) fn new(inner: T, changed: Arc<Notify>, ended: CancellationToken) -> Self {
         let room = Arc::new(Semaphore::new(UNREAD));
-        Wire { inner, observers: HashMap::new(), changed, held: None, room, ended }
+        Wire { inner, observers: HashMap::new(), changed, held: None, room, turn: Arc::default(), ended }
     }
 
     fn watch(&mut self, request: &ClientRequest) {
@@ -136,12 +138,16 @@ impl<T: Transport<RoleClient, Error = io::Error>> Transport<RoleClient> for Wire
         };
         let sent = self.inner.send(item);
         let room = is_answer.then(|| self.room.clone());
+        let turn = self.turn.clone();
         async move {
+            let _turn = turn.lock().await;
             let mark = mark.unwrap_or_default();
             mark.0.store(true, Ordering::Release);
             let outcome = sent.await;
-            // Nobody reads the other end, so that nobody has read this. Less than a line means nothing to a reader.
-            if outcome.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+            // Nobody reads the other end, so that nobody has read this, or ours was closed before. Less than a line means nothing
+            // to a reader.
+            let unread = [io::ErrorKind::BrokenPipe, io::ErrorKind::NotConnected];
+            if outcome.as_ref().is_err_and(|error| unread.contains(&error.kind())) {
                 mark.0.store(false, Ordering::Release);
             }
             if let Some(room) = room {
@@ -165,5 +171,70 @@ impl<T: Transport<RoleClient, Error = io::Error>> Transport<RoleClient> for Wire
 
     fn close(&mut self) -> impl Future<Output = Result<(), Self::Error>> + Send {
         self.inner.close()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use rmcp::model::{CallToolRequest, CallToolRequestParams, RequestId};
+
+    use super::*;
+
+    /// Fails to send, or never has sent.
+    struct Ends(Option<io::ErrorKind>);
+
+    impl Transport<RoleClient> for Ends {
+        type Error = io::Error;
+
+        fn send(
+            &mut self,
+            _item: TxJsonRpcMessage<RoleClient>,
+        ) -> impl Future<Output = io::Result<()>> + Send + 'static {
+            let kind = self.0;
+            async move {
+                match kind {
+                    Some(kind) => Err(kind.into()),
+                    None => std::future::pending().await,
+                }
+            }
+        }
+
+        async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
+            None
+        }
+
+        async fn close(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn wire(ends: Option<io::ErrorKind>) -> Wire<Ends> {
+        Wire::new(Ends(ends), Arc::default(), CancellationToken::new())
+    }
+
+    fn call() -> (TxJsonRpcMessage<RoleClient>, Sent) {
+        let sent = Sent::default();
+        let mut call = CallToolRequest::new(CallToolRequestParams::new("tool"));
+        call.extensions.insert(sent.clone());
+        (JsonRpcMessage::request(ClientRequest::CallToolRequest(call), RequestId::Number(1)), sent)
+    }
+
+    #[tokio::test]
+    async fn a_call_may_have_arrived_once_it_is_sent_to_somebody() {
+        for (kind, may_have) in [
+            (io::ErrorKind::BrokenPipe, false),
+            (io::ErrorKind::NotConnected, false),
+            (io::ErrorKind::ConnectionReset, true),
+        ] {
+            let (call, sent) = call();
+            wire(Some(kind)).send(call).await.unwrap_err();
+            assert_eq!(sent.may_have_arrived(), may_have, "{kind}");
+        }
+        let mut wire = wire(None);
+        let ((first, begun), (second, waits)) = (call(), call());
+        let (mut first, mut second) = (Box::pin(wire.send(first)), Box::pin(wire.send(second)));
+        assert!(first.as_mut().now_or_never().is_none() && second.as_mut().now_or_never().is_none());
+        assert_eq!((begun.may_have_arrived(), waits.may_have_arrived()), (true, false));
     }
 }
