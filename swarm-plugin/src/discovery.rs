@@ -324,3 +324,20 @@ impl PluginDiscovery {
         Ok(Found { inner, changes: Arc::default() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changed_since_it_was_seen_is_not_taken() {
+        let (root, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let path = root.path().join("tool.wasm");
+        std::fs::write(&path, "half").unwrap();
+        let discovery = PluginDiscovery::new().folder(root.path());
+        let look = discovery.look();
+        assert!(discovery.take(&look.candidates[0], store.path()).is_ok());
+        std::fs::write(&path, "half, and more").unwrap();
+        assert_eq!(discovery.take(&look.candidates[0], store.path()).unwrap_err(), CHANGED);
+    }
+}
