@@ -3,14 +3,16 @@
 //! `cargo run --release -p swarm-examples --example 36_monitor_page`, and a file's name to keep the page there.
 //!
 //! The clock is moved by hand, so that nine days take a second. Each metric is drawn with the baseline that it is compared with; what
-//! drifted comes first and says so in a sentence. The page is one file that fetches nothing.
+//! an alert fires of, or what drifted, comes first and says so in a sentence. The page is one file that fetches nothing.
 #![allow(clippy::print_stdout, reason = "an example speaks to the terminal")]
 
 use std::time::Duration;
 
 use chrono::{DateTime, Timelike, Utc};
 use swarm_monitor::testing::FakeClock;
-use swarm_monitor::{Description, Direction, Measurement, PerformanceMonitor, Window};
+use swarm_monitor::{
+    AlertEngine, AlertRule, Condition, Description, Direction, Measurement, PerformanceMonitor, Window,
+};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let start = DateTime::<Utc>::from_timestamp(1_795_262_400, 0).ok_or("a time")?;
@@ -23,6 +25,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let coverage = Description::new("Share of lines that tests run, in percent.");
     monitor.describe("test_coverage", coverage.direction(Direction::LowerIsWorse));
     monitor.describe("requests", Description::new("Requests answered, by route."));
+
+    let slow = Condition::of("agent_cycle_time").above(60.0).window(Duration::from_secs(15 * 60));
+    let alerts = AlertEngine::builder(&monitor)
+        .rule(AlertRule::new("slow_agent", slow).each("agent").lasting(Duration::from_secs(5 * 60)))
+        .build()?;
 
     let minutes = 9 * 24 * 60;
     let mut random = 42u64;
@@ -59,12 +66,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         clock.advance(Duration::from_secs(60));
         monitor.tick();
+        alerts.evaluate();
     }
 
-    let page = monitor.to_html("Agents", Window::last(Duration::from_secs(3 * 3_600)));
+    // Without the alerts it is `monitor.to_html`.
+    let page = alerts.to_html("Agents", Window::last(Duration::from_secs(3 * 3_600)));
     let drift = monitor.detect_drift("agent_cycle_time", 0.1)?.ok_or("drift of the cycle time")?;
     println!("{drift}");
     assert!(page.contains("drift +"), "the plot says so too");
+    assert!(page.contains("slow_agent") && alerts.alerts().len() == 1, "Agent-7 fires, and nobody else");
     assert!(monitor.detect_drift("test_coverage", 0.1)?.is_none(), "and nothing else drifted");
     match std::env::args().nth(1) {
         Some(file) => {

@@ -3,6 +3,7 @@ use std::fmt::Write;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
+use crate::alert::engine::AlertEngine;
 use crate::drift::report::DriftReport;
 use crate::metric::{MetricInfo, MetricKind};
 use crate::monitor::PerformanceMonitor;
@@ -11,9 +12,11 @@ use crate::select::Selection;
 use crate::summary::Summary;
 use crate::window::Window;
 
+use self::alerts::Raised;
 use self::plot::{Base, Plot, Point};
 use self::text::{Xml, amount};
 
+mod alerts;
 mod plot;
 mod style;
 mod text;
@@ -33,29 +36,41 @@ impl PerformanceMonitor {
     /// all others.
     ///
     /// Every plot asks for buckets and percentiles, as a reader of the page would, so that it takes some milliseconds a metric: it is
-    /// for people, not for scrapes.
+    /// for people, not for scrapes. With alerts it is [`AlertEngine::to_html`].
     pub fn to_html(&self, title: &str, window: Window) -> String {
-        let mut page = Page { monitor: self, window, out: String::new() };
-        page.render(title);
-        page.out
+        Page { monitor: self, window, raised: None, out: String::new() }.render(title)
+    }
+}
+
+impl AlertEngine {
+    /// The page of its monitor, as [`PerformanceMonitor::to_html`] makes it, with [all alerts there are](AlertEngine::alerts) above the plots.
+    ///
+    /// A metric of which an alert fires comes before all others, and in its plot it is marked from when to when alerts of its rules fired.
+    /// What was resolved, and told, is not kept, and hence not there.
+    pub fn to_html(&self, title: &str, window: Window) -> String {
+        let raised = Some(Raised::of(self));
+        Page { monitor: self.monitor(), window, raised, out: String::new() }.render(title)
     }
 }
 
 struct Page<'a> {
     monitor: &'a PerformanceMonitor,
     window: Window,
+    /// `None` where nobody was asked for alerts.
+    raised: Option<Raised>,
     out: String,
 }
 
-/// A metric, and whether it drifted.
+/// A metric, whether an alert of it fires, and whether it drifted.
 struct Shown {
     info: MetricInfo,
     select: Selection,
+    fires: bool,
     drift: Option<DriftReport>,
 }
 
 impl Page<'_> {
-    fn render(&mut self, title: &str) {
+    fn render(mut self, title: &str) -> String {
         let mut shown: Vec<Shown> = self
             .monitor
             .metrics()
@@ -63,16 +78,21 @@ impl Page<'_> {
             .map(|info| {
                 let select = self.monitor.select(&info.name);
                 let drift = select.drift().check().ok();
-                Shown { info, select, drift }
+                let fires = self.raised.as_ref().is_some_and(|raised| raised.fires(&info.name));
+                Shown { info, select, fires, drift }
             })
             .collect();
-        shown.sort_by_key(|one| !one.drifted());
+        shown.sort_by_key(|one| (!one.fires, !one.drifted()));
         self.head(title, &shown);
+        if let Some(raised) = &self.raised {
+            let drawn: Vec<&str> = shown.iter().take(METRICS).map(|one| &*one.info.name).collect();
+            raised.list(&mut self.out, &drawn);
+        }
         let drifts = shown.iter().filter(|one| one.drifted()).count();
         if drifts > 0 {
             self.out.push_str("<ul class=\"drifts\" aria-label=\"Drift\">\n");
-            for (at, one) in shown.iter().enumerate().take(drifts.min(METRICS)) {
-                let Some(report) = &one.drift else { continue };
+            for (at, one) in shown.iter().enumerate().take(METRICS) {
+                let Some(report) = one.drift.as_ref().filter(|report| report.is_drift()) else { continue };
                 let said = report.to_string();
                 let rest = said.strip_prefix(&*one.info.name).unwrap_or(&said);
                 put(
@@ -100,6 +120,7 @@ impl Page<'_> {
         }
         self.told(&events);
         put(&mut self.out, format_args!("</main>\n<script>{}</script>\n</body>\n</html>\n", style::SCRIPT));
+        self.out
     }
 
     fn head(&mut self, title: &str, shown: &[Shown]) {
@@ -131,6 +152,9 @@ impl Page<'_> {
             ("Memory", format!("{}B", amount(sum(|info| info.memory as u64) as f64))),
             ("Drifted", shown.iter().filter(|one| one.drifted()).count().to_string()),
         ];
+        if let Some(raised) = &self.raised {
+            facts.push(("Alerts firing", raised.firing().to_string()));
+        }
         let left_out = sum(|info| info.refused + info.mismatched) + self.monitor.lost();
         if left_out > 0 {
             facts.push(("Records left out", left_out.to_string()));
@@ -143,7 +167,7 @@ impl Page<'_> {
 
     fn metric(&mut self, at: usize, one: &Shown, events: &[(DateTime<Utc>, String)]) {
         let (info, unit) = (&one.info, &*one.info.description.unit);
-        let class = if one.drifted() { " class=\"drift\"" } else { "" };
+        let class = if one.fires || one.drifted() { " class=\"bad\"" } else { "" };
         put(
             &mut self.out,
             format_args!(
@@ -164,6 +188,9 @@ impl Page<'_> {
                 .change()
                 .map_or_else(|| "drift".to_owned(), |by| format!("drift {:+.0} %", by * 100.0));
             put(&mut self.out, format_args!("<span class=\"badge\">{by}</span>"));
+        }
+        if one.fires {
+            self.out.push_str("<span class=\"badge\">firing</span>");
         }
         self.out.push_str("</div>");
         if !info.description.help.is_empty() {
@@ -206,6 +233,7 @@ impl Page<'_> {
         let counts = one.info.kind.counts();
         let mut points = self.points(&one.info, &one.select);
         let many = one.info.kind == MetricKind::Histogram && Self::percentiles(&mut points, &one.select);
+        let marks = self.raised.as_ref().map_or_else(Vec::new, |raised| raised.marks(&one.info.name));
         let mut plot = Plot::new(self.window.span(self.monitor.inner.now(), self.reach()), &points);
         plot.base = report.map(|report| Base {
             mean: report.baseline.mean,
@@ -213,6 +241,7 @@ impl Page<'_> {
         });
         plot.moved = report.filter(|report| report.is_drift()).map(|report| report.recent.from);
         plot.events = events;
+        plot.alerts = &marks;
         plot.unit = if counts { "a second" } else { &one.info.description.unit };
         plot.value = if counts { "rate" } else { "mean" };
         plot.high = if many { "99th percentile" } else { "greatest" };

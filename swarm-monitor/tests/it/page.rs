@@ -1,4 +1,6 @@
-use swarm_monitor::{Description, Direction, Measurement, PerformanceMonitor};
+use swarm_monitor::{
+    AlertEngine, AlertRule, Condition, Description, Direction, Measurement, PerformanceMonitor, Severity,
+};
 
 use crate::{Timed, last};
 
@@ -146,4 +148,50 @@ fn a_page_of_a_thousand_metrics_is_bounded() {
     }
     let html = timed.monitor.to_html("Many", last(60));
     assert!(html.contains("800 more metrics are not drawn") && html.len() < 2_000_000, "{}", html.len());
+}
+
+#[test]
+fn the_page_of_an_engine_shows_its_alerts() {
+    let timed = agents();
+    let coverage = Condition::of("test_coverage").last();
+    let slow = Condition::of("agent_cycle_time").above(50.0);
+    let alerts = AlertEngine::builder(&timed.monitor)
+        .rule(AlertRule::new("low", coverage.clone().below(90.0)).severity(Severity::Critical))
+        .rule(AlertRule::new("lower", coverage.below(95.0)).lasting(std::time::Duration::from_secs(600)))
+        .rule(AlertRule::new("<slow>", slow).each("agent"))
+        .build()
+        .unwrap();
+    alerts.evaluate();
+    let first = alerts.alerts().remove(0);
+    alerts.acknowledge(&first.id, "ann", "on <it>").unwrap();
+    timed.pass(60);
+    timed.monitor.record("test_coverage", Measurement::Gauge(95.0), &[]);
+
+    let html = alerts.to_html("Agents", last(3 * 3_600));
+    let page = parse(&html);
+    let metrics = ["agent_cycle_time", "test_coverage", "deployed", "requests"];
+    assert_eq!(texts(&page, "h2"), metrics, "what fires comes first");
+    let list = page.descendants().find(|node| node.attribute("class") == Some("alerts")).unwrap();
+    let states: Vec<_> = list.children().filter_map(|node| node.attribute("class")).collect();
+    assert_eq!(states, ["firing", "firing", "firing", "firing", "pending"]);
+    let said = texts(&page, "li");
+    assert!(
+        said[0].starts_with("low critical firing: test_coverage is 85.5, below 90 since Nov")
+            && said[0].ends_with(", taken on by ann: on <it>"),
+        "{said:?}"
+    );
+    assert!(
+        said[1].starts_with("<slow> warning firing agent=\"Agent-1\": mean of agent_cycle_time{agent="),
+        "{said:?}"
+    );
+    let link = list.descendants().find(|node| node.has_tag_name("a")).and_then(|node| node.attribute("href"));
+    assert_eq!(link, Some("#m1"));
+    let marks: Vec<_> = page.descendants().filter(|node| node.attribute("class") == Some("alert")).collect();
+    assert_eq!(marks.len(), 4, "those that fire, in the plots of their metrics");
+    assert!(html.contains("<dt>Alerts firing</dt><dd>4</dd>"), "{html}");
+
+    alerts.evaluate();
+    let html = alerts.to_html("Agents", last(3 * 3_600));
+    assert!(html.contains("<dt>Alerts firing</dt><dd>3</dd>"), "coverage is high again");
+    assert!(!timed.monitor.to_html("Agents", last(3_600)).contains("Alerts firing"), "nobody was asked");
 }

@@ -24,6 +24,15 @@ pub(super) struct Base {
     pub(super) deviation: f64,
 }
 
+/// When an alert fired, and what it said.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Mark {
+    pub(super) from: DateTime<Utc>,
+    /// `None` while it fires.
+    pub(super) to: Option<DateTime<Utc>>,
+    pub(super) text: String,
+}
+
 /// One metric over the time from the left to the right.
 pub(super) struct Plot<'a> {
     pub(super) from: DateTime<Utc>,
@@ -33,6 +42,7 @@ pub(super) struct Plot<'a> {
     /// From when on the values are away from their baseline.
     pub(super) moved: Option<DateTime<Utc>>,
     pub(super) events: &'a [(DateTime<Utc>, String)],
+    pub(super) alerts: &'a [Mark],
     pub(super) unit: &'a str,
     pub(super) value: &'static str,
     /// What the upper line is.
@@ -52,6 +62,7 @@ impl<'a> Plot<'a> {
             base: None,
             moved: None,
             events: &[],
+            alerts: &[],
             unit: "",
             value: "",
             high: "",
@@ -108,6 +119,15 @@ impl<'a> Plot<'a> {
                 Xml(&format!("{} {text}", self.label(*time)))
             );
         }
+        for mark in self.alerts.iter().filter(|mark| mark.to.is_none_or(|to| to > self.from)) {
+            let (x, end) = (self.x(mark.from), mark.to.map_or(SIZE, |to| self.x(to)));
+            let _ = write!(
+                out,
+                "<path class=\"alert\" d=\"M{x:.1} 12H{:.1}\"><title>{}</title></path>",
+                end.max(x + 1.0),
+                Xml(&format!("{} {}", self.label(mark.from), mark.text))
+            );
+        }
         let highs: Vec<(f64, f64)> =
             self.points.iter().filter_map(|point| Some((self.middle(point), y(point.high?)))).collect();
         let means: Vec<(f64, f64)> =
@@ -161,6 +181,9 @@ impl<'a> Plot<'a> {
         }
         if !self.events.is_empty() {
             item("k-event", "event");
+        }
+        if self.alerts.iter().any(|mark| mark.to.is_none_or(|to| to > self.from)) {
+            item("k-moved", "alert fires");
         }
         out.push_str("</ul>");
     }

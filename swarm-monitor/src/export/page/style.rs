@@ -8,10 +8,10 @@ pub(super) const STYLE: &str = "\
 main{max-width:1240px;margin:0 auto;padding:20px 16px 48px}h1{font-size:24px;margin:0;overflow-wrap:anywhere}h2{font-size:16px;margin:0;overflow-wrap:anywhere}
 p{margin:2px 0;overflow-wrap:anywhere}.m,dt{color:var(--muted)}h3{font-size:16px;margin:24px 0 8px}
 dl{display:flex;flex-wrap:wrap;gap:2px 24px;margin:8px 0}dt{font-size:12px}dd{margin:0;font-variant-numeric:tabular-nums}
-.drifts{list-style:none;margin:16px 0;padding:0}.drifts li{border-left:4px solid var(--bad);background:var(--bad-bg);padding:6px 12px;margin:0 0 8px;border-radius:0 6px 6px 0;overflow-wrap:anywhere}
-.drifts a{color:inherit;font-weight:600}
+.drifts,.alerts{list-style:none;margin:16px 0;padding:0}.drifts li,.alerts li{border-left:4px solid var(--bad);background:var(--bad-bg);padding:6px 12px;margin:0 0 8px;border-radius:0 6px 6px 0;overflow-wrap:anywhere}
+.alerts li:not(.firing){border-color:var(--line);background:var(--panel)}.drifts a,.alerts a{color:inherit;font-weight:600}
 .metrics{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,540px),1fr));align-items:start;gap:16px;margin:16px 0}
-.metrics>section{border:1px solid var(--line);border-radius:8px;padding:12px 14px;min-width:0}.metrics>section.drift{border-color:var(--bad)}
+.metrics>section{border:1px solid var(--line);border-radius:8px;padding:12px 14px;min-width:0}.metrics>section.bad{border-color:var(--bad)}
 .head{display:flex;flex-wrap:wrap;gap:2px 10px;align-items:baseline}.badge{font-size:12px;font-weight:600;color:var(--bad);border:1px solid;border-radius:10px;padding:0 8px;white-space:nowrap}
 figure{margin:10px 0 4px}.plot{position:relative;height:170px;margin-left:56px;border-left:1px solid var(--line);border-bottom:1px solid var(--line)}
 .plot svg{position:absolute;inset:0;width:100%;height:100%;overflow:hidden}.plot svg *{vector-effect:non-scaling-stroke}
@@ -19,7 +19,7 @@ figure{margin:10px 0 4px}.plot{position:relative;height:170px;margin-left:56px;b
 .x{display:flex;justify-content:space-between;margin:2px 0 0 56px;font-size:11px;color:var(--muted);font-variant-numeric:tabular-nums}
 .grid{stroke:var(--line);stroke-dasharray:2 3}.mean{fill:none;stroke:var(--mean);stroke-width:1.8;stroke-linejoin:round;stroke-linecap:round}
 .high{fill:none;stroke:var(--high);stroke-width:1.2;stroke-linecap:round;opacity:.85}.band{fill:var(--base);opacity:.14}.base{stroke:var(--base);stroke-width:1.4;stroke-dasharray:6 4}
-.moved{fill:var(--bad);opacity:.13}.moved-from{stroke:var(--bad);stroke-width:1.4}.event{stroke:var(--event);stroke-width:1.2;stroke-dasharray:3 3}
+.moved{fill:var(--bad);opacity:.13}.moved-from{stroke:var(--bad);stroke-width:1.4}.alert{stroke:var(--bad);stroke-width:4}.event{stroke:var(--event);stroke-width:1.2;stroke-dasharray:3 3}
 .cursor{position:absolute;top:0;bottom:0;border-left:1px solid var(--muted);pointer-events:none}
 .key{display:flex;flex-wrap:wrap;gap:2px 14px;margin:4px 0 0;padding:0;list-style:none;font-size:12px;color:var(--muted)}.key li::before{content:'';display:inline-block;width:14px;height:0;border-top:3px solid var(--c);margin-right:5px;vertical-align:middle}
 .k-mean{--c:var(--mean)}.k-high{--c:var(--high)}.k-base{--c:var(--base)}.k-moved{--c:var(--bad)}.k-event{--c:var(--event)}
