@@ -59,7 +59,6 @@ pub(crate) struct Inner {
     clock: Box<dyn Clock>,
     pub(crate) started: u64,
     /// The second that this process began to count in, also where `started` was restored.
-    #[cfg_attr(not(feature = "otlp"), expect(dead_code, reason = "only OTLP tells it"))]
     pub(crate) began: u64,
     events: Mutex<VecDeque<Event>>,
     events_kept: usize,

@@ -196,6 +196,11 @@ impl Selection {
         self.inner.now()
     }
 
+    /// For how many seconds this process has recorded.
+    pub(crate) fn watched(&self) -> u64 {
+        self.inner.now().saturating_sub(self.inner.began)
+    }
+
     pub(crate) fn direction(&self) -> Result<Direction> {
         Ok(self.metric()?.about.direction())
     }

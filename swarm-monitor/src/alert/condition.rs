@@ -11,6 +11,9 @@ use crate::window::{Window, time};
 
 /// What must be so of a metric for a rule to raise an alert.
 ///
+/// That nothing was recorded, or that a count, a rate or a sum is too small, holds only once the process has run for a window: before,
+/// there was less time to record in.
+///
 /// ```
 /// use std::time::Duration;
 /// use swarm_monitor::{Condition, Cusum};
@@ -283,18 +286,29 @@ impl Condition {
         match seen {
             // Nothing was ever recorded under the name.
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(match self.test {
-                Test::Absent => Seen::Holds(None, format!("nothing was ever recorded of {}", self.metric)),
+                Test::Absent if !self.is_early(selection) => {
+                    Seen::Holds(None, format!("nothing was ever recorded of {}", self.metric))
+                }
                 _ => Seen::Nothing,
             }),
             seen => seen,
         }
     }
 
+    /// Whether the window reaches back to before this process. What is missing in it may have been in none.
+    fn is_early(&self, selection: &Selection) -> bool {
+        selection.watched() < self.window.as_secs()
+    }
+
     fn look_for_absence(&self, selection: &Selection) -> Result<Seen> {
         let count = selection.summary(Window::last(self.window))?.count;
         let sentence =
             || format!("nothing was recorded of {} in {}", About(self, selection), Span(self.window));
-        Ok(if count == 0 { Seen::Holds(None, sentence()) } else { Seen::Clear(None) })
+        Ok(match count {
+            0 if self.is_early(selection) => Seen::Nothing,
+            0 => Seen::Holds(None, sentence()),
+            _ => Seen::Clear(None),
+        })
     }
 
     fn drift(&self, selection: &Selection, detector: &Arc<dyn DriftDetector>) -> Result<Seen> {
@@ -312,6 +326,10 @@ impl Condition {
             return Ok(Seen::Nothing);
         };
         if (above && value > limit) || (!above && value < limit) {
+            let adds_up = matches!(self.measure, Measure::Count | Measure::Rate | Measure::Sum);
+            if !above && adds_up && self.is_early(selection) {
+                return Ok(Seen::Nothing);
+            }
             let than = if above { "above" } else { "below" };
             let sentence = format!("{} is {value}, {than} {limit}", About(self, selection));
             return Ok(Seen::Holds(Some(value), sentence));

@@ -129,62 +129,6 @@ async fn no_data_neither_raises_nor_resolves() {
     assert_eq!(watched.pass(200).await, []);
 }
 
-#[tokio::test]
-async fn every_condition_holds_when_it_should_and_says_what_it_saw() {
-    let window = seconds(60);
-    let timed = Timed::new();
-    for value in 1..=100 {
-        timed.monitor.record("seconds", f64::from(value), &[("route", "/pay")]);
-        timed.monitor.record("errors", Measurement::Count(3), &[]);
-    }
-    timed.monitor.record("queue", Measurement::Gauge(7.0), &[("shard", "1")]);
-    timed.monitor.record("queue", Measurement::Gauge(3.0), &[("shard", "2")]);
-    let seconds_of = || Condition::of("seconds").window(window);
-    for (condition, holds, says) in [
-        (seconds_of().above(50.0), true, "mean of seconds in 1m is 50.5, above 50"),
-        (seconds_of().above(51.0), false, ""),
-        (seconds_of().below(51.0), true, "mean of seconds in 1m is 50.5, below 51"),
-        (seconds_of().max().above(99.0), true, "greatest of seconds in 1m is 100, above 99"),
-        (seconds_of().min().below(2.0), true, "least of seconds in 1m is 1, below 2"),
-        (seconds_of().sum().above(5_000.0), true, "sum of seconds in 1m is 5050, above 5000"),
-        (seconds_of().count().above(99.0), true, "count of seconds in 1m is 100, above 99"),
-        (seconds_of().quantile(0.5).above(48.0), true, "p50 of seconds in 1m is "),
-        (seconds_of().quantile(0.999).above(110.0), false, ""),
-        (seconds_of().tag("route", "/pay").above(50.0), true, "mean of seconds{route=\"/pay\"} in 1m is"),
-        (seconds_of().tag("route", "/none").above(50.0), false, ""),
-        (seconds_of().least(101).above(50.0), false, ""),
-        (
-            Condition::of("errors").count().window(window).above(299.0),
-            true,
-            "count of errors in 1m is 300, above 299",
-        ),
-        (Condition::of("errors").rate().window(window).above(4.0), true, "rate of errors in 1m is 4.9"),
-        (Condition::of("queue").last().above(6.0), true, "queue is 7, above 6"),
-        (Condition::of("queue").last().below(4.0), true, "queue is 3, below 4"),
-        (Condition::of("nothing").above(0.0), false, ""),
-        (Condition::of("nothing").absent(), true, "nothing was ever recorded of nothing"),
-        (seconds_of().absent(), false, ""),
-        (
-            seconds_of().tag("route", "/none").absent(),
-            true,
-            "nothing was recorded of seconds{route=\"/none\"} in 1m",
-        ),
-        (Condition::of("seconds").drifts(0.1), false, ""),
-    ] {
-        let shown = format!("{condition:?}");
-        let alerts =
-            AlertEngine::builder(&timed.monitor).rule(AlertRule::new("rule", condition)).build().unwrap();
-        let evaluation = alerts.evaluate();
-        assert!(evaluation.failed.is_empty(), "{shown} {:?}", evaluation.failed);
-        assert_eq!(evaluation.fired.len(), usize::from(holds), "{shown} {:?}", evaluation.fired);
-        let summary = evaluation.fired.first().map_or("", |alert| alert.summary());
-        assert!(summary.starts_with(says), "{shown}: {summary}");
-    }
-    let wrong_kind = AlertRule::new("rule", Condition::of("errors").quantile(0.5).above(1.0));
-    let alerts = AlertEngine::builder(&timed.monitor).rule(wrong_kind).build().unwrap();
-    assert_eq!(alerts.evaluate().failed[0].1.kind(), ErrorKind::WrongKind);
-}
-
 /// The founding metric: a task takes a third longer than in the week before.
 #[tokio::test]
 async fn drift_is_looked_at_once_in_a_window() {

@@ -7,6 +7,7 @@ mod alert_rules;
 #[cfg(feature = "http")]
 mod alertmanager;
 mod alerts;
+mod conditions;
 mod dashboards;
 mod drift;
 mod drift_vectors;
