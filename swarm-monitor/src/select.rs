@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use crate::drift::check::DriftCheck;
 use crate::error::{Error, ErrorKind, Result};
-use crate::metric::Direction;
+use crate::metric::{Direction, MetricKind};
 use crate::monitor::Inner;
 use crate::series::Series;
 use crate::sketch::Sketch;
@@ -199,6 +199,10 @@ impl Selection {
     /// For how many seconds this process has recorded.
     pub(crate) fn watched(&self) -> u64 {
         self.inner.now().saturating_sub(self.inner.began)
+    }
+
+    pub(crate) fn kind(&self) -> Result<MetricKind> {
+        Ok(self.metric()?.about.kind)
     }
 
     pub(crate) fn direction(&self) -> Result<Direction> {

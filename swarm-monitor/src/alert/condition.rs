@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::drift::change::ChangeDetector;
 use crate::drift::mean::RelativeMean;
 use crate::drift::{DriftDetector, Verdict};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::metric::MetricKind;
 use crate::select::Selection;
 use crate::window::{Window, time};
 
@@ -344,6 +345,19 @@ impl Condition {
         window: Window,
         greatest: bool,
     ) -> Result<Option<f64>> {
+        let kind = selection.kind()?;
+        let why = match self.measure {
+            Measure::Last if kind != MetricKind::Gauge => {
+                "no gauge, and stands at nothing: ask for its count or rate"
+            }
+            Measure::Count | Measure::Rate | Measure::Sum | Measure::Last => "",
+            _ if kind.counts() => "made of counts, which have no distribution: ask for its count or rate",
+            _ => "",
+        };
+        if !why.is_empty() {
+            let message = format!("{:?} is {why}", self.metric);
+            return Err(Error::new(ErrorKind::WrongKind, message).of_metric(&self.metric));
+        }
         if self.measure == Measure::Last {
             let all = selection.last()?.into_iter().map(|(_, value)| value);
             return Ok(if greatest { all.reduce(f64::max) } else { all.reduce(f64::min) });

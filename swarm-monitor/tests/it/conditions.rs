@@ -55,9 +55,33 @@ fn every_condition_holds_when_it_should_and_says_what_it_saw() {
         let summary = evaluation.fired.first().map_or("", |alert| alert.summary());
         assert!(summary.starts_with(says), "{shown}: {summary}");
     }
-    let wrong_kind = AlertRule::new("rule", Condition::of("errors").quantile(0.5).above(1.0));
-    let alerts = AlertEngine::builder(&timed.monitor).rule(wrong_kind).build().unwrap();
-    assert_eq!(alerts.evaluate().failed[0].1.kind(), ErrorKind::WrongKind);
+}
+
+#[test]
+fn a_number_that_a_metric_does_not_have_is_an_error() {
+    let timed = Timed::new();
+    timed.monitor.record("errors", Measurement::Count(3), &[]);
+    timed.monitor.record("seconds", 1.0, &[]);
+    let counts = "\"errors\" is made of counts, which have no distribution: ask for its count or rate";
+    for (condition, says) in [
+        (Condition::of("errors").above(1.0), counts),
+        (Condition::of("errors").max().above(1.0), counts),
+        (Condition::of("errors").quantile(0.5).above(1.0), counts),
+        (Condition::of("errors").drifts(0.2), "\"errors\" is made of counts, which have no distribution"),
+        (
+            Condition::of("errors").last().above(1.0),
+            "\"errors\" is no gauge, and stands at nothing: ask for its count or rate",
+        ),
+        (
+            Condition::of("seconds").last().above(1.0),
+            "\"seconds\" is no gauge, and stands at nothing: ask for its count or rate",
+        ),
+    ] {
+        let alerts =
+            AlertEngine::builder(&timed.monitor).rule(AlertRule::new("rule", condition)).build().unwrap();
+        let error = alerts.evaluate().failed.remove(0).1;
+        assert_eq!((error.kind(), &*error.to_string()), (ErrorKind::WrongKind, says));
+    }
 }
 
 #[test]
