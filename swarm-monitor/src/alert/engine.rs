@@ -119,15 +119,17 @@ impl AlertEngine {
     }
 
     /// Evaluates at the interval and delivers whenever something is due, for ever. Dropping the future ends it; a notification that is
-    /// under way then may arrive, and is told again later.
+    /// under way then may arrive, and is told again later. Of a rule that cannot be looked at the log says so, once until it can.
     ///
     /// To be polled within a tokio runtime with time. Of two at once the second does nothing harmful.
     pub async fn run(&self) {
         let evaluations = async {
+            let mut failing = Vec::new();
             loop {
                 let engine = self.clone();
-                if let Err(error) = tokio::task::spawn_blocking(move || drop(engine.evaluate())).await {
-                    tracing::error!(%error, "rules could not be evaluated");
+                match tokio::task::spawn_blocking(move || engine.evaluate().failed).await {
+                    Ok(failed) => warn_of_rules(&mut failing, failed),
+                    Err(error) => tracing::error!(%error, "rules could not be evaluated"),
                 }
                 tokio::time::sleep(self.inner.interval).await;
             }
@@ -261,6 +263,14 @@ impl AlertEngine {
             Err(_) => {}
         }
     }
+}
+
+/// Says of each rule that it cannot be looked at, unless it is among those of which that was said.
+fn warn_of_rules(said: &mut Vec<String>, failed: Vec<(String, Error)>) {
+    for (rule, error) in failed.iter().filter(|(rule, _)| !said.contains(rule)) {
+        tracing::warn!(rule, %error, "a rule cannot be looked at, and raises no alert");
+    }
+    *said = failed.into_iter().map(|(rule, _)| rule).collect();
 }
 
 impl fmt::Debug for AlertEngine {

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use swarm_monitor::{AlertEngine, AlertRule, Condition, ErrorKind, Measurement, PerformanceMonitor};
 
 use crate::Timed;
@@ -121,4 +123,67 @@ fn what_is_missing_is_told_once_the_process_has_run_for_a_window() {
     assert_eq!(fired(&alerts), Vec::<String>::new());
     timed.clock.advance(seconds(120));
     assert_eq!(fired(&alerts), ["down", "slow", "few"], "of no values there is no sum");
+}
+
+/// A clock that counts how often it is looked at, which an evaluation does.
+#[cfg(feature = "tracing")]
+#[derive(Clone, Default)]
+struct Looks(std::sync::Arc<std::sync::atomic::AtomicU64>);
+
+#[cfg(feature = "tracing")]
+impl swarm_monitor::Clock for Looks {
+    fn now(&self) -> chrono::DateTime<chrono::Utc> {
+        let looks = self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        chrono::DateTime::UNIX_EPOCH + seconds(86_400 + looks)
+    }
+}
+
+#[cfg(feature = "tracing")]
+impl Looks {
+    /// Is over once it was looked at so often more.
+    async fn now_after(&self, more: u64) {
+        let looks = || self.0.load(std::sync::atomic::Ordering::SeqCst);
+        let until = looks() + more;
+        while looks() < until {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Keeps the rules that warnings are about.
+#[cfg(feature = "tracing")]
+#[derive(Clone, Default)]
+struct Warned(std::sync::Arc<std::sync::Mutex<Vec<String>>>);
+
+#[cfg(feature = "tracing")]
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Warned {
+    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+            if field.name() == "rule" {
+                self.0.lock().unwrap().push(format!("{value:?}"));
+            }
+        });
+    }
+}
+
+#[cfg(feature = "tracing")]
+#[tokio::test]
+async fn of_a_rule_that_cannot_be_looked_at_the_log_says_so_once() {
+    use tracing_subscriber::prelude::*;
+
+    let (clock, warned) = (Looks::default(), Warned::default());
+    let monitor = PerformanceMonitor::builder().clock(clock.clone()).build().unwrap();
+    monitor.record("requests", Measurement::Count(1), &[]);
+    let alerts = AlertEngine::builder(&monitor)
+        .rule(AlertRule::new("drift", Condition::of("requests").drifts(0.2)))
+        .rule(AlertRule::new("many", Condition::of("requests").count().above(5.0)))
+        .interval(Duration::from_millis(1))
+        .build()
+        .unwrap();
+    let _guard = tracing_subscriber::registry().with(warned.clone()).set_default();
+    tokio::select! {
+        () = alerts.run() => unreachable!("it runs for ever"),
+        () = clock.now_after(5) => {}
+    }
+    assert_eq!(*warned.0.lock().unwrap(), ["\"drift\""]);
 }
