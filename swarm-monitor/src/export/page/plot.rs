@@ -134,9 +134,9 @@ impl<'a> Plot<'a> {
             self.points.iter().map(|point| (self.middle(point), y(point.value))).collect();
         let gap = self.gap();
         if !highs.is_empty() {
-            let _ = write!(out, "<path class=\"high\" d=\"{}\"/>", path(&highs, gap));
+            out.push_str(&line("high", &highs, gap));
         }
-        let _ = write!(out, "<path class=\"mean\" d=\"{}\"/></svg></div>", path(&means, gap));
+        let _ = write!(out, "{}</svg></div>", line("mean", &means, gap));
         let middle = self.from + (self.to - self.from) / 2;
         let _ = write!(
             out,
@@ -160,8 +160,8 @@ impl<'a> Plot<'a> {
             .map(|point| (self.middle(point), 80.0 + (high - point.value) / span * 840.0))
             .collect();
         format!(
-            "<svg viewBox=\"0 0 1000 1000\" preserveAspectRatio=\"none\" aria-hidden=\"true\"><path class=\"mean\" d=\"{}\"/></svg>",
-            path(&means, self.gap())
+            "<svg viewBox=\"0 0 1000 1000\" preserveAspectRatio=\"none\" aria-hidden=\"true\">{}</svg>",
+            line("mean", &means, self.gap())
         )
     }
 
@@ -254,6 +254,13 @@ fn round_step(least: f64) -> f64 {
         .into_iter()
         .find(|step| *step >= least)
         .unwrap_or(10.0 * power)
+}
+
+/// A line, or where there are only points alone, dots that are large enough to be seen.
+fn line(class: &str, points: &[(f64, f64)], gap: f64) -> String {
+    let path = path(points, gap);
+    let dots = if path.contains('L') || path.is_empty() { "" } else { " dots" };
+    format!("<path class=\"{class}{dots}\" d=\"{path}\"/>")
 }
 
 /// Lines through points, broken at gaps; a point alone is a dot.

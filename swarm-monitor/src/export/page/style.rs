@@ -19,7 +19,7 @@ figure{margin:10px 0 4px}.plot{position:relative;height:170px;margin-left:56px;b
 .x{display:flex;justify-content:space-between;margin:2px 0 0 56px;font-size:11px;color:var(--muted);font-variant-numeric:tabular-nums}
 .grid{stroke:var(--line);stroke-dasharray:2 3}.mean{fill:none;stroke:var(--mean);stroke-width:1.8;stroke-linejoin:round;stroke-linecap:round}
 .high{fill:none;stroke:var(--high);stroke-width:1.2;stroke-linecap:round;opacity:.85}.band{fill:var(--base);opacity:.14}.base{stroke:var(--base);stroke-width:1.4;stroke-dasharray:6 4}
-.moved{fill:var(--bad);opacity:.13}.moved-from{stroke:var(--bad);stroke-width:1.4}.alert{stroke:var(--bad);stroke-width:4}.event{stroke:var(--event);stroke-width:1.2;stroke-dasharray:3 3}
+.moved{fill:var(--bad);opacity:.13}.moved-from{stroke:var(--bad);stroke-width:1.4}.dots{stroke-width:6}.alert{stroke:var(--bad);stroke-width:4}.event{stroke:var(--event);stroke-width:1.2;stroke-dasharray:3 3}
 .cursor{position:absolute;top:0;bottom:0;border-left:1px solid var(--muted);pointer-events:none}
 .key{display:flex;flex-wrap:wrap;gap:2px 14px;margin:4px 0 0;padding:0;list-style:none;font-size:12px;color:var(--muted)}.key li::before{content:'';display:inline-block;width:14px;height:0;border-top:3px solid var(--c);margin-right:5px;vertical-align:middle}
 .k-mean{--c:var(--mean)}.k-high{--c:var(--high)}.k-base{--c:var(--base)}.k-moved{--c:var(--bad)}.k-event{--c:var(--event)}
