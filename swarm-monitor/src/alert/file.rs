@@ -112,7 +112,7 @@ impl AlertRule {
     ///     for = "2m"
     ///     keep_firing_for = "1m"
     ///     resolve_without_data_after = "1d"
-    ///     severity = "critical"     # or "warning", "info", or a word of yours
+    ///     severity = "critical"     # or "warning", "info", in any case, or a word of yours
     ///     labels = { team = "payments" }
     ///     annotations = { summary = "payments are slow", runbook_url = "https://example.com/slow" }
     ///
@@ -151,7 +151,12 @@ impl Rule {
         rule.lasting = self.r#for.map_or(0, |span| span.0.as_secs());
         rule.keep_firing = self.keep_firing_for.map_or(0, |span| span.0.as_secs());
         rule.give_up = self.resolve_without_data_after.map(|span| span.0.as_secs());
-        rule.severity = self.severity.map_or_else(Severity::default, |word| Severity::from_word(&word));
+        rule.severity = self.severity.map_or_else(Severity::default, |word| {
+            match Severity::from_word(&word.to_ascii_lowercase()) {
+                Severity::Custom(_) => Severity::Custom(word),
+                known => known,
+            }
+        });
         rule
     }
 

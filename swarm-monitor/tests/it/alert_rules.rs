@@ -70,6 +70,21 @@ fn rules_from_a_file_are_those_written_in_code() {
 }
 
 #[test]
+fn a_critical_rule_is_critical_in_whatever_case() {
+    for (word, severity) in [
+        ("critical", Severity::Critical),
+        ("Critical", Severity::Critical),
+        ("WARNING", Severity::Warning),
+        ("info", Severity::Info),
+        ("Page", Severity::Custom("Page".to_owned())),
+    ] {
+        let toml = format!("[[rule]]\nname = \"a\"\nmetric = \"m\"\nabove = 1\nseverity = \"{word}\"");
+        let expected = AlertRule::new("a", Condition::of("m").above(1.0)).severity(severity);
+        assert_eq!(format!("{:?}", AlertRule::from_toml(&toml).unwrap()), format!("[{expected:?}]"));
+    }
+}
+
+#[test]
 fn what_is_wrong_with_a_file_is_told_with_its_place_or_all_at_once() {
     for (text, part) in [
         ("[[rule]]\nname = \"a\"", "metric"),
