@@ -25,6 +25,8 @@ use crate::window::{Window, time};
 /// Condition::of("test_coverage").drifts(0.05);
 /// Condition::of("heartbeats").absent().window(minutes(2));
 /// Condition::of("queue_length").window(minutes(1)).changes(|| Cusum::new(20.0, 4.0));
+/// // What is usual is learned from the first 30 windows.
+/// Condition::of("request_seconds").window(minutes(1)).changes(|| Cusum::new(f64::NAN, f64::NAN).run_length(1e6));
 /// ```
 #[derive(Clone)]
 #[must_use]
@@ -195,6 +197,10 @@ impl Condition {
     /// Holds for a window after a detector of this kind has seen a change. It is shown the number of each window that is over; windows
     /// without values are left out. What it knows is kept under the rule's name in
     /// [snapshots](crate::PerformanceMonitor::snapshot).
+    ///
+    /// The numbers are as they were recorded. [`Adwin`](crate::Adwin) and the defaults of [`PageHinkley`](crate::PageHinkley) are made for
+    /// values of about 1, and hear nothing in durations of some hundredths of a second; a [`Cusum`](crate::Cusum) that is given no level learns
+    /// its unit.
     pub fn changes<D: ChangeDetector + 'static>(
         self,
         detector: impl Fn() -> D + Send + Sync + 'static,

@@ -7,6 +7,7 @@ use crate::alert::Severity;
 use crate::alert::condition::Condition;
 use crate::alert::rule::AlertRule;
 use crate::drift::adwin::Adwin;
+use crate::drift::cusum::Cusum;
 use crate::error::{Error, Result};
 
 #[derive(Deserialize)]
@@ -61,6 +62,7 @@ enum Measure {
 #[serde(rename_all = "snake_case")]
 enum Detector {
     Adwin,
+    Cusum,
 }
 
 /// A duration such as `1d12h`, `90m` or `15s`.
@@ -106,7 +108,7 @@ impl AlertRule {
     ///     tags = { region = "eu" }  # only series with these
     ///     each = ["route"]          # an alert for each
     ///     quantile = 0.99           # or measure = "mean", "min", "max", "sum", "count", "rate", "last"
-    ///     above = 0.5               # or below, drifts = 0.2, absent = true, changes = "adwin"
+    ///     above = 0.5               # or below, drifts = 0.2, absent = true, changes = "cusum" or "adwin"
     ///     window = "5m"
     ///     least = 20                # values, to tell by
     ///     for = "2m"
@@ -124,6 +126,9 @@ impl AlertRule {
     /// assert_eq!(rules.iter().map(|rule| rule.name()).collect::<Vec<_>>(), ["slow", "coverage_fell"]);
     /// # Ok::<(), swarm_monitor::Error>(())
     /// ```
+    ///
+    /// `"cusum"` learns level and deviation from the first 30 windows, in whatever unit. It is set to one false alarm in a million windows of
+    /// normal numbers, for skewed ones alarm far more often. `"adwin"` is [`Adwin::default`](crate::Adwin).
     ///
     /// # Errors
     ///
@@ -190,9 +195,11 @@ impl Rule {
         if self.absent {
             condition = condition.absent();
         }
-        if let Some(Detector::Adwin) = self.changes {
-            condition = condition.changes(Adwin::default);
-        }
+        condition = match self.changes {
+            Some(Detector::Adwin) => condition.changes(Adwin::default),
+            Some(Detector::Cusum) => condition.changes(|| Cusum::new(f64::NAN, f64::NAN).run_length(1e6)),
+            None => condition,
+        };
         if let Some(window) = self.window {
             condition = condition.window(window.0);
         }

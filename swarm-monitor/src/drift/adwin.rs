@@ -4,8 +4,9 @@ use crate::error::Result;
 /// The adaptive window: keeps as many values as seem to have one mean, and drops older ones when they do not
 /// (Bifet and Gavaldà, SDM 2007).
 ///
-/// It needs no baseline and no direction. Options and answers are those of `river.drift.ADWIN`; memory grows with the logarithm of
-/// the window.
+/// It needs no baseline and no direction, but values about as large as 1, as within [`Scored`](crate::Scored): its bound takes them to be
+/// within 0 and 1, and is slow or deaf where they are far smaller. Options and answers are those of `river.drift.ADWIN`; memory grows
+/// with the logarithm of the window.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Adwin {
     delta: f64,

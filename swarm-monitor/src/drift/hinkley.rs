@@ -34,6 +34,7 @@ const FRESH: State =
 
 impl PageHinkley {
     /// With river's defaults: from 30 values on, a slack of 0.005, a threshold of 50, and sums that lose a ten-thousandth with each value.
+    /// Both are in the values' unit: of durations in seconds that are mostly below 1 it tells late or never.
     pub fn new() -> Self {
         PageHinkley {
             least: 30,

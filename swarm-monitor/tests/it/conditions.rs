@@ -125,6 +125,32 @@ fn what_is_missing_is_told_once_the_process_has_run_for_a_window() {
     assert_eq!(fired(&alerts), ["down", "slow", "few"], "of no values there is no sum");
 }
 
+#[cfg(feature = "toml")]
+#[test]
+fn a_change_of_a_latency_in_seconds_is_seen_by_a_rule_from_a_file() {
+    use swarm_monitor::testing::{Shape, Synthetic};
+
+    let timed = Timed::new();
+    let rule = "
+        [[rule]]
+        name = \"slower\"
+        metric = \"request_seconds\"
+        changes = \"cusum\"
+        window = \"1m\"";
+    let rules = AlertRule::from_toml(rule).unwrap();
+    let alerts = AlertEngine::builder(&timed.monitor).rules(rules).build().unwrap();
+    let series = Synthetic::new(3).shape(Shape::Exponential).level(0.02).spread(0.02);
+    let mut fired = Vec::new();
+    for (minute, values) in series.values(10 * 600).chunks(10).enumerate() {
+        let longer = if minute < 480 { 1.0 } else { 1.5 };
+        values.iter().for_each(|value| timed.monitor.record("request_seconds", longer * value, &[]));
+        timed.pass(60);
+        fired.extend(alerts.evaluate().fired.iter().map(|_| minute));
+    }
+    assert_eq!(fired.len(), 1, "{fired:?}");
+    assert!((480..490).contains(&fired[0]), "{fired:?}");
+}
+
 /// A clock that counts how often it is looked at, which an evaluation does.
 #[cfg(feature = "tracing")]
 #[derive(Clone, Default)]
