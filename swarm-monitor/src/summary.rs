@@ -45,7 +45,8 @@ impl Summary {
         (self.to - self.from).num_milliseconds() as f64 / 1e3
     }
 
-    /// How many a second. `None` for a window without length.
+    /// How many a second of the whole window, also of what of it was before the first record: in the first minutes of a process an hour's rate
+    /// is far below the present one. `None` for a window without length.
     pub fn rate(&self) -> Option<f64> {
         (self.seconds() > 0.0).then(|| self.count as f64 / self.seconds())
     }
