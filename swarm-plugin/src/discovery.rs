@@ -228,7 +228,9 @@ impl PluginDiscovery {
         })?;
         let Look { candidates, mut unusable, unread } = self.look();
         if let Some(path) = unread.first() {
-            let message = format!("the folder {} cannot be read", path.display());
+            let why = unusable.iter().find(|unusable| &unusable.path == path);
+            let why = why.map_or("cannot be read", |unusable| &unusable.reason);
+            let message = format!("the folder {} {why}", path.display());
             return Err(Error::new(ErrorKind::InvalidInput, message));
         }
         let mut found = Vec::new();

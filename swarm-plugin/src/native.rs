@@ -75,10 +75,11 @@ use crate::plugin::{Plugin, PluginError};
 /// # Contained, and not
 /// Contained: a panic of a plugin in Rust that is built to unwind; answers that are too long, no JSON or no UTF-8; a call, a
 /// check or a cleanup that does not return, as far as that is possible; a file that is cut off, is no library, or is written
-/// for another version of the interface. **Not contained**: a crash, an abort, an exit, an exception of C++, an overflow of the
-/// stack, memory that it takes or overwrites, files and network, signal handlers and whatever else belongs to the process.
-/// Nothing tells a library that was damaged on purpose from one that was not, but for
-/// [`allow`](crate::PluginManagerBuilder::allow). A constructor that does not return holds up every other library of the process.
+/// for another version of the interface; [row by row](crate#what-a-plugin-can-do-to-your-service). **Not contained**: a crash,
+/// an abort, an exit, an exception of C++, an overflow of the stack, memory that it takes or overwrites, files and network,
+/// signal handlers and whatever else belongs to the process. Nothing tells a library that was damaged on purpose from one that
+/// was not, but for [`allow`](crate::PluginManagerBuilder::allow). A constructor that does not return holds up every other
+/// library of the process.
 #[derive(Clone)]
 #[must_use]
 pub struct NativeLoader {

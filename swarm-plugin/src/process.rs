@@ -88,7 +88,8 @@ use crate::plugin::{Plugin, PluginError};
 /// and fails its call; of what it says to people, 200 lines are passed on, and then 50 a second), questions without end,
 /// processes that it starts (the whole group is killed in the end, also when your service is killed: a shell that does nothing
 /// else waits for that), and on Linux core files, files over 1 GiB, over 1,024 open files, and memory and processes, where
-/// [`memory`](ProcessLoader::memory) and [`processes`](ProcessLoader::processes) say how much.
+/// [`memory`](ProcessLoader::memory) and [`processes`](ProcessLoader::processes) say how much;
+/// [row by row](crate#what-a-plugin-can-do-to-your-service).
 ///
 /// Not contained: it may do what the user may that your service runs as, files and network included; a process that leaves its
 /// group is not found again; it may use all of the processor; what it starts before the limits are set, a moment after it, has

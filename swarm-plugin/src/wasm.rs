@@ -78,8 +78,9 @@ use crate::plugin::{Plugin, PluginError};
 /// runs while calls do. A call that is cancelled, times out or is dropped ends at the next tick.
 ///
 /// # Contained, and not
-/// Contained: loops, traps and panics, exits, overflow of the stack, memory and tables without end, answers that are large
-/// or no JSON, lies about name and version, a cleanup that never returns, and any file that is no component. Not contained: how
+/// Contained: loops, traps and panics, exits, overflow of the stack, memory and tables without end, more than 256 open files
+/// and other handles of an instance, answers that are large or no JSON, lies about name and version, a cleanup that never
+/// returns, and any file that is no component; [row by row](crate#what-a-plugin-can-do-to-your-service). Not contained: how
 /// long and with how much memory a component is compiled, up to the 256 MiB that its file may have; what it can learn by measuring time
 /// where it has a clock; errors of the compiler. wasmtime handles the signals of the process that traps need.
 #[derive(Debug, Clone)]

@@ -20,8 +20,9 @@ use crate::plugin::PluginError;
 const TOOL: &str = "swarm:plugin/tool@0.1.0";
 const LIFECYCLE: &str = "swarm:plugin/lifecycle@0.1.0";
 
-/// Handles of the host that one instance may hold: open files, streams, what it waits for.
-const HANDLES: usize = 1_024;
+/// Handles of the host that one instance may hold: open files, streams, what it waits for. A service may often open no more
+/// than 1,024 files itself.
+const HANDLES: usize = 256;
 /// What a component may say of itself, before it is known whether that may be so long.
 const ABOUT_BYTES: usize = 512 * 1024;
 

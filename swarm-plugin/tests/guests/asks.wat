@@ -9,6 +9,16 @@
       "insufficient-space" "not-directory" "not-empty" "not-recoverable" "unsupported" "no-tty" "no-such-device"
       "overflow" "not-permitted" "pipe" "read-only" "invalid-seek" "text-file-busy" "cross-device"))
     (export "error-code" (type $code (eq $code')))
+    (type $path' (flags "symlink-follow"))
+    (export "path-flags" (type $path (eq $path')))
+    (type $open' (flags "create" "directory" "exclusive" "truncate"))
+    (export "open-flags" (type $open (eq $open')))
+    (type $mode' (flags "read" "write" "file-integrity-sync" "data-integrity-sync" "requested-write-sync"
+      "mutate-directory"))
+    (export "descriptor-flags" (type $mode (eq $mode')))
+    (export "[method]descriptor.open-at"
+      (func (param "self" (borrow $descriptor)) (param "path-flags" $path) (param "path" string)
+        (param "open-flags" $open) (param "flags" $mode) (result (result (own $descriptor) (error $code)))))
     (export "[method]descriptor.create-directory-at"
       (func (param "self" (borrow $descriptor)) (param "path" string) (result (result (error $code)))))
   ))
@@ -64,6 +74,7 @@
   (alias core export $libc "memory" (core memory $memory))
   (alias core export $libc "realloc" (core func $realloc))
   (core func $create (canon lower (func $files "[method]descriptor.create-directory-at") (memory $memory)))
+  (core func $open (canon lower (func $files "[method]descriptor.open-at") (memory $memory)))
   (core func $directories
     (canon lower (func $preopens "get-directories") (memory $memory) (realloc $realloc)))
   (core func $variables
@@ -72,6 +83,7 @@
   (core func $connect (canon lower (func $sockets "create-tcp-socket") (memory $memory)))
   (core instance $given
     (export "create" (func $create))
+    (export "open" (func $open))
     (export "directories" (func $directories))
     (export "variables" (func $variables))
     (export "now" (func $now))
@@ -81,11 +93,13 @@
     (import "libc" "memory" (memory 2))
     (import "libc" "reset" (func $reset))
     (import "given" "create" (func $create (param i32 i32 i32 i32)))
+    (import "given" "open" (func $open (param i32 i32 i32 i32 i32 i32 i32)))
     (import "given" "directories" (func $directories (param i32)))
     (import "given" "variables" (func $variables (param i32)))
     (import "given" "now" (func $now (result i64)))
     (import "given" "connect" (func $connect (param i32 i32)))
     (data (i32.const 1024) "asks1.0.0")
+    (data (i32.const 1040) ".")
     (data (i32.const 512) "\00\04\00\00\04\00\00\00\04\04\00\00\05\00\00\00")
     (func $answer (param $n i32) (result i32)
       (local $at i32)
@@ -111,6 +125,14 @@
           (i32.add (local.get $at) (i32.const 9)) (i32.sub (local.get $length) (i32.const 11)) (i32.const 408))
         (return (call $answer (select
           (i32.add (i32.const 1) (i32.load8_u (i32.const 409))) (i32.const 0) (i32.load8_u (i32.const 408)))))))
+      ;; o: open the first folder that was granted until it cannot be opened
+      (if (i32.eq (local.get $what) (i32.const 111)) (then
+        (call $directories (i32.const 400))
+        (loop $more
+          (call $open (i32.load (i32.load (i32.const 400))) (i32.const 0) (i32.const 1040) (i32.const 1)
+            (i32.const 2) (i32.const 1) (i32.const 408))
+          (br_if $more (i32.eqz (i32.load8_u (i32.const 408)))))
+        (return (call $answer (i32.add (i32.const 1) (i32.load8_u (i32.const 412)))))))
       ;; e: how many variables there are
       (if (i32.eq (local.get $what) (i32.const 101)) (then
         (call $variables (i32.const 400))

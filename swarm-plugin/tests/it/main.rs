@@ -5,6 +5,8 @@ mod calls;
 mod catalogue;
 mod features;
 mod folders;
+#[cfg(all(target_os = "linux", feature = "process", feature = "native"))]
+mod hostile;
 mod kit;
 mod load;
 mod manifest;
@@ -20,6 +22,8 @@ mod serve;
 #[cfg(unix)]
 mod signatures;
 mod tool;
+#[cfg(all(target_os = "linux", feature = "process", feature = "native"))]
+mod traced;
 #[cfg(feature = "wasm")]
 mod wasm;
 

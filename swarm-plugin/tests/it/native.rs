@@ -19,7 +19,7 @@ use swarm_plugin::{
 use tempfile::TempDir;
 
 /// The libraries of these tests are built of C files of this crate, or are examples of it.
-fn loader() -> NativeLoader {
+pub(crate) fn loader() -> NativeLoader {
     // SAFETY: they keep to the header, but where a test says what they do wrong and that it is noticed.
     unsafe { NativeLoader::new() }
 }
@@ -29,7 +29,7 @@ fn builder(root: &Path, loader: &NativeLoader) -> PluginManagerBuilder {
 }
 
 /// Builds a library from `tests/programs`; `None` where there is no compiler.
-fn built(source: &str, flags: &[&str]) -> Option<Vec<u8>> {
+pub(crate) fn built(source: &str, flags: &[&str]) -> Option<Vec<u8>> {
     built_of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs").join(source), flags)
 }
 

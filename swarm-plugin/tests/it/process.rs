@@ -4,7 +4,6 @@ mod orphans;
 mod reloads;
 mod restarts;
 mod talk;
-mod traced;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,11 +15,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use swarm_plugin::{CallOptions, ErrorKind, PluginManager, PluginManagerBuilder, ProcessLoader};
 
-const WORDS: &str = include_str!("../programs/words.py");
-const UNRULY: &str = include_str!("../programs/unruly.py");
+pub(crate) const WORDS: &str = include_str!("../programs/words.py");
+pub(crate) const UNRULY: &str = include_str!("../programs/unruly.py");
 
 /// Whether a program is here. Says aloud that the test is left out where it is not.
-fn has(program: &str) -> bool {
+pub(crate) fn has(program: &str) -> bool {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     let here = std::env::split_paths(&paths).any(|folder| folder.join(program).is_file());
     if !here {
@@ -29,7 +28,7 @@ fn has(program: &str) -> bool {
     here
 }
 
-fn install(root: &Path, name: &str, text: &str) -> PathBuf {
+pub(crate) fn install(root: &Path, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
     // Renamed into place, as programs should be.
     let (next, path) = (root.join(".next"), root.join(name));
     fs::write(&next, text).unwrap();
@@ -54,7 +53,7 @@ async fn unruly(loader: ProcessLoader) -> Option<(tempfile::TempDir, PluginManag
     Some((root, plugins))
 }
 
-fn is_alive(pid: u64) -> bool {
+pub(crate) fn is_alive(pid: u64) -> bool {
     // "pid (name) state ...": one that ended and was not waited for by its own parent is a zombie. The
     // command line would not do: it is empty for a moment while a program is being replaced by another.
     fs::read_to_string(format!("/proc/{pid}/stat"))
@@ -86,11 +85,7 @@ async fn a_script_of_twenty_lines_is_a_plugin() {
     assert_eq!(error.kind(), ErrorKind::InvalidParams);
 
     // Edited: the new version answers. Broken: the one before goes on.
-    install(
-        root.path(),
-        "words.py",
-        &WORDS.replace("\"words\": words", "\"words\": words, \"edited\": True"),
-    );
+    install(root.path(), "words.py", WORDS.replace("\"words\": words", "\"words\": words, \"edited\": True"));
     plugins.rescan().await;
     let edited = json!({"words": 1, "edited": true});
     assert_eq!(plugins.call("words", json!({"text": "a"})).await.unwrap(), edited);
@@ -167,7 +162,7 @@ async fn nothing_of_a_program_is_left_after_the_shutdown() {
 }
 
 /// Answers when none of them is alive. A signal that was sent takes a moment, and only our own child is waited for.
-async fn gone(pids: impl AsRef<[u64]>) {
+pub(crate) async fn gone(pids: impl AsRef<[u64]>) {
     let pids = pids.as_ref();
     let gone = async {
         while pids.iter().any(|&pid| is_alive(pid)) {

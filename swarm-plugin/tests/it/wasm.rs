@@ -12,23 +12,24 @@ use swarm_plugin::{
     CallOptions, ErrorKind, PluginDiscovery, PluginManager, PluginManagerBuilder, WasmLoader,
 };
 
+pub(crate) const ASKS: &str = include_str!("../guests/asks.wat");
 const UNRULY: &str = include_str!("../guests/unruly.wat");
 
 /// What a component in `guests` says of itself, and what else varies.
 #[derive(Clone)]
-struct Guest {
-    name: String,
-    version: String,
-    parameters: String,
-    tool: &'static str,
-    describe: &'static str,
-    stateful: bool,
-    save: &'static str,
-    cleanup: &'static str,
+pub(crate) struct Guest {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) parameters: String,
+    pub(crate) tool: &'static str,
+    pub(crate) describe: &'static str,
+    pub(crate) stateful: bool,
+    pub(crate) save: &'static str,
+    pub(crate) cleanup: &'static str,
 }
 
 impl Guest {
-    fn new(version: &str) -> Guest {
+    pub(crate) fn new(version: &str) -> Guest {
         Guest {
             name: "unruly".into(),
             version: version.into(),
@@ -41,11 +42,11 @@ impl Guest {
         }
     }
 
-    fn stateful(version: &str) -> Guest {
+    pub(crate) fn stateful(version: &str) -> Guest {
         Guest { stateful: true, ..Guest::new(version) }
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let texts = [&self.name, &self.version, "Does what it is told", &self.parameters];
         let (mut about, mut at) = (String::new(), 1024_u32);
         for text in texts {

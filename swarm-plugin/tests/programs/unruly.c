@@ -1,6 +1,9 @@
 /* A counter that does what it is told to, and that can be built wrong in many ways. */
+#include <arpa/inet.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 #include "swarm_plugin.h"
 
@@ -56,8 +59,49 @@ static int32_t create(void **self, const swarm_host *host) {
     return CREATED;
 }
 
-static int32_t act(tool *self, const char *params, const swarm_host *host) {
 #define DOES(what) (strstr(params, "\"do\":\"" what "\"") != NULL)
+
+static int deeper(volatile int depth) {
+    volatile char room[4096] = {(char)depth};
+    return depth == 0 ? room[0] : deeper(depth + 1) + room[0];
+}
+
+/* A text or a number of the parameters: {"do":"...","path":"...","port":...}. */
+static void find(const char *params, const char *key, const char *format, void *into) {
+    const char *from = strstr(params, key);
+    if (from != NULL) sscanf(from + strlen(key), format, into);
+}
+
+/* What ends or harms the process, which nothing holds it back from. */
+static void harm(const char *params, const swarm_host *host) {
+    char path[256] = "";
+    if (DOES("spin")) for (volatile int more = 1; more;) {}
+    if (DOES("stack")) deeper(1);
+    if (DOES("abort")) abort();
+    if (DOES("exit")) exit(0);
+    if (DOES("memory"))
+        for (size_t size = (size_t)1 << 26; size >= 16; size /= 2)
+            while (malloc(size) != NULL) {}
+    if (DOES("huge")) /* 10 GB, whatever the host says */
+        for (int times = 0; times < 10 << 14; times++) {
+            static const uint8_t some[65536];
+            host->write(host->context, some, sizeof some);
+        }
+    if (DOES("descriptors"))
+        while (open("/dev/null", O_RDONLY) >= 0) {}
+    if (DOES("write")) {
+        find(params, "\"path\":\"", "%255[^\"]", path);
+        close(open(path, O_CREAT | O_WRONLY, 0600));
+    }
+    if (DOES("network")) {
+        struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        find(params, "\"port\":", "%hu", &to.sin_port);
+        to.sin_port = htons(to.sin_port);
+        connect(socket(AF_INET, SOCK_STREAM, 0), (struct sockaddr *)&to, sizeof to);
+    }
+}
+
+static int32_t act(tool *self, const char *params, const swarm_host *host) {
     if (DOES("fail")) return swarm_fail(host, "no luck");
     if (DOES("temporary")) return swarm_fail(host, "not now"), SWARM_TEMPORARY;
     if (DOES("panic")) return swarm_fail(host, "oh no"), SWARM_PANICKED;
@@ -91,15 +135,21 @@ static int32_t act(tool *self, const char *params, const swarm_host *host) {
     }
     if (DOES("hang")) { /* {"do":"hang","path":"…"} until the file is there, whatever the host says */
         char path[256] = "";
-        const char *from = strstr(params, "\"path\":\"");
-        if (from != NULL) sscanf(from + 8, "%255[^\"]", path);
+        find(params, "\"path\":\"", "%255[^\"]", path);
         memcpy(self->path, path, sizeof path);
         swarm_bytes nothing = {NULL, 0};
         host->progress(host->context, 0, 0, nothing); /* it is inside */
         while (access(path, F_OK) != 0) usleep(100);
         return swarm_answer(host, "\"back\"");
     }
+    harm(params, host);
     char answer[64];
+    if (DOES("spawn")) {
+        pid_t child = fork();
+        if (child == 0) execlp("sleep", "sleep", "1000", (char *)NULL);
+        snprintf(answer, sizeof answer, "{\"child\": %d}", (int)child);
+        return swarm_answer(host, answer);
+    }
     snprintf(answer, sizeof answer, "{\"count\": %d}", __atomic_add_fetch(&self->count, 1, __ATOMIC_SEQ_CST));
     return swarm_answer(host, answer);
 }
@@ -134,6 +184,9 @@ static int32_t import_state(void *instance, swarm_bytes state, const swarm_host 
 static int32_t cleanup(void *instance, const swarm_host *host) {
     tool *self = instance;
     (void)host;
+#ifdef STUCK
+    for (;;) pause();
+#endif
     if (self->inside != 0 || self->cleaned++ != 0) abort();
     return SWARM_OK;
 }

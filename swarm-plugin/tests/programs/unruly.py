@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """A server that does what it is told, however bad: {"do": ...}."""
-import json, os, resource, subprocess, sys, threading, time
+import json, os, resource, socket, subprocess, sys, threading, time
 
 if os.path.exists("mute"):
     time.sleep(1000)
@@ -91,6 +91,26 @@ def act(params):
         os._exit(0)
     if do == "large":
         return {"structuredContent": {"text": "x" * params["bytes"]}}
+    if do == "huge":
+        with lock:
+            sys.stdout.write('{"jsonrpc": "2.0", "id": %s, "result": {"structuredContent": {"text": "' % json.dumps(here.id))
+            for _ in range(params["gib"] * 1024):
+                sys.stdout.write("x" * 1024 * 1024)
+            sys.stdout.write('"}}}\n')
+            sys.stdout.flush()
+        return None
+    if do == "panic":
+        raise ValueError("oh no")
+    if do == "stack":
+        sys.setrecursionlimit(1 << 30)
+        deep = []
+        for _ in range(1000000):
+            deep = [deep]
+        repr(deep)
+    if do == "write":
+        open(params["path"], "w").close()
+    if do == "network":
+        socket.create_connection(("127.0.0.1", params["port"])).close()
     if do == "exit":
         os._exit(params.get("code", 0))
     if do == "abort":
@@ -143,9 +163,13 @@ os.environ["BOMB"] = BOMB
 def answer(ask):
     here.id, here.token = ask["id"], ask["params"].get("_meta", {}).get("progressToken")
     try:
-        send({"id": ask["id"], "result": act(ask["params"].get("arguments", {}))})
+        result = act(ask["params"].get("arguments", {}))
+        if result is not None:
+            send({"id": ask["id"], "result": result})
     except MemoryError:
         send({"id": ask["id"], "error": {"code": -32603, "message": "out of memory"}})
+    except Exception as error:
+        send({"id": ask["id"], "error": {"code": -32603, "message": str(error)}})
 
 
 for line in sys.stdin:

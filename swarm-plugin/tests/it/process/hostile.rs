@@ -215,7 +215,7 @@ async fn a_lie_about_the_name_changes_nobody_else() {
         ("", Stage::Load),
         (&"x".repeat(65), Stage::Load),
     ] {
-        install(root.path(), "liar.py", &say(name));
+        install(root.path(), "liar.py", say(name));
         plugins.rescan().await;
         let refused = loop {
             match events.next().await.unwrap().kind {

@@ -34,7 +34,7 @@ async fn reloads_of_a_program_lose_no_call() {
     }
     let root = tempfile::tempdir().unwrap();
     let version = |at: u64| WORDS.replace("\"words\": words", &format!("\"words\": words, \"at\": {at}"));
-    install(root.path(), "words.py", &version(0));
+    install(root.path(), "words.py", version(0));
     let plugins = builder(root.path()).load_timeout(Duration::from_secs(60)).start().await.unwrap();
     let mut events = plugins.events();
     let call = json!({"text": "a b"});
@@ -64,7 +64,7 @@ async fn reloads_of_a_program_lose_no_call() {
         .collect();
     let (mut cleaned, mut first) = (BTreeMap::new(), 0);
     for at in 1..=reloads() {
-        install(root.path(), "words.py", &version(at));
+        install(root.path(), "words.py", version(at));
         plugins.rescan().await;
         assert_eq!(plugins.call("words", call.clone()).await.unwrap()["at"], at);
         while let Some(Some(event)) = futures::FutureExt::now_or_never(events.next()) {

@@ -6,9 +6,7 @@ use serde_json::json;
 use swarm_plugin::testing::PluginFolder;
 use swarm_plugin::{Access, PluginManager, WasmLoader};
 
-use super::builder;
-
-const ASKS: &str = include_str!("../../guests/asks.wat");
+use super::{ASKS, builder};
 
 /// Codes of WASI, each one more than there.
 const NOT_PERMITTED: u64 = 32;
