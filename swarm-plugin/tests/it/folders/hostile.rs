@@ -129,8 +129,7 @@ async fn other_users_cannot_write_what_is_loaded() {
     let discovery = PluginDiscovery::new().folder(root.path());
     script(&root.path().join("run.py"), 0o755);
     let (found, _) = discovery.scan(store.path()).unwrap();
-    let _plugins =
-        PluginManager::builder().folder(root.path()).store(store.path()).start().await.unwrap();
+    let _plugins = PluginManager::builder().folder(root.path()).store(store.path()).start().await.unwrap();
     let folders: Vec<_> = fs::read_dir(store.path()).unwrap().map(Result::unwrap).collect();
     assert_eq!((folders.len(), found.len()), (2, 1));
     for folder in folders {
