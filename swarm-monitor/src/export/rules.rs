@@ -96,7 +96,7 @@ fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f").replace('\u{85}', "\\u0085")
 }
 
-/// The same of what is no template, which begins with two braces.
+/// The same of what is no template, which begins with two braces. Of three, two are left after the first time.
 fn text(text: &str) -> String {
-    quoted(&text.replace("{{", "{ {"))
+    quoted(&text.replace("{{", "{ {").replace("{{", "{ {"))
 }

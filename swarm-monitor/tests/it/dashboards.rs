@@ -96,7 +96,7 @@ fn an_engine_s_rules_fire_in_prometheus_too() {
                 .lasting(seconds(120))
                 .keep_firing_for(seconds(90))
                 .severity(Severity::Critical)
-                .label("team", "{{ $value }}")
+                .label("team", "{{{ $value }}")
                 .summary("\"slow\""),
         )
         .rule(AlertRule::new("few", Condition::of("requests").rate().below(0.5)))
@@ -146,7 +146,7 @@ tests:
       - eval_time: 20m
         alertname: slow
         exp_alerts:
-          - exp_labels: { job: a, agent: Agent-7, severity: critical, team: '{ { $value }}' }
+          - exp_labels: { job: a, agent: Agent-7, severity: critical, team: '{ { { $value }}' }
             exp_annotations: { summary: '\"slow\"', description: 'agent_cycle_time is 47.5' }
       - eval_time: 40m
         alertname: few
