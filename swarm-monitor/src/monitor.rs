@@ -88,7 +88,9 @@ impl PerformanceMonitor {
 
     /// Takes one measurement: a number is an observation of a histogram, [`Measurement`] has the others.
     ///
-    /// Does not allocate for tags it has seen. What becomes of odd values is told on the [crate page](crate#answers).
+    /// Does not allocate for tags it has seen. It is fastest for up to eight tags that have, with the metric's name, some 190
+    /// bytes altogether, and none 128, which a thread remembers; others are looked for among all series, with locks that threads share. What
+    /// becomes of odd values is told on the [crate page](crate#answers).
     #[inline]
     pub fn record<'a>(&self, metric: &str, measurement: impl Into<Measurement<'a>>, tags: Tags<'_>) {
         self.inner.record(metric, measurement.into(), tags);

@@ -6,10 +6,14 @@ use std::sync::Arc;
 use crate::series::Series;
 use crate::sink::Tags;
 
-/// A key has at most so many words, which is what five tags of usual length take.
-const WORDS: usize = 16;
-/// Strings of a key are shorter than this.
-const LONG: usize = 32;
+/// A key has at most so many words: three tags of OpenTelemetry with their long names take twenty.
+const WORDS: usize = 24;
+/// Most strings of most keys are shorter than this, and most have no more tags.
+const SHORT: usize = 32;
+const FEW: usize = 5;
+/// Those of other keys are, and all have no more.
+const LONG: usize = 128;
+const MANY: usize = 8;
 /// A thread remembers so many keys.
 const SLOTS: usize = 256;
 
@@ -17,8 +21,9 @@ const SLOTS: usize = 256;
 #[derive(Clone, Copy)]
 pub(crate) struct Key<'a> {
     monitor: u64,
-    /// Of all strings, five bits each, after the kind, which is not 0, so that the number of strings shows.
-    lengths: u64,
+    /// Of all strings, five bits each, after the kind, which is not 0, so that the number of strings shows. In a key with a long string or many
+    /// tags it is seven bits each, and the first of all bits is set.
+    lengths: u128,
     hash: u64,
     name: &'a str,
     tags: Tags<'a>,
@@ -26,7 +31,7 @@ pub(crate) struct Key<'a> {
 
 struct Slot {
     monitor: u64,
-    lengths: u64,
+    lengths: u128,
     /// What the strings hold, one after the other; with their lengths, no other strings hold the same.
     words: [u64; WORDS],
     series: Arc<Series>,
@@ -40,8 +45,8 @@ impl<'a> Key<'a> {
     /// `None` for what is too long, which is then looked for in the table.
     #[inline]
     pub(crate) fn new(monitor: u64, kind: u8, name: &'a str, tags: Tags<'a>) -> Option<Self> {
-        if tags.len() > 5 || name.len() >= LONG {
-            return None;
+        if tags.len() > FEW || name.len() >= SHORT {
+            return Key::long(monitor, kind, name, tags);
         }
         // Records with the same values under other names are rare: names of tags are compared, not hashed.
         let mut hash = monitor ^ digest(name.as_bytes());
@@ -52,10 +57,28 @@ impl<'a> Key<'a> {
             longest |= key.len() | value.len();
             hash = hash.rotate_left(7) ^ digest(value.as_bytes());
         }
-        (longest < LONG).then(|| Key {
+        if longest >= SHORT {
+            return Key::long(monitor, kind, name, tags);
+        }
+        let hash = fold(hash ^ SEEDS[0], lengths ^ SEEDS[1]);
+        Some(Key { monitor, lengths: lengths.into(), hash, name, tags })
+    }
+
+    #[inline(never)]
+    fn long(monitor: u64, kind: u8, name: &'a str, tags: Tags<'a>) -> Option<Self> {
+        let mut hash = monitor ^ digest(name.as_bytes());
+        let mut lengths = (u128::from(kind) + 1) << 7 | name.len() as u128;
+        let mut longest = name.len();
+        for (key, value) in tags.iter().take(MANY) {
+            lengths = lengths << 14 | (key.len() as u128) << 7 | value.len() as u128;
+            longest = longest.max(key.len()).max(value.len());
+            hash = hash.rotate_left(7) ^ digest(value.as_bytes());
+        }
+        let hash = fold(hash ^ SEEDS[0], lengths as u64 ^ SEEDS[1]);
+        (longest < LONG && tags.len() <= MANY).then_some(Key {
             monitor,
-            lengths,
-            hash: fold(hash ^ SEEDS[0], lengths ^ SEEDS[1]),
+            lengths: lengths | 1 << 127,
+            hash,
             name,
             tags,
         })
@@ -119,12 +142,18 @@ fn words(bytes: &[u8], mut see: impl FnMut(u64) -> bool) -> bool {
         0 => true,
         1..=8 => see(short(bytes)),
         9..=16 => see(eight(bytes, 0)) && see(eight(bytes, bytes.len() - 8)),
-        _ => {
+        17..=32 => {
             let (a, b) = (eight(bytes, 0), eight(bytes, 8));
             let (c, d) = (eight(bytes, bytes.len() - 16), eight(bytes, bytes.len() - 8));
             see(a) && see(b) && see(c) && see(d)
         }
+        _ => long_words(bytes, &mut see),
     }
+}
+
+#[inline(never)]
+fn long_words(bytes: &[u8], see: &mut dyn FnMut(u64) -> bool) -> bool {
+    (0..bytes.len() / 8).all(|at| see(eight(bytes, 8 * at))) && see(eight(bytes, bytes.len() - 8))
 }
 
 #[inline(always)]
@@ -192,7 +221,11 @@ mod tests {
     proptest! {
         #[test]
         fn keys_are_alike_only_for_the_same_names_and_tags(
-            a in prop::collection::vec("[ab]{0,33}", 1..8), b in prop::collection::vec("[ab]{0,3}", 1..8),
+            a in prop_oneof![
+                prop::collection::vec("[ab]{0,40}", 1..8),
+                prop::collection::vec("[ab]{0,3}", 1..20),
+            ],
+            b in prop::collection::vec("[ab]{0,3}", 1..20),
             same in prop::bool::ANY, kinds in (0..2u8, 0..2u8),
         ) {
             fn strings(all: &[String]) -> (&str, Vec<(&str, &str)>) {
@@ -225,7 +258,12 @@ mod tests {
             }
             assert!(alike(&key, &Key { hash: 0, ..Key::new(1, 0, &string.clone(), &[]).unwrap() }), "{len}");
         }
-        assert!(Key::new(1, 0, &"x".repeat(LONG), &[]).is_none());
-        assert!(Key::new(1, 0, "x", &[("x", &"x".repeat(LONG))]).is_none());
+        let long = "x".repeat(LONG);
+        assert!(Key::new(1, 0, &long, &[]).is_none());
+        assert!(
+            Key::new(1, 0, "x", &[("x", &long)]).is_none() && Key::new(1, 0, "x", &[(&long, "x")]).is_none()
+        );
+        assert!(Key::new(1, 0, "x", &[("x", "x"); MANY]).is_some());
+        assert!(Key::new(1, 0, "x", &[("x", "x"); MANY + 1]).is_none());
     }
 }
