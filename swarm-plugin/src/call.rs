@@ -287,7 +287,7 @@ async fn serve(params: Value, cx: &CallContext, timeout: Duration) -> Result<Val
     if let Some(permits) = &loaded.permits {
         let place = match permits.clone().try_acquire_owned() {
             Ok(place) => Ok(place),
-            Err(_) => within(cx, timeout, permits.clone().acquire_owned()).await?,
+            Err(_) => Box::pin(within(cx, timeout, permits.clone().acquire_owned())).await?,
         };
         // Never closed, and one for each call.
         let _ = place.map(|place| cx.place.set(Arc::new(place)));
@@ -318,15 +318,19 @@ async fn within<F: Future>(cx: &CallContext, timeout: Duration, future: F) -> Re
     if let Some(output) = first {
         return Ok(output);
     }
-    tokio::select! {
-        biased;
-        output = future => Ok(output),
-        () = cancelled(cx.cancel.as_ref()) => Err(by_caller()),
-        () = cx.lease.loaded.stop.cancelled() => {
-            Err(Error::new(ErrorKind::Cancelled, "was cut off: this version was replaced or removed"))
+    // In a box, so that a call that is ready at once is not moved about with room for all of this.
+    let waiting = async {
+        tokio::select! {
+            biased;
+            output = future => Ok(output),
+            () = cancelled(cx.cancel.as_ref()) => Err(by_caller()),
+            () = cx.lease.loaded.stop.cancelled() => {
+                Err(Error::new(ErrorKind::Cancelled, "was cut off: this version was replaced or removed"))
+            }
+            () = tokio::time::sleep_until(cx.deadline) => Err(too_late(timeout)),
         }
-        () = tokio::time::sleep_until(cx.deadline) => Err(too_late(timeout)),
-    }
+    };
+    Box::pin(waiting).await
 }
 
 pub(crate) fn by_caller() -> Error {

@@ -339,21 +339,23 @@ impl Shared {
                 }),
             }
         };
-        let lease = match found {
-            Ok(Ok(lease)) => lease,
+        let (lease, params) = match found {
+            Ok(Ok(lease)) => (lease, params),
             Ok(Err((token, timeout))) => {
                 // Waiting must be possible to drop.
                 let params = call::bounded(params, Some(usize::MAX), "parameters")?;
                 let timeout = options.timeout.unwrap_or(timeout);
-                let lease = self.held(name, token, &options, begun, timeout).await?;
-                return serve(lease, params, options, begun).await;
+                // In a box, since few calls wait, and all would be moved about with room for it.
+                (Box::pin(self.held(name, token, &options, begun, timeout)).await?, params)
             }
             Err(error) => {
                 measure::dismantle(params);
                 return Err(error);
             }
         };
-        serve(lease, params, options, begun).await
+        let manifest = &lease.loaded.manifest;
+        let span = tracing::debug_span!("plugin", name = manifest.name(), version = %manifest.version());
+        call::run(lease, params, options, begun).instrument(span).await
     }
 
     /// Waits until the state of a plugin was handed over.
@@ -444,10 +446,4 @@ impl Shared {
 
 fn shut_down() -> Error {
     Error::new(ErrorKind::Closed, "the plugin manager was shut down")
-}
-
-async fn serve(lease: Arc<Lease>, params: Value, options: CallOptions, begun: Instant) -> Result<Value> {
-    let manifest = &lease.loaded.manifest;
-    let span = tracing::debug_span!("plugin", name = manifest.name(), version = %manifest.version());
-    call::run(lease, params, options, begun).instrument(span).await
 }

@@ -123,7 +123,8 @@ impl Plugin for NativePlugin {
         let outcome = if self.instance.table.flags & abi::INLINE != 0 {
             self.instance.execute(&params, Caller { cx: Some(cx), ticket: None })
         } else {
-            self.call(params, cx).await
+            // In a box of its own, since a call on the caller's thread needs no room for it.
+            Box::pin(self.call(params, cx)).await
         };
         if outcome.is_err() && cx.is_cancelled() {
             // It failed because it was given up, which whoever gives it up is about to notice, and knows why.

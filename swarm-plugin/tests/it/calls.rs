@@ -224,6 +224,14 @@ async fn parameters_and_results_are_bounded() {
 }
 
 #[tokio::test]
+async fn a_call_is_little_to_move_about() {
+    // As it is into every future that awaits it, also where it is ready at once.
+    let plugins = with(FnPlugin::new(named("tool"), |params: Value, _| async { Ok(params) })).await;
+    let size = size_of_val(&plugins.call("tool", Value::Null));
+    assert!(size <= 1200, "{size} bytes");
+}
+
+#[tokio::test]
 async fn more_calls_than_allowed_wait() {
     let running = Arc::new(Mutex::new((0, 0)));
     let seen = running.clone();
