@@ -325,7 +325,7 @@ async fn within<F: Future>(cx: &CallContext, timeout: Duration, future: F) -> Re
             output = future => Ok(output),
             () = cancelled(cx.cancel.as_ref()) => Err(by_caller()),
             () = cx.lease.loaded.stop.cancelled() => {
-                Err(Error::new(ErrorKind::Cancelled, "was cut off: this version was replaced or removed"))
+                Err(Error::new(ErrorKind::CutOff, "was cut off: this version was replaced or removed"))
             }
             () = tokio::time::sleep_until(cx.deadline) => Err(too_late(timeout)),
         }

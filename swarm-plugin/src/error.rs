@@ -46,8 +46,11 @@ pub enum ErrorKind {
     Panicked,
     /// The deadline of the call passed. What the plugin did until then is done. Retryable.
     TimedOut,
-    /// The caller's token was cancelled, or the version that ran the call was replaced and the time to drain was over.
+    /// The caller's token was cancelled.
     Cancelled,
+    /// The version that ran the call was replaced or removed, and the time to drain was over. What the plugin did until then
+    /// is done. Retryable.
+    CutOff,
     /// The parameters or the result are larger, or nested deeper, than the limits allow.
     TooLarge,
     /// A version could not be loaded, its check failed, or it did not take over the state. The one before it still serves.
@@ -159,7 +162,7 @@ impl Error {
     /// Whether the same call may succeed later without anything being mended.
     pub fn is_retryable(&self) -> bool {
         match self.0.kind {
-            ErrorKind::TimedOut | ErrorKind::Waiting => true,
+            ErrorKind::TimedOut | ErrorKind::CutOff | ErrorKind::Waiting => true,
             ErrorKind::Failed => self.failure().is_some_and(PluginError::is_temporary),
             _ => false,
         }

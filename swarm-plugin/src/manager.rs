@@ -69,8 +69,8 @@ impl PluginManager {
     /// # Errors
     /// [`ErrorKind::NotFound`], [`ErrorKind::Disabled`] and [`ErrorKind::Waiting`] where there is nobody to call;
     /// [`ErrorKind::InvalidParams`] and [`ErrorKind::TooLarge`] before the plugin runs; [`ErrorKind::Failed`],
-    /// [`ErrorKind::Panicked`], [`ErrorKind::TimedOut`], [`ErrorKind::Cancelled`] and [`ErrorKind::TooLarge`] of the call
-    /// itself; [`ErrorKind::Closed`].
+    /// [`ErrorKind::Panicked`], [`ErrorKind::TimedOut`], [`ErrorKind::Cancelled`], [`ErrorKind::CutOff`] and
+    /// [`ErrorKind::TooLarge`] of the call itself; [`ErrorKind::Closed`].
     pub async fn call(&self, name: &str, params: Value) -> Result<Value> {
         self.shared.call(name, params, CallOptions::new()).await
     }

@@ -21,7 +21,7 @@ pub struct Stats {
     pub panicked: u64,
     /// Calls whose deadline passed.
     pub timed_out: u64,
-    /// Calls that were cancelled or dropped.
+    /// Calls that were cancelled, dropped or cut off.
     pub cancelled: u64,
     /// The time of all calls together.
     pub busy: Duration,
@@ -68,7 +68,7 @@ impl Counters {
             End::Refused => Some(&self.refused),
             End::Failed(ErrorKind::Panicked) => Some(&self.panicked),
             End::Failed(ErrorKind::TimedOut) => Some(&self.timed_out),
-            End::Failed(ErrorKind::Cancelled) => Some(&self.cancelled),
+            End::Failed(ErrorKind::Cancelled | ErrorKind::CutOff) => Some(&self.cancelled),
             End::Failed(_) => Some(&self.failed),
         };
         if let Some(counter) = counter {

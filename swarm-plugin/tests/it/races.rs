@@ -74,7 +74,7 @@ async fn a_plugin_that_goes_while_its_state_is_handed_over_is_drained_first() {
         assert_eq!(next(&mut events, "1.0.0").await, EventKind::Drained { cut_off: !ends }, "{verb}");
         assert_eq!(
             call.await.unwrap().map_err(|error| error.kind()).err(),
-            (!ends).then_some(ErrorKind::Cancelled)
+            (!ends).then_some(ErrorKind::CutOff)
         );
         assert!(reload.await.unwrap().is_err());
         assert_eq!((seen.cleaned.load(SeqCst), seen.late.load(SeqCst)), (1, 0), "{verb}");
