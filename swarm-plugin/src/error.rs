@@ -115,6 +115,10 @@ impl Error {
     }
 
     pub(crate) fn of_failure(kind: ErrorKind, failure: PluginError) -> Self {
+        let kind = match kind {
+            ErrorKind::Failed if failure.is_too_large() => ErrorKind::TooLarge,
+            kind => kind,
+        };
         let mut error = Error::new(kind, failure.to_string());
         error.0.failure = Some(failure);
         error

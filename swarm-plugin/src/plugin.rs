@@ -121,7 +121,19 @@ impl<P: Plugin + ?Sized> Plugin for Arc<P> {
 pub struct PluginError {
     message: String,
     causes: Vec<String>,
-    temporary: bool,
+    class: Class,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Lasting,
+    Temporary,
+    /// Said by the kinds that come with the crate.
+    #[cfg_attr(
+        not(any(feature = "native", feature = "process", feature = "wasm")),
+        expect(dead_code, reason = "a Rust type has made its result by then")
+    )]
+    TooLarge,
 }
 
 /// Messages are cut to this many bytes, so that a failure that quotes a whole response does not fill the log.
@@ -131,12 +143,22 @@ const CAUSES_LIMIT: usize = 16;
 impl PluginError {
     /// A failure that the same call would meet again.
     pub fn new(message: impl fmt::Display) -> Self {
-        PluginError { message: cut(message.to_string()), causes: Vec::new(), temporary: false }
+        PluginError { message: cut(message.to_string()), causes: Vec::new(), class: Class::Lasting }
     }
 
     /// A failure that the same call may not meet later: [`Error::is_retryable`](crate::Error::is_retryable) says so.
     pub fn temporary(message: impl fmt::Display) -> Self {
-        PluginError { temporary: true, ..PluginError::new(message) }
+        PluginError { class: Class::Temporary, ..PluginError::new(message) }
+    }
+
+    /// An answer that was cut off before it was a value.
+    #[cfg(any(feature = "native", feature = "process", feature = "wasm"))]
+    pub(crate) fn too_large(message: impl fmt::Display) -> Self {
+        PluginError { class: Class::TooLarge, ..PluginError::new(message) }
+    }
+
+    pub(crate) fn is_too_large(&self) -> bool {
+        self.class == Class::TooLarge
     }
 
     /// What was caught when a plugin panicked.
@@ -160,7 +182,7 @@ impl PluginError {
 
     /// Whether the same call may succeed later.
     pub fn is_temporary(&self) -> bool {
-        self.temporary
+        self.class == Class::Temporary
     }
 }
 

@@ -16,10 +16,13 @@ pub(super) struct Caller<'c> {
     pub(super) ticket: Option<&'c Ticket>,
 }
 
+/// Room for a message where answers are to be short.
+const MESSAGE_BYTES: usize = 16 * 1024;
+
 /// What a host pointer of the interface points to, by its context.
 struct Told<'c> {
     caller: Caller<'c>,
-    limit: usize,
+    room: usize,
     out: Mutex<Out>,
 }
 
@@ -57,7 +60,7 @@ pub(super) fn ask_for_state(
 }
 
 fn call(caller: Caller<'_>, limit: usize, function: impl FnOnce(*const abi::Host) -> i32) -> (i32, Out) {
-    let told = Told { caller, limit, out: Mutex::default() };
+    let told = Told { caller, room: limit.max(MESSAGE_BYTES), out: Mutex::default() };
     let host = abi::Host {
         size: size_of::<abi::Host>(),
         context: (&raw const told).cast_mut().cast(),
@@ -76,7 +79,9 @@ fn outcome(code: i32, Out { bytes, is_over }: Out, limit: usize) -> Result<Vec<u
         false => String::from_utf8_lossy(&bytes).into_owned(),
     };
     match code {
-        abi::OK if is_over => Err(PluginError::new(format_args!("the answer is over {limit} bytes"))),
+        abi::OK if is_over || bytes.len() > limit => {
+            Err(PluginError::too_large(format_args!("the answer is over {limit} bytes")))
+        }
         abi::OK => Ok(bytes),
         // Of a message that is too long, the beginning says it.
         abi::FAILED => Err(PluginError::new(said("failed, and does not say why"))),
@@ -100,7 +105,7 @@ unsafe extern "C" fn write(context: *mut c_void, data: *const u8, len: usize) ->
     // SAFETY: the header's promise.
     let told = unsafe { told(context) };
     let mut out = told.out.lock().unwrap_or_else(PoisonError::into_inner);
-    let room = told.limit - out.bytes.len();
+    let room = told.room - out.bytes.len();
     // SAFETY: the header's promise that there are so many bytes until this returns.
     out.bytes.extend_from_slice(unsafe { abi::Bytes { data, len: len.min(room) }.get() });
     out.is_over |= len > room;

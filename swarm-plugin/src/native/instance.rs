@@ -19,8 +19,6 @@ use crate::manifest::{DEFAULT_BYTES, Manifest, ManifestFile};
 use crate::plugin::{Plugin, PluginError};
 
 const DESCRIPTION_BYTES: usize = 1024 * 1024;
-/// Room for a message where results are to be short. How long a result may be is looked at again.
-const MESSAGE_BYTES: usize = 16 * 1024;
 /// Calls of one instance that were given up and have not returned.
 const LOST_LIMIT: usize = 8;
 
@@ -64,7 +62,7 @@ impl NativePlugin {
         };
         let manifest = file.builder().bounded_params().build()?;
         let limits = manifest.limits();
-        let limit = limits.result_bytes.unwrap_or(DEFAULT_BYTES).max(MESSAGE_BYTES);
+        let limit = limits.result_bytes.unwrap_or(DEFAULT_BYTES);
         let calls = limits.concurrency.unwrap_or(usize::MAX);
         let room = Arc::new(Semaphore::new(calls.min(threads.share())));
         let instance = Instance { table, limit, handle: RwLock::new(Some(handle)), threads: threads.clone() };

@@ -8,6 +8,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 /// Bytes of one message, with the end of its line. A longer one is dropped by whoever reads.
 pub(super) const MESSAGE_LIMIT: usize = 16 * 1024 * 1024;
+/// The `data` of the failure of a call whose answer was too long.
+pub(super) const TOO_LARGE: &str = "swarm-plugin: too large";
 /// So much of the beginning and of the end of a line is remembered, to find its number.
 const REMEMBERED: usize = 512;
 
@@ -119,8 +121,9 @@ impl Line {
 
 fn too_long(id: u64, limit: usize) -> Vec<u8> {
     let message = format!("the answer is over {limit} bytes");
-    let line = r#"{"jsonrpc":"2.0","id":ID,"error":{"code":-32603,"message":"MESSAGE"}}"#;
-    (line.replace("ID", &id.to_string()).replace("MESSAGE", &message) + "\n").into_bytes()
+    let line = r#"{"jsonrpc":"2.0","id":ID,"error":{"code":-32603,"message":"MESSAGE","data":"DATA"}}"#;
+    let line = line.replace("ID", &id.to_string()).replace("MESSAGE", &message).replace("DATA", TOO_LARGE);
+    (line + "\n").into_bytes()
 }
 
 /// What the beginning of an object says of it.

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::brake::Brake;
 use super::child::Program;
+use super::frames::TOO_LARGE;
 use super::health::{Health, SILENCE};
 use super::legible;
 use super::link::{Link, Unlisted, listed};
@@ -176,6 +177,9 @@ impl Server {
 
     fn failed(&self, error: ServiceError) -> PluginError {
         match error {
+            ServiceError::McpError(error) if error.data.as_ref().is_some_and(|data| data == TOO_LARGE) => {
+                PluginError::too_large(legible(&error.message))
+            }
             ServiceError::McpError(error) => PluginError::new(legible(&error.message)),
             ServiceError::TransportClosed | ServiceError::TransportSend(_) => {
                 PluginError::temporary(format_args!("{} ended during the call", self.program.name))

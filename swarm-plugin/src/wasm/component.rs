@@ -35,7 +35,7 @@ impl Parts {
 /// Reads what an instance told.
 fn read(what: &str, text: &str, limit: usize) -> Result<Value, PluginError> {
     if text.len() > limit {
-        return Err(PluginError::new(format_args!("its {what} is over {limit} bytes")));
+        return Err(PluginError::too_large(format_args!("its {what} is over {limit} bytes")));
     }
     serde_json::from_str(text)
         .map_err(|error| PluginError::new(format_args!("its {what} is not JSON: {error}")))

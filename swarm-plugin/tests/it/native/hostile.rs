@@ -109,7 +109,7 @@ async fn what_a_library_answers_is_checked() {
             ("garbage", ErrorKind::Failed, "its answer is not JSON"),
             ("utf8", ErrorKind::Failed, "its answer is not UTF-8"),
             ("deep", ErrorKind::Failed, "recursion limit exceeded"),
-            ("flood", ErrorKind::Failed, "the answer is over 16777216 bytes"),
+            ("flood", ErrorKind::TooLarge, "the answer is over 16777216 bytes"),
         ] {
             let error = plugins.call("unruly", json!({ "do": what })).await.unwrap_err();
             assert_eq!((error.kind(), error.is_retryable()), (kind, what == "temporary"), "{what}: {error}");
@@ -130,7 +130,8 @@ async fn a_failure_keeps_its_message_and_kind_where_results_are_to_be_short() {
     let error = plugins.call("unruly", json!({"do": "wail"})).await.unwrap_err();
     assert!(error.is_retryable() && error.to_string().contains("oh oh oh"), "{error}");
     let error = plugins.call("unruly", json!({"do": "flood"})).await.unwrap_err();
-    assert!(!error.is_retryable() && error.to_string().contains("the answer is over"), "{error}");
+    assert!(error.kind() == ErrorKind::TooLarge && !error.is_retryable(), "{error}");
+    assert!(error.to_string().contains("the answer is over 64 bytes"), "{error}");
     plugins.shutdown().await;
 }
 

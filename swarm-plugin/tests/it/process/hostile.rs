@@ -45,7 +45,7 @@ async fn an_answer_that_is_too_long_fails_its_call_and_no_other() {
     let beside = call(&plugins, json!({"do": "sleep", "seconds": 1}));
     let (error, beside) = tokio::join!(call(&plugins, large), beside);
     let error = error.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Failed);
+    assert_eq!(error.kind(), ErrorKind::TooLarge);
     assert_eq!(error.failure().unwrap().message(), "the answer is over 16777216 bytes");
     beside.unwrap();
     plugins.shutdown().await;
