@@ -121,7 +121,7 @@ impl Line {
 
 fn too_long(id: u64, limit: usize) -> Vec<u8> {
     let message = format!("the answer is over {limit} bytes");
-    let line = r#"{"jsonrpc":"2.0","id":ID,"error":{"code":-32603,"message":"MESSAGE","data":"DATA"}}"#;
+    let line = r#"{"jsonrpc":"2.0","id":ID,"error":{"code":-32603,"data":"DATA","message":"MESSAGE"}}"#;
     let line = line.replace("ID", &id.to_string()).replace("MESSAGE", &message).replace("DATA", TOO_LARGE);
     (line + "\n").into_bytes()
 }
