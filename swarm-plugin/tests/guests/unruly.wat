@@ -88,6 +88,9 @@
       (global.set $count (i32.add (global.get $count) (i32.const 1)))
       ;; c: how many calls this instance had
       (if (i32.eq (local.get $what) (i32.const 99)) (then (return (call $number (global.get $count)))))
+      ;; v: the schema of its parameters
+      (if (i32.eq (local.get $what) (i32.const 118)) (then
+        (return (call $ok (i32.load (i32.const 536)) (i32.load (i32.const 540))))))
       ;; l: a loop
       (if (i32.eq (local.get $what) (i32.const 108)) (then (loop $forever (br $forever))))
       ;; m: memory without end
