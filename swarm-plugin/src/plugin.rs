@@ -129,10 +129,6 @@ enum Class {
     Lasting,
     Temporary,
     /// Said by the kinds that come with the crate.
-    #[cfg_attr(
-        not(any(feature = "native", feature = "process", feature = "wasm")),
-        expect(dead_code, reason = "a Rust type has made its result by then")
-    )]
     TooLarge,
 }
 
