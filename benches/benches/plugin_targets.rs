@@ -287,3 +287,20 @@ async fn activated(events: &mut (impl Stream<Item = Event> + Unpin), version: &s
         }
     }
 }
+
+/// The row of how long it took each time from a file that was closed to the version that answers.
+#[cfg(any(feature = "native", feature = "process"))]
+fn print_answering(session: &Session, kind: &str, mut took: Vec<Duration>) {
+    const SETTLE: Duration = Duration::from_millis(50);
+    took.sort_unstable();
+    let worst = took[(took.len() * 99 / 100).min(took.len() - 1)];
+    let limit = SETTLE + Duration::from_millis(10);
+    let row = Row {
+        what: format!("file closed to new version answering, {kind}, p99 of {}", took.len()),
+        unit: Unit::Seconds,
+        ours: Some(worst.as_secs_f64()),
+        peers: vec![("time to settle", SETTLE.as_secs_f64())],
+        targets: session.pick(vec![], vec![Target::AtMost(limit.as_secs_f64())]),
+    };
+    println!("{row}");
+}

@@ -126,12 +126,11 @@ pub(crate) fn call(session: &Session) {
 
 /// From a file that was renamed into a watched folder to the version that answers: the 99th percentile.
 pub(crate) fn reload(session: &Session) {
-    const SETTLE: Duration = Duration::from_millis(50);
     if matches!(session, Session::Repetition { .. }) {
         return;
     }
     let count: usize = session.pick(2, 100);
-    let mut took: Vec<Duration> = super::runtime().block_on(async {
+    let took: Vec<Duration> = super::runtime().block_on(async {
         let (root, plugins) = host().await;
         let mut events = plugins.events();
         let mut took = Vec::new();
@@ -145,17 +144,7 @@ pub(crate) fn reload(session: &Session) {
         plugins.shutdown().await;
         took
     });
-    took.sort_unstable();
-    let worst = took[(took.len() * 99 / 100).min(took.len() - 1)];
-    let limit = SETTLE + Duration::from_millis(10);
-    let row = Row {
-        what: format!("file closed to new version answering, process, p99 of {count}"),
-        unit: Unit::Seconds,
-        ours: Some(worst.as_secs_f64()),
-        peers: vec![("time to settle", SETTLE.as_secs_f64())],
-        targets: session.pick(vec![], vec![Target::AtMost(limit.as_secs_f64())]),
-    };
-    println!("{row}");
+    super::print_answering(session, "process", took);
 }
 
 async fn host() -> (TempDir, PluginManager) {
