@@ -7,8 +7,8 @@ use crate::drift::special::normal_tail;
 /// values: the tail of the permutation test.
 ///
 /// By the saddlepoint approximation of sampling without replacement (Robinson, JRSS B 44, 1982, in the form of Skovgaard, Journal of Applied
-/// Probability 24, 1987), which is right to a few hundredths of itself also for few values with heavy tails. `None` where the sizes do not tell:
-/// all the same, or the recent values are among the farthest there are.
+/// Probability 24, 1987), which is within a quarter of the counted chance also for a dozen values with heavy tails. `None` where the sizes do
+/// not tell: all the same, or the recent values are among the farthest there are.
 pub(super) fn tail(baseline: &Sample, recent: &Sample) -> Option<f64> {
     let (before, after) = (baseline.count() as f64, recent.count() as f64);
     let (all, share) = (before + after, after / (before + after));
