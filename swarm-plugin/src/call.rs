@@ -1,24 +1,19 @@
-//! One call, from the lease to the outcome.
+//! What the caller says of a call, and what the plugin is told of it.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::pin::pin;
 use std::sync::{Arc, OnceLock};
-use std::task::Poll;
 use std::time::Duration;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::contained::{Contained, ignored};
+use crate::contained::ignored;
 use crate::error::{Error, ErrorKind, Result};
-use crate::lease::{Lease, Loaded};
-use crate::manifest::DEFAULT_BYTES;
-use crate::measure::{self, Oversize};
+use crate::lease::Lease;
 use crate::plugin::PluginError;
-use crate::stats::End;
 use semver::VersionReq;
 
 /// How one call differs from others: its deadline, its version, who may cancel it, who hears of its progress.
@@ -49,8 +44,8 @@ pub struct CallOptions {
 
 impl CallOptions {
     /// Those of [`PluginManager::call`](crate::PluginManager::call).
-    pub fn new() -> Self {
-        CallOptions::default()
+    pub const fn new() -> Self {
+        CallOptions { timeout: None, version: None, cancel: None, progress: None, is_below: false }
     }
 
     /// How long the call may take, waiting included, whatever the plugin's manifest says.
@@ -105,17 +100,29 @@ pub struct Progress {
 #[derive(Clone)]
 pub struct CallContext {
     pub(crate) lease: Arc<Lease>,
-    deadline: Instant,
-    cancel: Option<CancellationToken>,
+    pub(crate) deadline: Instant,
+    pub(crate) cancel: Option<CancellationToken>,
     progress: Option<Arc<dyn Fn(Progress) + Send + Sync>>,
     /// One of the calls that may run at the same time, where these are limited.
-    place: OnceLock<Arc<OwnedSemaphorePermit>>,
+    pub(crate) place: OnceLock<Arc<OwnedSemaphorePermit>>,
     /// Whether the host gave the call up, where that is another than this crate's own here.
     #[cfg(feature = "native")]
     is_given_up: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
 }
 
 impl CallContext {
+    pub(crate) fn new(lease: Arc<Lease>, deadline: Instant, options: &CallOptions) -> CallContext {
+        CallContext {
+            lease,
+            deadline,
+            cancel: options.cancel.clone(),
+            progress: options.progress.clone(),
+            place: OnceLock::new(),
+            #[cfg(feature = "native")]
+            is_given_up: None,
+        }
+    }
+
     /// A call that came from a host elsewhere.
     #[cfg(feature = "native")]
     pub(crate) fn of_a_host(
@@ -197,7 +204,7 @@ impl CallContext {
             progress: None,
             is_below: true,
         };
-        host.call(name, params, options).await
+        host.call(name, params, &options).await
     }
 
     /// The same call for code that counts itself how many go on.
@@ -224,123 +231,6 @@ impl fmt::Debug for CallContext {
     }
 }
 
-/// Runs one call of the version that the lease is for.
-pub(crate) async fn run(
-    lease: Arc<Lease>,
-    params: Value,
-    options: CallOptions,
-    begun: Instant,
-) -> Result<Value> {
-    let timeout = options.timeout.unwrap_or(lease.loaded.timeout);
-    let deadline = after(begun, timeout);
-    let cx = CallContext {
-        lease,
-        deadline,
-        cancel: options.cancel,
-        progress: options.progress,
-        place: OnceLock::new(),
-        #[cfg(feature = "native")]
-        is_given_up: None,
-    };
-    let mut meter = Meter::start(&cx.lease, begun);
-    let outcome = match admitted(params, &cx.lease.loaded) {
-        Ok(params) => {
-            let outcome = serve(params, &cx, timeout).await;
-            meter.end = outcome.as_ref().err().map_or(End::Answered, |error| End::Failed(error.kind()));
-            outcome
-        }
-        Err(error) => {
-            meter.end = End::Refused;
-            Err(error)
-        }
-    };
-    drop(meter);
-    outcome.map_err(|error| error.of_plugin(cx.lease.loaded.manifest.name()))
-}
-
-/// Parameters with which the plugin may be called.
-fn admitted(params: Value, loaded: &Loaded) -> Result<Value> {
-    let limits = loaded.manifest.limits();
-    let params = if params.is_null() { Value::Object(Map::new()) } else { params };
-    let schema = loaded.manifest.schema();
-    // To measure costs more than the rest of a call does, so it is done where somebody asked for it, and before
-    // validation, which recurses. Waiting must be possible to drop.
-    let waits = loaded.permits.as_ref().map(|_| usize::MAX);
-    let limit = limits.params_bytes.or(schema.asks().then_some(DEFAULT_BYTES)).or(waits);
-    let params = bounded(params, limit, "parameters")?;
-    match schema.check(&params) {
-        Ok(()) => Ok(params),
-        Err(error) => {
-            measure::dismantle(params);
-            Err(error)
-        }
-    }
-}
-
-async fn serve(params: Value, cx: &CallContext, timeout: Duration) -> Result<Value> {
-    let loaded = &*cx.lease.loaded;
-    let limits = loaded.manifest.limits();
-    if cx.cancel.as_ref().is_some_and(CancellationToken::is_cancelled) {
-        measure::dismantle(params);
-        return Err(by_caller());
-    }
-    if let Some(permits) = &loaded.permits {
-        let place = match permits.clone().try_acquire_owned() {
-            Ok(place) => Ok(place),
-            Err(_) => Box::pin(within(cx, timeout, permits.clone().acquire_owned())).await?,
-        };
-        // Never closed, and one for each call.
-        let _ = place.map(|place| cx.place.set(Arc::new(place)));
-    }
-    let running = catch_unwind(AssertUnwindSafe(|| loaded.plugin.execute(params, cx)));
-    let outcome = match running {
-        Ok(future) => within(cx, timeout, Contained::new(future)).await?,
-        Err(payload) => Err(payload),
-    };
-    match outcome {
-        Ok(Ok(result)) => bounded(result, limits.result_bytes, "result"),
-        Ok(Err(failure)) => Err(Error::of_failure(ErrorKind::Failed, failure)),
-        Err(payload) => Err(Error::of_failure(ErrorKind::Panicked, PluginError::panicked(payload))),
-    }
-}
-
-/// Waits no longer than the call may take. The first poll costs no timer, so that what is ready at once pays for none.
-async fn within<F: Future>(cx: &CallContext, timeout: Duration, future: F) -> Result<F::Output> {
-    let mut future = pin!(future);
-    let mut first = None;
-    std::future::poll_fn(|task| {
-        if let Poll::Ready(output) = future.as_mut().poll(task) {
-            first = Some(output);
-        }
-        Poll::Ready(())
-    })
-    .await;
-    if let Some(output) = first {
-        return Ok(output);
-    }
-    // In a box, so that a call that is ready at once is not moved about with room for all of this.
-    let waiting = async {
-        tokio::select! {
-            biased;
-            output = future => Ok(output),
-            () = cancelled(cx.cancel.as_ref()) => Err(by_caller()),
-            () = cx.lease.loaded.stop.cancelled() => {
-                Err(Error::new(ErrorKind::CutOff, "was cut off: this version was replaced or removed"))
-            }
-            () = tokio::time::sleep_until(cx.deadline) => Err(too_late(timeout)),
-        }
-    };
-    Box::pin(waiting).await
-}
-
-pub(crate) fn by_caller() -> Error {
-    Error::new(ErrorKind::Cancelled, "was cancelled by the caller")
-}
-
-pub(crate) fn too_late(timeout: Duration) -> Error {
-    Error::new(ErrorKind::TimedOut, format!("took longer than {timeout:?}"))
-}
-
 pub(crate) async fn cancelled(token: Option<&CancellationToken>) {
     match token {
         Some(token) => token.cancelled().await,
@@ -352,38 +242,6 @@ pub(crate) async fn cancelled(token: Option<&CancellationToken>) {
 pub(crate) fn after(begun: Instant, timeout: Duration) -> Instant {
     const YEAR: Duration = Duration::from_secs(86_400 * 365);
     begun.checked_add(timeout).unwrap_or_else(|| begun + YEAR)
-}
-
-pub(crate) fn bounded(value: Value, limit: Option<usize>, what: &str) -> Result<Value> {
-    let Some(limit) = limit else { return Ok(value) };
-    let message = match measure::fits(&value, limit) {
-        Ok(()) => return Ok(value),
-        Err(Oversize::Bytes) => format!("the {what} is over {limit} bytes"),
-        Err(Oversize::Depth) => format!("the {what} is nested over {} levels deep", measure::DEPTH_LIMIT),
-    };
-    measure::dismantle(value);
-    Err(Error::new(ErrorKind::TooLarge, message))
-}
-
-/// Counts a call, also one whose future is dropped.
-struct Meter<'c> {
-    lease: &'c Lease,
-    begun: Instant,
-    /// That of a dropped call, until it has another.
-    end: End,
-}
-
-impl<'c> Meter<'c> {
-    fn start(lease: &'c Lease, begun: Instant) -> Self {
-        lease.counters.begin();
-        Meter { lease, begun, end: End::Failed(ErrorKind::Cancelled) }
-    }
-}
-
-impl Drop for Meter<'_> {
-    fn drop(&mut self) {
-        self.lease.counters.end(self.end, self.begun.elapsed());
-    }
 }
 
 /// Waits for work on the pool of blocking threads, which is not stopped when this is dropped, and passes its panics on.

@@ -26,10 +26,7 @@ impl<F: Future + ?Sized> Future for Contained<F> {
         let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(task)));
         match polled {
             Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(outcome)) => {
-                self.0 = None;
-                Poll::Ready(Ok(outcome))
-            }
+            Ok(Poll::Ready(outcome)) => Poll::Ready(Ok(outcome)),
             Err(payload) => Poll::Ready(Err(payload)),
         }
     }

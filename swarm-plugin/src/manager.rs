@@ -1,6 +1,7 @@
 //! `PluginManager`, and what is shared by all that act for it.
 
 mod builder;
+mod call;
 mod change;
 mod folders;
 mod follow;
@@ -10,7 +11,6 @@ mod unit;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 pub use self::builder::PluginManagerBuilder;
 use self::builder::Settings;
@@ -22,19 +22,15 @@ use futures::future::BoxFuture;
 use semver::VersionReq;
 use serde_json::Value;
 use tokio::sync::broadcast;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::Instrument;
 
-use crate::call::{self, CallOptions};
-use crate::catalogue::{Catalogue, Serving};
+use crate::call::CallOptions;
+use crate::catalogue::Catalogue;
 use crate::discovery::Changes;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{self, Event, EventKind};
 use crate::info::{Origin, PluginInfo};
-use crate::lease::Lease;
-use crate::measure;
 use crate::plugin::{Plugin, PluginError};
 
 /// Knows the plugins, calls them, and replaces them while calls are under way.
@@ -71,8 +67,10 @@ impl PluginManager {
     /// [`ErrorKind::InvalidParams`] and [`ErrorKind::TooLarge`] before the plugin runs; [`ErrorKind::Failed`],
     /// [`ErrorKind::Panicked`], [`ErrorKind::TimedOut`], [`ErrorKind::Cancelled`], [`ErrorKind::CutOff`] and
     /// [`ErrorKind::TooLarge`] of the call itself; [`ErrorKind::Closed`].
-    pub async fn call(&self, name: &str, params: Value) -> Result<Value> {
-        self.shared.call(name, params, CallOptions::new()).await
+    pub fn call(&self, name: &str, params: Value) -> impl Future<Output = Result<Value>> + Send {
+        static PLAIN: CallOptions = CallOptions::new();
+        // Passed on as it is: an async function would move parameters and result once more.
+        self.shared.call(name, params, &PLAIN)
     }
 
     /// Calls a plugin with a deadline, a range of versions, a token or an observer of this call's own.
@@ -80,7 +78,7 @@ impl PluginManager {
     /// # Errors
     /// As for [`call`](PluginManager::call).
     pub async fn call_with(&self, name: &str, params: Value, options: CallOptions) -> Result<Value> {
-        self.shared.call(name, params, options).await
+        self.shared.call(name, params, &options).await
     }
 
     /// Takes a plugin in, which serves calls once this answers.
@@ -324,61 +322,6 @@ impl Shared {
             folders,
             closing: CancellationToken::new(),
             closed: CancellationToken::new(),
-        }
-    }
-
-    pub(crate) async fn call(&self, name: &str, params: Value, options: CallOptions) -> Result<Value> {
-        let begun = Instant::now();
-        let found = {
-            let catalogue = self.catalogue.load();
-            match catalogue.closed && !options.is_below {
-                true => Err(shut_down()),
-                false => catalogue.find(name, options.version.as_ref()).map(|slot| match &slot.serving {
-                    Serving::Live(lease) => Ok(lease.clone()),
-                    Serving::Held(token) => Err((token.clone(), slot.loaded.timeout)),
-                }),
-            }
-        };
-        let (lease, params) = match found {
-            Ok(Ok(lease)) => (lease, params),
-            Ok(Err((token, timeout))) => {
-                // Waiting must be possible to drop.
-                let params = call::bounded(params, Some(usize::MAX), "parameters")?;
-                let timeout = options.timeout.unwrap_or(timeout);
-                // In a box, since few calls wait, and all would be moved about with room for it.
-                (Box::pin(self.held(name, token, &options, begun, timeout)).await?, params)
-            }
-            Err(error) => {
-                measure::dismantle(params);
-                return Err(error);
-            }
-        };
-        let manifest = &lease.loaded.manifest;
-        let span = tracing::debug_span!("plugin", name = manifest.name(), version = %manifest.version());
-        call::run(lease, params, options, begun).instrument(span).await
-    }
-
-    /// Waits until the state of a plugin was handed over.
-    async fn held(
-        &self,
-        name: &str,
-        mut token: CancellationToken,
-        options: &CallOptions,
-        begun: Instant,
-        timeout: Duration,
-    ) -> Result<Arc<Lease>> {
-        let deadline = call::after(begun, timeout);
-        loop {
-            tokio::select! {
-                biased;
-                () = token.cancelled() => {}
-                () = call::cancelled(options.cancel.as_ref()) => return Err(call::by_caller().of_plugin(name)),
-                () = tokio::time::sleep_until(deadline) => return Err(call::too_late(timeout).of_plugin(name)),
-            }
-            match &self.catalogue.load().find(name, options.version.as_ref())?.serving {
-                Serving::Live(lease) => return Ok(lease.clone()),
-                Serving::Held(next) => token = next.clone(),
-            }
         }
     }
 

@@ -118,7 +118,10 @@ impl<P: Plugin + ?Sized> Plugin for Arc<P> {
 /// assert_eq!(read("x").unwrap_err().message(), "invalid digit found in string");
 /// ```
 #[derive(Clone, PartialEq, Eq)]
-pub struct PluginError {
+pub struct PluginError(Box<Said>);
+
+#[derive(Clone, PartialEq, Eq)]
+struct Said {
     message: String,
     causes: Vec<String>,
     class: Class,
@@ -139,22 +142,26 @@ const CAUSES_LIMIT: usize = 16;
 impl PluginError {
     /// A failure that the same call would meet again.
     pub fn new(message: impl fmt::Display) -> Self {
-        PluginError { message: cut(message.to_string()), causes: Vec::new(), class: Class::Lasting }
+        PluginError::of_class(Class::Lasting, message)
     }
 
     /// A failure that the same call may not meet later: [`Error::is_retryable`](crate::Error::is_retryable) says so.
     pub fn temporary(message: impl fmt::Display) -> Self {
-        PluginError { class: Class::Temporary, ..PluginError::new(message) }
+        PluginError::of_class(Class::Temporary, message)
     }
 
     /// An answer that was cut off before it was a value.
     #[cfg(any(feature = "native", feature = "process", feature = "wasm"))]
     pub(crate) fn too_large(message: impl fmt::Display) -> Self {
-        PluginError { class: Class::TooLarge, ..PluginError::new(message) }
+        PluginError::of_class(Class::TooLarge, message)
+    }
+
+    fn of_class(class: Class, message: impl fmt::Display) -> Self {
+        PluginError(Box::new(Said { message: cut(message.to_string()), causes: Vec::new(), class }))
     }
 
     pub(crate) fn is_too_large(&self) -> bool {
-        self.class == Class::TooLarge
+        self.0.class == Class::TooLarge
     }
 
     /// What was caught when a plugin panicked.
@@ -168,17 +175,17 @@ impl PluginError {
 
     /// What happened.
     pub fn message(&self) -> &str {
-        &self.message
+        &self.0.message
     }
 
     /// The messages of the causes, outermost first.
     pub fn causes(&self) -> &[String] {
-        &self.causes
+        &self.0.causes
     }
 
     /// Whether the same call may succeed later.
     pub fn is_temporary(&self) -> bool {
-        self.class == Class::Temporary
+        self.0.class == Class::Temporary
     }
 }
 
@@ -186,8 +193,8 @@ impl<E: std::error::Error> From<E> for PluginError {
     fn from(error: E) -> Self {
         let mut out = PluginError::new(&error);
         let mut cause = error.source();
-        while let Some(error) = cause.filter(|_| out.causes.len() < CAUSES_LIMIT) {
-            out.causes.push(cut(error.to_string()));
+        while let Some(error) = cause.filter(|_| out.0.causes.len() < CAUSES_LIMIT) {
+            out.0.causes.push(cut(error.to_string()));
             cause = error.source();
         }
         out
@@ -196,8 +203,8 @@ impl<E: std::error::Error> From<E> for PluginError {
 
 impl fmt::Display for PluginError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
-        self.causes.iter().try_for_each(|cause| write!(f, ": {cause}"))
+        f.write_str(&self.0.message)?;
+        self.0.causes.iter().try_for_each(|cause| write!(f, ": {cause}"))
     }
 }
 

@@ -1,7 +1,8 @@
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -81,7 +82,7 @@ async fn failures_are_the_plugins_own_words() {
     assert_eq!(plugins.get("tool").unwrap().stats().failed, 2);
 }
 
-/// Panics before it makes a future, in it, or when that is dropped.
+/// Panics before it makes a future, in it, or when that is dropped: while it waits, or once it has answered.
 struct Explosive(Manifest);
 
 struct Mine;
@@ -108,6 +109,13 @@ impl Plugin for Explosive {
         Self: 'f,
     {
         assert!(params["when"] != "before", "not yet");
+        if params["when"] == "answered" {
+            let mine = Mine;
+            return Box::pin(poll_fn(move |_| {
+                let _held_on = &mine;
+                Poll::Ready(Ok(json!("all")))
+            }));
+        }
         Box::pin(async move {
             if params["when"] == "after" {
                 let _mine = Mine;
@@ -131,8 +139,9 @@ async fn panics_are_failures_of_one_call() {
         assert_eq!(error.kind(), kind, "{when}");
         assert!(error.to_string().contains(says), "{error}");
     }
+    assert_eq!(plugins.call("tool", json!({"when": "answered"})).await.unwrap(), "all");
     let stats = *plugins.get("tool").unwrap().stats();
-    assert_eq!((stats.calls, stats.panicked, stats.timed_out, stats.in_flight), (3, 2, 1, 0));
+    assert_eq!((stats.calls, stats.panicked, stats.timed_out, stats.in_flight), (4, 2, 1, 0));
 }
 
 #[tokio::test(start_paused = true)]

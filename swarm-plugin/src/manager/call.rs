@@ -1,0 +1,226 @@
+//! One call, from the name to the outcome.
+
+use std::any::Any;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures::FutureExt;
+use serde_json::{Map, Value};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use super::{Shared, shut_down};
+use crate::call::{CallContext, CallOptions, after, cancelled};
+use crate::catalogue::Serving;
+use crate::contained::Contained;
+use crate::error::{Error, ErrorKind, Result};
+use crate::lease::{Lease, Loaded};
+use crate::manifest::DEFAULT_BYTES;
+use crate::measure::{self, Oversize};
+use crate::plugin::PluginError;
+use crate::stats::End;
+
+/// When a version may be called.
+enum Callable {
+    Now(Arc<Lease>),
+    /// Once its state was handed over.
+    Held {
+        token: CancellationToken,
+        timeout: Duration,
+    },
+}
+
+impl Shared {
+    /// Calls a plugin. What is ready at once pays for no timer and for few moves of its values: all that may wait is in a box.
+    pub(crate) async fn call(&self, name: &str, mut params: Value, options: &CallOptions) -> Result<Value> {
+        let begun = Instant::now();
+        let lease = match self.callable(name, options) {
+            Ok(Callable::Now(lease)) => lease,
+            Ok(Callable::Held { token, timeout }) => {
+                // Waiting must be possible to drop.
+                if let Err(error) = bound(&params, Some(usize::MAX), "parameters") {
+                    measure::dismantle(params);
+                    return Err(error.of_plugin(name));
+                }
+                Box::pin(self.held(name, token, options, begun, timeout)).await?
+            }
+            Err(error) => {
+                measure::dismantle(params);
+                return Err(error);
+            }
+        };
+        let timeout = options.timeout.unwrap_or(lease.loaded.timeout);
+        let cx = CallContext::new(lease, after(begun, timeout), options);
+        let loaded = &*cx.lease.loaded;
+        let manifest = &loaded.manifest;
+        let mut meter = Meter::start(&cx.lease, begun);
+        if let Err(error) = admit(&mut params, loaded) {
+            measure::dismantle(params);
+            return Err(meter.ended(End::Refused, error));
+        }
+        if options.cancel.as_ref().is_some_and(CancellationToken::is_cancelled) {
+            measure::dismantle(params);
+            return Err(meter.failed(by_caller()));
+        }
+        if let Some(permits) = &loaded.permits {
+            let place = match permits.clone().try_acquire_owned() {
+                Ok(place) => Ok(place),
+                Err(_) => match Box::pin(within(&cx, timeout, permits.clone().acquire_owned())).await {
+                    Ok(place) => place,
+                    Err(error) => return Err(meter.failed(error)),
+                },
+            };
+            // Never closed, and one for each call.
+            let _ = place.map(|place| cx.place.set(Arc::new(place)));
+        }
+        let span = tracing::debug_span!("plugin", name = manifest.name(), version = %manifest.version());
+        let begin = AssertUnwindSafe(|| loaded.plugin.execute(params, &cx));
+        let mut running = match span.in_scope(|| catch_unwind(begin)) {
+            Ok(future) => Contained::new(future),
+            Err(payload) => return Err(meter.failed(panicked(payload))),
+        };
+        let first = poll_fn(|task| Poll::Ready(span.in_scope(|| running.poll_unpin(task))));
+        let outcome = match first.await {
+            Poll::Ready(outcome) => outcome,
+            Poll::Pending => match Box::pin(within(&cx, timeout, running).instrument(span)).await {
+                Ok(outcome) => outcome,
+                Err(error) => return Err(meter.failed(error)),
+            },
+        };
+        match outcome {
+            Ok(Ok(result)) => match bound(&result, manifest.limits().result_bytes, "result") {
+                Ok(()) => {
+                    meter.end = End::Answered;
+                    Ok(result)
+                }
+                Err(error) => {
+                    measure::dismantle(result);
+                    Err(meter.failed(error))
+                }
+            },
+            Ok(Err(failure)) => Err(meter.failed(Error::of_failure(ErrorKind::Failed, failure))),
+            Err(payload) => Err(meter.failed(panicked(payload))),
+        }
+    }
+
+    fn callable(&self, name: &str, options: &CallOptions) -> Result<Callable> {
+        let catalogue = self.catalogue.load();
+        if catalogue.closed && !options.is_below {
+            return Err(shut_down());
+        }
+        let slot = catalogue.find(name, options.version.as_ref())?;
+        Ok(match &slot.serving {
+            Serving::Live(lease) => Callable::Now(lease.clone()),
+            Serving::Held(token) => Callable::Held { token: token.clone(), timeout: slot.loaded.timeout },
+        })
+    }
+
+    /// Waits until the state of a plugin was handed over.
+    async fn held(
+        &self,
+        name: &str,
+        mut token: CancellationToken,
+        options: &CallOptions,
+        begun: Instant,
+        timeout: Duration,
+    ) -> Result<Arc<Lease>> {
+        let deadline = after(begun, timeout);
+        loop {
+            tokio::select! {
+                biased;
+                () = token.cancelled() => {}
+                () = cancelled(options.cancel.as_ref()) => return Err(by_caller().of_plugin(name)),
+                () = tokio::time::sleep_until(deadline) => return Err(too_late(timeout).of_plugin(name)),
+            }
+            match &self.catalogue.load().find(name, options.version.as_ref())?.serving {
+                Serving::Live(lease) => return Ok(lease.clone()),
+                Serving::Held(next) => token = next.clone(),
+            }
+        }
+    }
+}
+
+/// Whether the plugin may be called with these parameters.
+fn admit(params: &mut Value, loaded: &Loaded) -> Result<()> {
+    if params.is_null() {
+        *params = Value::Object(Map::new());
+    }
+    let schema = loaded.manifest.schema();
+    // To measure costs more than the rest of a call does, so it is done where somebody asked for it, and before
+    // validation, which recurses. Waiting must be possible to drop.
+    let waits = loaded.permits.as_ref().map(|_| usize::MAX);
+    let limit = loaded.manifest.limits().params_bytes;
+    bound(params, limit.or(schema.asks().then_some(DEFAULT_BYTES)).or(waits), "parameters")?;
+    schema.check(params)
+}
+
+/// Waits no longer than the call may take.
+async fn within<F: Future>(cx: &CallContext, timeout: Duration, future: F) -> Result<F::Output> {
+    tokio::select! {
+        biased;
+        output = future => Ok(output),
+        () = cancelled(cx.cancel.as_ref()) => Err(by_caller()),
+        () = cx.lease.loaded.stop.cancelled() => {
+            Err(Error::new(ErrorKind::CutOff, "was cut off: this version was replaced or removed"))
+        }
+        () = tokio::time::sleep_until(cx.deadline) => Err(too_late(timeout)),
+    }
+}
+
+fn panicked(payload: Box<dyn Any + Send>) -> Error {
+    Error::of_failure(ErrorKind::Panicked, PluginError::panicked(payload))
+}
+
+fn by_caller() -> Error {
+    Error::new(ErrorKind::Cancelled, "was cancelled by the caller")
+}
+
+fn too_late(timeout: Duration) -> Error {
+    Error::new(ErrorKind::TimedOut, format!("took longer than {timeout:?}"))
+}
+
+/// Whether the value is small enough to be passed on, and to be dropped as usual.
+fn bound(value: &Value, limit: Option<usize>, what: &str) -> Result<()> {
+    let Some(limit) = limit else { return Ok(()) };
+    let message = match measure::fits(value, limit) {
+        Ok(()) => return Ok(()),
+        Err(Oversize::Bytes) => format!("the {what} is over {limit} bytes"),
+        Err(Oversize::Depth) => format!("the {what} is nested over {} levels deep", measure::DEPTH_LIMIT),
+    };
+    Err(Error::new(ErrorKind::TooLarge, message))
+}
+
+/// Counts a call, also one whose future is dropped.
+struct Meter<'c> {
+    lease: &'c Lease,
+    begun: Instant,
+    /// That of a dropped call, until it has another.
+    end: End,
+}
+
+impl<'c> Meter<'c> {
+    fn start(lease: &'c Lease, begun: Instant) -> Self {
+        lease.counters.begin();
+        Meter { lease, begun, end: End::Failed(ErrorKind::Cancelled) }
+    }
+
+    fn ended(mut self, end: End, error: Error) -> Error {
+        self.end = end;
+        error.of_plugin(self.lease.loaded.manifest.name())
+    }
+
+    fn failed(self, error: Error) -> Error {
+        let end = End::Failed(error.kind());
+        self.ended(end, error)
+    }
+}
+
+impl Drop for Meter<'_> {
+    fn drop(&mut self) {
+        self.lease.counters.end(self.end, self.begun.elapsed());
+    }
+}
