@@ -145,7 +145,7 @@ fn ours(loader: WasmLoader, payload: &Value, calls: u32) -> Duration {
 
 /// A call of an instance that is there, through the manager and with its JSON written and read.
 fn warm(session: &Session) {
-    let calls: u32 = session.pick(10, 50_000);
+    let calls: u32 = session.pick(10, 20_000);
     for (name, payload) in payloads() {
         let json = || {
             let bare = Bare::new();

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 /// What the JSON text of a value costs both, and then the call.
 pub(crate) fn call(session: &Session) {
-    let calls: u32 = session.pick(10, 50_000);
+    let calls: u32 = session.pick(10, 20_000);
     let (Some(inline), Some(plain)) = (build("SWARM_INLINE"), build("0")) else {
         println!("left out: rows of native plugins need the program `cc`, which is not here");
         return;

@@ -224,7 +224,9 @@ impl Guest {
         let called = self.execute.call_async(&mut self.store, (params,)).await;
         let room = self.store.data_mut();
         room.caller = None;
-        room.lines.end();
+        if room.wasi.is_some() {
+            room.lines.end();
+        }
         match called {
             Ok((Ok(answer),)) => Ok(Ok(answer)),
             Ok((Err(Failure { message, temporary: true }),)) => Ok(Err(PluginError::temporary(message))),
