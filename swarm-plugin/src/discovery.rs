@@ -8,11 +8,9 @@ mod signature;
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::{fmt, io};
 
-use futures::Stream;
-use futures::stream::BoxStream;
 use tempfile::TempDir;
 
 use self::beneath::{Folder, Node};
@@ -24,7 +22,6 @@ use self::signature::Signed;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::{Manifest, ManifestBuilder, ManifestFile, check_name};
-use crate::plugin::{Plugin, PluginError};
 
 /// Finds plugins in folders without running any.
 ///
@@ -46,14 +43,7 @@ pub struct PluginDiscovery {
 ///
 /// The copy goes with the last clone.
 #[derive(Clone)]
-pub struct Found {
-    inner: Arc<Inner>,
-    /// Of one load.
-    changes: Arc<Mutex<Option<Changes>>>,
-}
-
-/// What takes the place of the plugins of a load.
-pub(crate) type Changes = BoxStream<'static, Result<Vec<Arc<dyn Plugin>>, PluginError>>;
+pub struct Found(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -71,86 +61,66 @@ struct Inner {
 impl Found {
     /// Where it was found.
     pub fn path(&self) -> &Path {
-        &self.inner.path
+        &self.0.path
     }
 
     pub(crate) fn shared_path(&self) -> &Arc<Path> {
-        &self.inner.path
+        &self.0.path
     }
 
     /// The copy that is to be loaded, which is what the digest is of: a file, or a folder.
     pub fn copy(&self) -> &Path {
-        &self.inner.copy
+        &self.0.copy
     }
 
     /// `wasm`, `native`, `process`, or what the manifest says.
     pub fn kind(&self) -> &str {
-        &self.inner.kind
+        &self.0.kind
     }
 
     /// The digest of the copy.
     pub fn digest(&self) -> Digest {
-        self.inner.digest
+        self.0.digest
     }
 
     /// The number of its folder, from 1 in the order in which they were given. Lower is stronger.
     pub fn precedence(&self) -> u32 {
-        self.inner.precedence
+        self.0.precedence
     }
 
     /// The trusted comment of its signature, where one was [asked for](PluginDiscovery::signed_by).
     pub fn trusted_comment(&self) -> Option<&str> {
-        self.inner.comment.as_deref()
+        self.0.comment.as_deref()
     }
 
     /// A manifest with what `plugin.toml` says. Without one: the name of the file without its extension, and version 0.0.0.
     pub fn manifest(&self) -> ManifestBuilder {
-        match &self.inner.manifest {
+        match &self.0.manifest {
             Some(file) => file.builder(),
-            None => Manifest::builder(&self.inner.stem, "0.0.0"),
+            None => Manifest::builder(&self.0.stem, "0.0.0"),
         }
     }
 
     #[cfg(feature = "native")]
     pub(crate) fn manifest_file(&self) -> Option<&ManifestFile> {
-        self.inner.manifest.as_ref()
-    }
-
-    /// Says, in a load, what its plugins become later: each item takes the place of all plugins of the load, as a reload does
-    /// without a change of the file. Read until the file is loaded anew or removed.
-    ///
-    /// An error leaves them as they are and is told in an event.
-    pub fn follow(
-        &self,
-        changes: impl Stream<Item = Result<Vec<Arc<dyn Plugin>>, PluginError>> + Send + 'static,
-    ) {
-        *self.changes.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::pin(changes));
-    }
-
-    /// The same for another load.
-    pub(crate) fn again(&self) -> Found {
-        Found { inner: self.inner.clone(), changes: Arc::default() }
-    }
-
-    pub(crate) fn changes(&self) -> Option<Changes> {
-        self.changes.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.0.manifest.as_ref()
     }
 
     /// What it asks for of the host.
     #[cfg(feature = "wasm")]
     pub(crate) fn grants(&self) -> crate::manifest::Grants {
-        self.inner.manifest.as_ref().map(|file| file.grants.clone()).unwrap_or_default()
+        self.0.manifest.as_ref().map(|file| file.grants.clone()).unwrap_or_default()
     }
 
     /// The program and its arguments, of `plugin.toml`. Empty without it.
     pub fn command(&self) -> &[String] {
-        self.inner.manifest.as_ref().map_or(&[], |file| &file.command)
+        self.0.manifest.as_ref().map_or(&[], |file| &file.command)
     }
 }
 
 impl fmt::Debug for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { path, kind, digest, .. } = &*self.inner;
+        let Inner { path, kind, digest, .. } = &*self.0;
         f.debug_struct("Found")
             .field("path", path)
             .field("kind", kind)
@@ -323,7 +293,7 @@ impl PluginDiscovery {
             comment,
             _store: own,
         });
-        Ok(Found { inner, changes: Arc::default() })
+        Ok(Found(inner))
     }
 }
 

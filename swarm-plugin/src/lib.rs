@@ -50,7 +50,7 @@ pub use error::{Error, ErrorKind, Problem, Result};
 pub use event::{Event, EventKind, Stage};
 pub use function::FnPlugin;
 pub use info::{PluginInfo, Status};
-pub use loader::Loader;
+pub use loader::{Load, Loader};
 pub use manager::{PluginManager, PluginManagerBuilder};
 #[cfg(feature = "wasm")]
 #[cfg_attr(docsrs, doc(cfg(feature = "wasm")))]

@@ -27,10 +27,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::call::CallOptions;
 use crate::catalogue::Catalogue;
-use crate::discovery::Changes;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{self, Event, EventKind};
 use crate::info::{Origin, PluginInfo};
+use crate::loader::Load;
 use crate::plugin::{Plugin, PluginError};
 
 /// Knows the plugins, calls them, and replaces them while calls are under way.
@@ -261,7 +261,7 @@ impl fmt::Debug for PluginManager {
     }
 }
 
-type Making = BoxFuture<'static, Result<(Vec<Arc<dyn Plugin>>, Option<Changes>), PluginError>>;
+type Making = BoxFuture<'static, Result<Load, PluginError>>;
 
 /// Makes the instances of a unit.
 #[derive(Clone)]
@@ -283,7 +283,7 @@ where
 {
     let make = Arc::new(move || -> Making {
         let making = make();
-        Box::pin(async move { Ok((vec![Arc::new(making.await?) as Arc<dyn Plugin>], None)) })
+        Box::pin(async move { Ok(Load::from(making.await?)) })
     });
     Recipe { make, origin: None }
 }

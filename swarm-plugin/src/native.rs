@@ -19,8 +19,8 @@ use self::instance::NativePlugin;
 use self::library::Libraries;
 use self::threads::Threads;
 use crate::discovery::Found;
-use crate::loader::Loader;
-use crate::plugin::{Plugin, PluginError};
+use crate::loader::{Load, Loader};
+use crate::plugin::PluginError;
 
 /// Loads native libraries, `*.so`, `*.dylib` and `*.dll`, and folders of the kind `native`, into this process. **For code that
 /// you trust like your own**: nothing holds it in.
@@ -43,8 +43,8 @@ use crate::plugin::{Plugin, PluginError};
 /// ```
 ///
 /// # Writing one
-/// In Rust with [`native_plugin!`](crate::native_plugin), of any [`Plugin`]. In C, C++ and whatever speaks C with the header
-/// `include/swarm_plugin.h` of this crate, which says what both sides may rely on:
+/// In Rust with [`native_plugin!`](crate::native_plugin), of any [`Plugin`](crate::Plugin). In C, C++ and whatever speaks C with
+/// the header `include/swarm_plugin.h` of this crate, which says what both sides may rely on:
 ///
 /// ```c
 #[doc = include_str!("../tests/programs/words.c")]
@@ -142,9 +142,9 @@ impl Loader for NativeLoader {
         "native"
     }
 
-    async fn load(&self, found: &Found) -> Result<Vec<Arc<dyn Plugin>>, PluginError> {
+    async fn load(&self, found: &Found) -> Result<Load, PluginError> {
         let path = library(found)?;
-        let (found, libraries) = (found.again(), self.libraries.clone());
+        let (found, libraries) = (found.clone(), self.libraries.clone());
         let threads = self.threads.clone();
         let make = move |ticket: &threads::Ticket| {
             // SAFETY: the promise to `NativeLoader::new`.
@@ -153,8 +153,7 @@ impl Loader for NativeLoader {
             // SAFETY: the same promise.
             unsafe { NativePlugin::new(&library, threads, &found, ticket) }
         };
-        let plugin = self.threads.run(&Arc::default(), make).await??;
-        Ok(vec![Arc::new(plugin)])
+        Ok(self.threads.run(&Arc::default(), make).await??.into())
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) use self::fuzzing::said;
 use self::server::{Server, User};
 use crate::call::CallContext;
 use crate::discovery::Found;
-use crate::loader::Loader;
+use crate::loader::{Load, Loader};
 use crate::manifest::{Manifest, ManifestBuilder};
 use crate::plugin::{Plugin, PluginError};
 
@@ -208,20 +208,19 @@ impl Loader for ProcessLoader {
         "process"
     }
 
-    async fn load(&self, found: &Found) -> Result<Vec<Arc<dyn Plugin>>, PluginError> {
+    async fn load(&self, found: &Found) -> Result<Load, PluginError> {
         if found.copy().is_dir() && found.command().is_empty() {
             return Err(PluginError::new("plugin.toml names no command"));
         }
         // Held as long as the program may be started again.
-        let server = Arc::new(Server::start(self.program(found), found.again()).await?);
+        let server = Arc::new(Server::start(self.program(found), found.clone()).await?);
         let made = match server.tools().await {
             Ok(tools) => plugins(&server, found, &tools).map(|plugins| (plugins, tools)),
             Err(failure) => Err(failure),
         };
         match made {
             Ok((plugins, tools)) => {
-                found.follow(successors(server, found.again(), tools));
-                Ok(plugins)
+                Ok(Load::new(plugins).followed_by(successors(server, found.clone(), tools)))
             }
             Err(failure) => {
                 server.stop().await;

@@ -25,7 +25,7 @@ use self::host::Host;
 use self::sandbox::{Offer, Sandbox};
 use crate::call::blocking;
 use crate::discovery::Found;
-use crate::loader::Loader;
+use crate::loader::{Load, Loader};
 use crate::manifest::{Access, Manifest};
 use crate::plugin::{Plugin, PluginError};
 
@@ -243,8 +243,8 @@ impl Loader for WasmLoader {
         "wasm"
     }
 
-    async fn load(&self, found: &Found) -> Result<Vec<Arc<dyn Plugin>>, PluginError> {
-        Ok(vec![self.plugin(found).await?])
+    async fn load(&self, found: &Found) -> Result<Load, PluginError> {
+        Ok(Load::new([self.plugin(found).await?]))
     }
 }
 

@@ -12,11 +12,11 @@ use super::unit::Past;
 use super::{Recipe, Shared, Supply, Unit};
 use crate::catalogue::{Catalogue, Serving, Slot};
 use crate::contained::{Contained, dropped};
-use crate::discovery::Changes;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventKind, Stage};
 use crate::info::Status;
 use crate::lease::Loaded;
+use crate::loader::Load;
 use crate::plugin::{Plugin, PluginError};
 use crate::stats::Counters;
 
@@ -26,8 +26,8 @@ impl Shared {
         self.to_the_end(async move {
             let unit = Unit::new(0, None);
             let mut past = shared.turn(&unit).await?;
-            let Made { instances, recipe, .. } = shared.make("", supply).await?;
-            shared.install(&unit, instances, recipe.as_ref(), None, 0).await?;
+            let Made { load, recipe } = shared.make("", supply).await?;
+            shared.install(&unit, load.plugins, recipe.as_ref(), None, 0).await?;
             *past = Past { current: recipe, ..Past::default() };
             Ok(())
         })
@@ -43,8 +43,8 @@ impl Shared {
                 return Err(Error::new(ErrorKind::InvalidState, message).of_plugin(&name));
             }
             let mut past = shared.turn(&unit).await?;
-            let Made { instances, recipe, .. } = shared.make(&name, supply).await?;
-            shared.install(&unit, instances, recipe.as_ref(), Some(&name), 0).await?;
+            let Made { load, recipe } = shared.make(&name, supply).await?;
+            shared.install(&unit, load.plugins, recipe.as_ref(), Some(&name), 0).await?;
             past.previous = std::mem::replace(&mut past.current, recipe);
             Ok(())
         })
@@ -61,12 +61,12 @@ impl Shared {
                 let message = "there is no version to go back to that could be made again";
                 return Err(Error::new(ErrorKind::InvalidState, message).of_plugin(&name));
             };
-            let Made { instances, recipe, changes } = shared.make(&name, Supply::Recipe(previous)).await?;
+            let Made { load, recipe } = shared.make(&name, Supply::Recipe(previous)).await?;
             // What comes from a file may be several plugins, of which this is one.
             let name = unit.path.is_none().then_some(&*name);
-            shared.install(&unit, instances, recipe.as_ref(), name, undone).await?;
+            shared.install(&unit, load.plugins, recipe.as_ref(), name, undone).await?;
             *past = Past { current: recipe, ..Past::default() };
-            shared.follow(&unit, &mut past, changes);
+            shared.follow(&unit, &mut past, load.changes);
             Ok(())
         })
         .await
@@ -85,15 +85,13 @@ impl Shared {
     /// Makes the instances. What fails here has no version yet, and goes by the name that was asked for.
     pub(super) async fn make(&self, name: &str, supply: Supply) -> Result<Made> {
         let recipe = match supply {
-            Supply::Value(plugin) => {
-                return Ok(Made { instances: vec![plugin], recipe: None, changes: None });
-            }
+            Supply::Value(plugin) => return Ok(Made { load: Load::new([plugin]), recipe: None }),
             Supply::Recipe(recipe) => recipe,
         };
         let limit = self.settings.load_timeout;
         let making = Contained::new(Box::pin(async { (recipe.make)().await }));
         let failure = match tokio::time::timeout(limit, making).await {
-            Ok(Ok(Ok((instances, changes)))) => return Ok(Made { instances, recipe: Some(recipe), changes }),
+            Ok(Ok(Ok(load))) => return Ok(Made { load, recipe: Some(recipe) }),
             Ok(Ok(Err(failure))) => failure,
             Ok(Err(payload)) => PluginError::panicked(payload),
             Err(_) => PluginError::new(format_args!("took longer than {limit:?}, the load_timeout")),
@@ -255,10 +253,9 @@ impl Shared {
 
 /// What a supply gave.
 pub(super) struct Made {
-    pub(super) instances: Vec<Arc<dyn Plugin>>,
+    pub(super) load: Load,
     /// How to make the same again.
     pub(super) recipe: Option<Recipe>,
-    pub(super) changes: Option<Changes>,
 }
 
 fn refused(failure: PluginError) -> Error {

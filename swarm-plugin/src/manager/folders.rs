@@ -174,10 +174,10 @@ impl Shared {
         let loading = self.to_the_end(async move {
             let name = shown(found.shared_path());
             let mut past = shared.turn(&unit).await?;
-            let Made { instances, recipe, changes } = shared.make(&name, Supply::Recipe(recipe)).await?;
-            shared.install(&unit, instances, recipe.as_ref(), None, undone).await?;
+            let Made { load, recipe } = shared.make(&name, Supply::Recipe(recipe)).await?;
+            shared.install(&unit, load.plugins, recipe.as_ref(), None, undone).await?;
             past.previous = std::mem::replace(&mut past.current, recipe);
-            shared.follow(&unit, &mut past, changes);
+            shared.follow(&unit, &mut past, load.changes);
             Ok(())
         });
         Ok(match loading.await {
@@ -242,8 +242,8 @@ impl Folders {
         let origin = Some(Origin { kind: found.kind().into(), digest: found.digest() });
         let found = found.clone();
         let make = Arc::new(move || -> Making {
-            let (loader, found) = (loader.clone(), found.again());
-            Box::pin(async move { Ok((loader.load(&found).await?, found.changes())) })
+            let (loader, found) = (loader.clone(), found.clone());
+            Box::pin(async move { loader.load(&found).await })
         });
         Ok(Recipe { make, origin })
     }

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use super::unit::Past;
 use super::{Shared, Unit};
 use crate::contained::{Contained, Instance, ignored};
-use crate::discovery::Changes;
 use crate::event::{Event, EventKind, Stage};
+use crate::loader::Changes;
 use crate::plugin::{Plugin, PluginError};
 
 impl Shared {

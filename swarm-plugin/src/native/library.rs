@@ -68,7 +68,7 @@ impl Libraries {
         self.count.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the function of this name is what the header says, by the caller's promise.
         let table = unsafe { table(&opened) };
-        let library = table.map(|table| Arc::new(Library { table, _files: found.again() }));
+        let library = table.map(|table| Arc::new(Library { table, _files: found.clone() }));
         // Never unloaded: code of it may run, and values with its destructors may be anywhere.
         std::mem::forget(opened);
         known.insert(digest, library.clone());

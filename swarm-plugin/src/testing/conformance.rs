@@ -17,19 +17,16 @@
 //! ```
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use futures::future::{FutureExt, LocalBoxFuture, join_all};
 use serde_json::Value;
 
-use crate::call::{CallContext, CallOptions};
+use crate::call::CallOptions;
 use crate::discovery::Found;
 use crate::error::ErrorKind;
 use crate::loader::Loader;
 use crate::manager::PluginManager;
-use crate::manifest::Manifest;
 use crate::plugin::{Plugin, PluginError};
 
 /// What [`check`] found.
@@ -119,42 +116,12 @@ pub async fn check<P: Plugin>(make: impl AsyncFn() -> Result<P, PluginError>, pa
 /// ```
 pub async fn check_file(loader: &dyn Loader, found: &Found, name: &str, params: Value) -> Report {
     let make = async || {
-        let made = loader.load(found).await?;
+        let made = loader.load(found).await?.plugins;
         let names: Vec<String> = made.iter().map(|plugin| plugin.manifest().name().to_owned()).collect();
         let named = made.into_iter().find(|plugin| plugin.manifest().name() == name);
-        named.map(Loaded).ok_or_else(|| PluginError::new(format_args!("it has {names:?}, and no {name:?}")))
+        named.ok_or_else(|| PluginError::new(format_args!("it has {names:?}, and no {name:?}")))
     };
     check(make, params).await
-}
-
-/// What a loader made, as a plugin.
-struct Loaded(Arc<dyn Plugin>);
-
-#[async_trait]
-impl Plugin for Loaded {
-    fn manifest(&self) -> &Manifest {
-        self.0.manifest()
-    }
-
-    async fn execute(&self, params: Value, cx: &CallContext) -> Result<Value, PluginError> {
-        self.0.execute(params, cx).await
-    }
-
-    async fn check(&self) -> Result<(), PluginError> {
-        self.0.check().await
-    }
-
-    async fn export_state(&self) -> Result<Option<Value>, PluginError> {
-        self.0.export_state().await
-    }
-
-    async fn import_state(&self, state: Value) -> Result<(), PluginError> {
-        self.0.import_state(state).await
-    }
-
-    async fn cleanup(&self) -> Result<(), PluginError> {
-        self.0.cleanup().await
-    }
 }
 
 async fn made<P: Plugin>(make: &impl AsyncFn() -> Result<P, PluginError>) -> Result<P, String> {

@@ -4,16 +4,19 @@ mod hostile;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use futures::channel::mpsc::{UnboundedReceiver, unbounded};
 use futures::{Stream, StreamExt};
 use serde_json::Value;
 use swarm_plugin::{
-    Digest, ErrorKind, Event, EventKind, FnPlugin, Found, Loader, Plugin, PluginDiscovery, PluginError,
+    Digest, ErrorKind, Event, EventKind, FnPlugin, Found, Load, Loader, Plugin, PluginDiscovery, PluginError,
     PluginManager, Stage, Status,
 };
+
+use crate::tool::{next, plain};
 
 /// Loads folders of the kind `text`: a plugin that answers what `answer.txt` holds.
 struct Texts;
@@ -24,7 +27,7 @@ impl Loader for Texts {
         "text"
     }
 
-    async fn load(&self, found: &Found) -> Result<Vec<Arc<dyn Plugin>>, PluginError> {
+    async fn load(&self, found: &Found) -> Result<Load, PluginError> {
         let answer = fs::read_to_string(found.copy().join("answer.txt"))?;
         if answer == "bad" {
             return Err(PluginError::new("the answer is bad"));
@@ -33,7 +36,7 @@ impl Loader for Texts {
             let answer = answer.clone();
             async move { Ok(answer) }
         });
-        Ok(vec![Arc::new(plugin)])
+        Ok(plugin.into())
     }
 }
 
@@ -71,6 +74,59 @@ async fn what_is_refused_in_the_start_is_told() {
     assert!(events.iter().any(|event| &*event.name == "one" && event.kind == refused), "{events:?}");
 }
 
+/// Loads a plugin that becomes others, as it is told.
+struct Becoming(Mutex<Option<UnboundedReceiver<Result<Vec<Arc<dyn Plugin>>, PluginError>>>>);
+
+#[async_trait]
+impl Loader for Becoming {
+    fn kind(&self) -> &str {
+        "text"
+    }
+
+    async fn load(&self, _found: &Found) -> Result<Load, PluginError> {
+        let load = Load::from(plain("one", "1.0.0"));
+        assert_eq!(load.plugins().len(), 1);
+        let changes = self.0.lock().unwrap().take();
+        Ok(match changes {
+            Some(changes) => load.followed_by(changes),
+            None => load,
+        })
+    }
+}
+
+#[tokio::test]
+async fn plugins_become_what_their_loader_says() {
+    let root = tempfile::tempdir().unwrap();
+    write(root.path(), "tools", "1.0.0", "any");
+    let (tell, changes) = unbounded();
+    let loader = Becoming(Mutex::new(Some(changes)));
+    let builder = PluginManager::builder().loader(loader).settle(Duration::ZERO).folder(root.path());
+    let plugins = builder.start().await.unwrap();
+    let mut events = plugins.events();
+    assert_eq!(answer(&plugins, "one").await.unwrap(), "1.0.0");
+
+    let both = ["one", "two"].map(|name| Arc::new(plain(name, "1.1.0")) as Arc<dyn Plugin>);
+    tell.unbounded_send(Ok(both.into())).unwrap();
+    while next(&mut events, "1.0.0").await != EventKind::Retired {}
+    assert_eq!(answer(&plugins, "one").await.unwrap(), "1.1.0");
+    assert_eq!(answer(&plugins, "two").await.unwrap(), "1.1.0");
+    assert!(plugins.list().iter().all(|info| info.path() == Some(&*root.path().join("tools"))));
+
+    let mut events = plugins.events();
+    tell.unbounded_send(Err(PluginError::new("not now"))).unwrap();
+    let refused = EventKind::Refused { stage: Stage::Load, reason: "not now".into() };
+    while events.next().await.unwrap().kind != refused {}
+    assert_eq!(answer(&plugins, "two").await.unwrap(), "1.1.0");
+
+    // Another version of the file: what became of the one before is of no account any more.
+    write(root.path(), "tools", "1.2.0", "any");
+    plugins.rescan().await;
+    assert_eq!(answer(&plugins, "one").await.unwrap(), "1.0.0");
+    assert_eq!(answer(&plugins, "two").await.unwrap_err(), ErrorKind::NotFound);
+    plugins.shutdown().await;
+    assert!(tell.is_closed());
+}
+
 #[tokio::test]
 async fn what_is_in_the_folders_is_loaded_by_precedence() {
     let (strong, weak) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -94,9 +150,9 @@ async fn what_is_in_the_folders_is_loaded_by_precedence() {
     write(weak.path(), "one", "1.1.0", "newer");
     plugins.rescan().await;
     assert_eq!(answer(&plugins, "one").await.unwrap(), "newer");
-    plugins.register(crate::tool::plain("one", "1.1.0")).await.unwrap();
+    plugins.register(plain("one", "1.1.0")).await.unwrap();
     assert_eq!(answer(&plugins, "one").await.unwrap(), "1.1.0");
-    let error = plugins.reload("two", crate::tool::plain("two", "2.0.0")).await.unwrap_err();
+    let error = plugins.reload("two", plain("two", "2.0.0")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidState);
 }
 
@@ -114,7 +170,7 @@ async fn a_change_is_loaded_and_a_bad_one_leaves_the_version_before() {
     plugins.rescan().await;
     assert_eq!(answer(&plugins, "tool").await.unwrap(), "second");
     assert_ne!(plugins.get("tool").unwrap().digest(), first.digest());
-    assert_eq!(crate::tool::next(&mut events, "1.0.1").await, EventKind::Loaded);
+    assert_eq!(next(&mut events, "1.0.1").await, EventKind::Loaded);
 
     for (version, text, stage) in [("1.0.2", "bad", Stage::Load), ("1.0.x", "third", Stage::Discover)] {
         write(root.path(), "tool", version, text);
@@ -233,7 +289,7 @@ async fn a_watched_folder_is_followed() {
     let plugins = builder.watch().start().await.unwrap();
     let mut events = plugins.events();
     let mut until = async |version: &str, wanted: EventKind| {
-        while crate::tool::next(&mut events, version).await != wanted {}
+        while next(&mut events, version).await != wanted {}
     };
     write(root.path(), "tool", "1.0.0", "first");
     until("1.0.0", EventKind::Activated).await;
@@ -258,7 +314,7 @@ async fn a_folder_that_is_made_later_is_followed() {
     for version in ["1.0.0", "1.0.1"] {
         fs::create_dir(&folder).unwrap();
         write(&folder, "tool", version, version);
-        while crate::tool::next(&mut events, version).await != EventKind::Activated {}
+        while next(&mut events, version).await != EventKind::Activated {}
         assert_eq!(answer(&plugins, "tool").await.unwrap(), version);
         fs::remove_dir_all(&folder).unwrap();
         plugins.rescan().await;

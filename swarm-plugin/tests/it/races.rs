@@ -10,7 +10,8 @@ use async_trait::async_trait;
 use futures::{FutureExt, Stream, StreamExt};
 use serde_json::{Value, json};
 use swarm_plugin::{
-    CallContext, ErrorKind, Event, EventKind, Found, Loader, Manifest, Plugin, PluginError, PluginManager,
+    CallContext, ErrorKind, Event, EventKind, Found, Load, Loader, Manifest, Plugin, PluginError,
+    PluginManager,
 };
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
@@ -93,7 +94,7 @@ impl Loader for Pairs {
         "pair"
     }
 
-    async fn load(&self, found: &Found) -> Result<Vec<Arc<dyn Plugin>>, PluginError> {
+    async fn load(&self, found: &Found) -> Result<Load, PluginError> {
         let version = found.manifest().build()?.version().to_string();
         let tools = ["a", "b"].map(|name| {
             let tool = Tool::new(name, &version);
@@ -101,7 +102,7 @@ impl Loader for Pairs {
             self.loaded.lock().unwrap().push(seen);
             Arc::new(tool) as Arc<dyn Plugin>
         });
-        Ok(tools.into())
+        Ok(Load::new(tools))
     }
 }
 
@@ -148,13 +149,13 @@ impl Loader for Slow {
         "slow"
     }
 
-    async fn load(&self, found: &Found) -> Result<Vec<Arc<dyn Plugin>>, PluginError> {
+    async fn load(&self, found: &Found) -> Result<Load, PluginError> {
         if self.begun.fetch_add(1, SeqCst) == 0 && self.is_ill {
             return Err(PluginError::new("not today"));
         }
         self.gate.acquire().await?.forget();
         let version = found.manifest().build()?.version().to_string();
-        Ok(vec![Arc::new(plain("a", &version))])
+        Ok(plain("a", &version).into())
     }
 }
 

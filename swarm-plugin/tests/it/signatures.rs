@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::Value;
 use swarm_plugin::{
-    Digest, FnPlugin, Found, Loader, Plugin, PluginDiscovery, PluginError, PluginManager, PublicKey,
+    Digest, FnPlugin, Found, Load, Loader, PluginDiscovery, PluginError, PluginManager, PublicKey,
 };
 
 /// A folder of plugins and a pair of keys. `None`, said aloud, where `minisign` is not here.
@@ -233,13 +233,13 @@ impl Loader for Bytes {
         "wasm"
     }
 
-    async fn load(&self, found: &Found) -> Result<Vec<std::sync::Arc<dyn Plugin>>, PluginError> {
+    async fn load(&self, found: &Found) -> Result<Load, PluginError> {
         let text = fs::read_to_string(found.copy())?;
         let plugin = FnPlugin::new(found.manifest().build()?, move |_: Value, _cx| {
             let text = text.clone();
             async move { Ok(text) }
         });
-        Ok(vec![std::sync::Arc::new(plugin)])
+        Ok(plugin.into())
     }
 }
 
