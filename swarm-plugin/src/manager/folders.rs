@@ -237,7 +237,12 @@ impl Folders {
     fn recipe(&self, found: &Found) -> Result<Recipe, String> {
         let loader = self.loaders.iter().find(|loader| loader.kind() == found.kind());
         let loader = loader.cloned().ok_or_else(|| {
-            format!("there is no loader for the kind {}: is a feature missing?", found.kind().escape_debug())
+            let remedy = match found.kind() {
+                "native" => "give a NativeLoader, of the feature native, to PluginManagerBuilder::loader",
+                "process" | "wasm" => "add the feature of this name to swarm-plugin",
+                _ => "give one to PluginManagerBuilder::loader, or mend the kind in plugin.toml",
+            };
+            format!("there is no loader for the kind {}: {remedy}", found.kind().escape_debug())
         })?;
         let origin = Some(Origin { kind: found.kind().into(), digest: found.digest() });
         let found = found.clone();

@@ -64,6 +64,7 @@ async fn answer(plugins: &PluginManager, name: &str) -> Result<Value, ErrorKind>
 async fn what_is_refused_in_the_start_is_told() {
     let root = tempfile::tempdir().unwrap();
     write(root.path(), "one", "1.0.0", "bad");
+    fs::write(root.path().join("two.so"), "no library").unwrap();
     let builder = PluginManager::builder().loader(Texts).settle(Duration::ZERO).folder(root.path());
     let events = builder.events();
     let plugins = builder.start().await.unwrap();
@@ -72,6 +73,13 @@ async fn what_is_refused_in_the_start_is_told() {
     let events: Vec<Event> = events.collect().await;
     let refused = EventKind::Refused { stage: Stage::Load, reason: "the answer is bad".into() };
     assert!(events.iter().any(|event| &*event.name == "one" && event.kind == refused), "{events:?}");
+    let told = |kind: &EventKind| match kind {
+        EventKind::Refused { reason, .. } => {
+            reason.starts_with("there is no loader for the kind native: give a NativeLoader")
+        }
+        _ => false,
+    };
+    assert!(events.iter().any(|event| &*event.name == "two.so" && told(&event.kind)), "{events:?}");
 }
 
 /// Loads a plugin that becomes others, as it is told.

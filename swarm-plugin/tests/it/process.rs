@@ -13,7 +13,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use swarm_plugin::{CallOptions, ErrorKind, PluginManager, PluginManagerBuilder, ProcessLoader};
+use swarm_plugin::testing::conformance;
+use swarm_plugin::{
+    CallOptions, ErrorKind, PluginDiscovery, PluginManager, PluginManagerBuilder, ProcessLoader,
+};
 
 pub(crate) const WORDS: &str = include_str!("../programs/words.py");
 pub(crate) const UNRULY: &str = include_str!("../programs/unruly.py");
@@ -64,6 +67,24 @@ pub(crate) fn is_alive(pid: u64) -> bool {
 fn values_of_the_environment_are_not_shown() {
     let shown = format!("{:?}", ProcessLoader::new().env("API_KEY", "hunter2"));
     assert!(shown.contains("API_KEY") && !shown.contains("hunter2"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_script_keeps_the_contract() {
+    if !has("python3") {
+        return;
+    }
+    let (root, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    install(root.path(), "words.py", WORDS);
+    let (found, unusable) = PluginDiscovery::new().folder(root.path()).scan(store.path()).unwrap();
+    assert!(unusable.is_empty(), "{unusable:?}");
+    let loader = ProcessLoader::new();
+    let report = conformance::check_file(&loader, &found[0], "words", json!({"text": "a b"})).await;
+    assert!(report.is_ok() && report.kept().len() == 7, "{report}");
+    let report = conformance::check_file(&loader, &found[0], "other", json!({})).await;
+    let is_told = |why: &str| why.contains(r#"it has ["words"], and no "other""#);
+    let told = report.broken().iter().filter(|broken| is_told(&broken.why)).count();
+    assert!(told == 7 && report.kept().is_empty(), "{report}");
 }
 
 #[tokio::test]
