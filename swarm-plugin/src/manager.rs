@@ -3,6 +3,8 @@
 mod builder;
 mod call;
 mod change;
+#[cfg(feature = "serve_mcp")]
+mod chosen;
 mod folders;
 mod follow;
 mod retire;

@@ -70,7 +70,8 @@ pub struct McpServer {
 
 /// Decides which plugins a client may see and call.
 ///
-/// Implemented by you. Asked for every plugin that is listed, and again for every call.
+/// Implemented by you. Asked for every plugin that is listed, and again for every call. What it was asked about is what is called:
+/// where another took its place meanwhile, also one of the same version, it is asked about that one.
 #[async_trait]
 pub trait Authorizer: Send + Sync + 'static {
     /// Whether the client may see and call the plugin. To one that may not, it is as if it were not there; a panic says no.

@@ -1,18 +1,21 @@
 //! What happens on the wire when a client goes, or the manager.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use futures::FutureExt;
 use serde_json::{Value, json};
-use swarm_plugin::{Authorizer, FnPlugin, Manifest, McpClient, McpServer, PluginManager, VersionReq};
+use swarm_plugin::{
+    Authorizer, EventKind, FnPlugin, Manifest, McpClient, McpServer, PluginManager, VersionReq,
+};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 
-use crate::tool::plain;
+use crate::tool::{Tool, next, plain};
 
 fn ask(id: u64, method: &str, params: Value) -> String {
     json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).to_string()
@@ -183,6 +186,103 @@ async fn a_client_is_answered_though_the_authorizer_panics() {
     let call = ask(3, "tools/call", json!({"name": "tool"})) + "\n";
     let called = told(&server, &call, "\"id\":3", || {}).await;
     assert!(called.contains("there is no tool"), "{called}");
+}
+
+/// Lets the next plugin take the place of the one that it is asked about, and allows what has this description.
+struct Swaps {
+    plugins: PluginManager,
+    next: Mutex<Option<FnPlugin>>,
+    allowed: &'static [&'static str],
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+#[async_trait]
+impl Authorizer for Swaps {
+    async fn allows(&self, _client: &McpClient, plugin: &Manifest) -> bool {
+        self.asked.lock().unwrap().push(plugin.description().to_owned());
+        let next = self.next.lock().unwrap().take();
+        if let Some(next) = next {
+            self.plugins.reload("tool", next).await.unwrap();
+        }
+        self.allowed.contains(&plugin.description())
+    }
+}
+
+#[tokio::test]
+async fn what_is_called_is_what_the_authorizer_was_asked_about() {
+    let tool = |version: &str, text: &'static str| {
+        let manifest = Manifest::builder("tool", version).description(text).build().unwrap();
+        FnPlugin::new(manifest, move |_: Value, _cx| async move { Ok(text) })
+    };
+    for (before, after) in [
+        ("1.0.0", "1.0.0"),
+        ("1.0.0", "1.0.1"),
+        ("1.0.0+a", "1.0.0+b"),
+        ("1.0.0-rc.1", "1.0.0-rc.2"),
+        ("1.0.0-rc.1+a", "1.0.0-rc.1+a"),
+    ] {
+        for (allowed, expected) in
+            [(&["first"][..], "there is no tool"), (&["first", "second"], "\"text\":\"second\"")]
+        {
+            let plugins = PluginManager::new();
+            plugins.register(tool(before, "first")).await.unwrap();
+            let (asked, next) = (Arc::default(), Mutex::new(Some(tool(after, "second"))));
+            let swaps = Swaps { plugins: plugins.clone(), next, allowed, asked: Arc::clone(&asked) };
+            let server = McpServer::new(plugins.clone()).authorizer(swaps);
+            let call = ask(3, "tools/call", json!({"name": "tool"})) + "\n";
+            let called = told(&server, &call, "\"id\":3", || {}).await;
+            assert!(called.contains(expected), "{before} {after}: {called}");
+            assert_eq!(*asked.lock().unwrap(), ["first", "second"], "{before} {after}");
+            let calls: u64 = plugins.list().iter().map(|info| info.stats().calls).sum();
+            assert_eq!(calls, u64::from(allowed.len() == 2), "{before} {after}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_waits_for_the_state_is_of_what_the_authorizer_was_asked_about() {
+    for (fault, expected) in [("", r#""version":"2.0.0""#), ("import", r#""version":"1.0.0""#)] {
+        let plugins = PluginManager::new();
+        let old = Tool::new("tool", "1.0.0");
+        let gate = old.gate.clone();
+        plugins.register(old).await.unwrap();
+        let mut events = plugins.events();
+        let calling = plugins.clone();
+        let mut slow = Box::pin(async move { calling.call("tool", json!({"wait": true})).await });
+        assert!(slow.as_mut().now_or_never().is_none());
+        let slow = tokio::spawn(slow);
+        let reload = tokio::spawn({
+            let plugins = plugins.clone();
+            async move { plugins.reload("tool", Tool::new("tool", "2.0.0").failing(fault)).await }
+        });
+        assert_eq!(next(&mut events, "1.0.0").await, EventKind::Held);
+        let asked = Arc::default();
+        let server = McpServer::new(plugins.clone()).authorizer(Opens { gate, asked: Arc::clone(&asked) });
+        let call = ask(3, "tools/call", json!({"name": "tool"})) + "\n";
+        let called = told(&server, &call, "\"id\":3", || {}).await;
+        assert!(called.contains(expected), "{called}");
+        let asked: Vec<String> = asked.lock().unwrap().clone();
+        let all: &[&str] = if fault.is_empty() { &["1.0.0", "2.0.0"] } else { &["1.0.0"] };
+        assert_eq!(asked, all);
+        assert_eq!(reload.await.unwrap().is_ok(), fault.is_empty());
+        slow.await.unwrap().unwrap();
+        plugins.shutdown().await;
+    }
+}
+
+/// Allows everything, once calls under way may end.
+struct Opens {
+    gate: Arc<Semaphore>,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+#[async_trait]
+impl Authorizer for Opens {
+    async fn allows(&self, _client: &McpClient, plugin: &Manifest) -> bool {
+        self.asked.lock().unwrap().push(plugin.version().to_string());
+        self.gate.add_permits(1);
+        true
+    }
 }
 
 struct Http {
