@@ -3,6 +3,7 @@
 mod beneath;
 mod copy;
 mod look;
+mod part;
 mod signature;
 
 use std::collections::HashSet;
@@ -101,7 +102,7 @@ impl Found {
         }
     }
 
-    #[cfg(feature = "native")]
+    #[cfg(any(feature = "native", feature = "wasm"))]
     pub(crate) fn manifest_file(&self) -> Option<&ManifestFile> {
         self.0.manifest.as_ref()
     }

@@ -28,7 +28,7 @@ use crate::plugin::{Plugin, PluginError};
 ///     }
 ///
 ///     async fn load(&self, found: &Found) -> Result<Load, PluginError> {
-///         let answer = std::fs::read_to_string(found.copy().join("answer.txt"))?;
+///         let answer = std::fs::read_to_string(found.file("answer.txt")?)?;
 ///         let plugin = FnPlugin::blocking(found.manifest().build()?, move |_: Value, _| Ok(answer.clone()));
 ///         Ok(plugin.into())
 ///     }

@@ -10,7 +10,6 @@ mod library;
 mod threads;
 
 use std::fmt;
-use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -50,8 +49,9 @@ use crate::plugin::PluginError;
 #[doc = include_str!("../tests/programs/words.c")]
 /// ```
 ///
-/// A folder has a `plugin.toml` whose `command` names the library in it. Its name and version must be what the library says;
-/// for the rest, what stands there is stronger, but that `concurrency` is never more than the library says.
+/// A file is called as the library says, whatever the name of the file. Of a folder with `plugin.toml`, the library is what
+/// `command` names, or else its only one. Name and version there must be what the library says; for the rest, what stands there is
+/// stronger, but that `concurrency` is never more than the library says.
 ///
 /// # How it is loaded
 /// A file is read first, without loading it: it must be a whole library that exports `swarm_plugin_v1`. It is loaded from its
@@ -143,7 +143,7 @@ impl Loader for NativeLoader {
     }
 
     async fn load(&self, found: &Found) -> Result<Load, PluginError> {
-        let path = library(found)?;
+        let path = found.module()?;
         let (found, libraries) = (found.clone(), self.libraries.clone());
         let threads = self.threads.clone();
         let make = move |ticket: &threads::Ticket| {
@@ -155,25 +155,4 @@ impl Loader for NativeLoader {
         };
         Ok(self.threads.run(&Arc::default(), make).await??.into())
     }
-}
-
-/// The library of a copy.
-fn library(found: &Found) -> Result<PathBuf, PluginError> {
-    let copy = found.copy();
-    if !copy.is_dir() {
-        return Ok(copy.to_owned());
-    }
-    let [name] = found.command() else {
-        return Err(PluginError::new(
-            "plugin.toml names no library: `command` must be a list of one, a file of its folder",
-        ));
-    };
-    // Of the copy, in which there are no links.
-    let stays = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
-    let path = copy.join(name);
-    if !stays || !path.is_file() {
-        let name = name.escape_debug();
-        return Err(PluginError::new(format_args!("plugin.toml: its folder has no library {name}")));
-    }
-    Ok(path)
 }

@@ -52,10 +52,10 @@ use crate::plugin::{Plugin, PluginError};
 /// says of itself: write one where a range of versions is to be met.
 ///
 /// # What runs, and where
-/// The file itself, or `command` of `plugin.toml`, whose first word is a file of the folder or a program on the `PATH`. It runs
-/// in its private copy, in a process group of its own. Its environment is empty but for `PATH` and `LANG` of this process,
-/// `HOME` and `TMPDIR`, which are its copy, and what [`env`](ProcessLoader::env) adds. What it writes to standard error goes
-/// to `tracing`, target `swarm_plugin::process`.
+/// The file itself, or `command` of `plugin.toml`, whose first word is a file of the folder, or else a program on the `PATH` or
+/// one with its whole path. It runs in its private copy, in a process group of its own. Its environment is empty but for `PATH`
+/// and `LANG` of this process, `HOME` and `TMPDIR`, which are its copy, and what [`env`](ProcessLoader::env) adds. What it writes
+/// to standard error goes to `tracing`, target `swarm_plugin::process`.
 ///
 /// # Results
 /// `structuredContent`, where a tool answers it; else the text, where it answers one; else the list of its content blocks. A
@@ -175,15 +175,20 @@ impl ProcessLoader {
         self
     }
 
-    fn program(&self, found: &Found) -> Program {
+    fn program(&self, found: &Found) -> Result<Program, PluginError> {
         let copy = found.copy();
         let folder = if copy.is_dir() { copy } else { copy.parent().unwrap_or(copy) };
         let (program, args) = match found.command().split_first() {
+            None if copy.is_dir() => {
+                return Err(PluginError::new(
+                    "plugin.toml has no command: name a file of its folder, or a program on the PATH",
+                ));
+            }
             None => (copy.to_owned(), Vec::new()),
-            Some((first, rest)) => (resolved(folder, first), rest.to_vec()),
+            Some((first, rest)) => (resolved(found, first)?, rest.to_vec()),
         };
         let name = found.path().file_name().unwrap_or_default().to_string_lossy().escape_debug().to_string();
-        Program {
+        Ok(Program {
             name,
             program,
             args,
@@ -193,13 +198,18 @@ impl ProcessLoader {
             patience: self.patience,
             #[cfg(unix)]
             guard: self.guard.clone(),
-        }
+        })
     }
 }
 
-fn resolved(folder: &Path, program: &str) -> PathBuf {
-    let own = folder.join(program);
-    if own.is_file() { own } else { program.into() }
+fn resolved(found: &Found, program: &str) -> Result<PathBuf, PluginError> {
+    let path = Path::new(program);
+    match found.commanded(program) {
+        // Of the machine, as who wrote it down knows it.
+        _ if path.is_absolute() => Ok(path.to_owned()),
+        Err(_) if path.file_name() == Some(path.as_os_str()) => Ok(path.to_owned()),
+        outcome => outcome,
+    }
 }
 
 #[async_trait]
@@ -209,11 +219,8 @@ impl Loader for ProcessLoader {
     }
 
     async fn load(&self, found: &Found) -> Result<Load, PluginError> {
-        if found.copy().is_dir() && found.command().is_empty() {
-            return Err(PluginError::new("plugin.toml names no command"));
-        }
         // Held as long as the program may be started again.
-        let server = Arc::new(Server::start(self.program(found), found.clone()).await?);
+        let server = Arc::new(Server::start(self.program(found)?, found.clone()).await?);
         let made = match server.tools().await {
             Ok(tools) => plugins(&server, found, &tools).map(|plugins| (plugins, tools)),
             Err(failure) => Err(failure),

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde_json::Value;
+use serde_json::json;
 use tokio::sync::OnceCell;
 
 use self::cache::Cache;
@@ -26,7 +26,7 @@ use self::sandbox::{Offer, Sandbox};
 use crate::call::blocking;
 use crate::discovery::Found;
 use crate::loader::{Load, Loader};
-use crate::manifest::{Access, Manifest};
+use crate::manifest::{Access, Manifest, ManifestFile};
 use crate::plugin::{Plugin, PluginError};
 
 /// Loads `*.wasm` files and folders of the kind `wasm`: a WebAssembly component of the world `swarm:plugin`, which is
@@ -50,8 +50,12 @@ use crate::plugin::{Plugin, PluginError};
 /// Memory and time within limits, a source of random numbers, and a place in the log: what it prints and logs goes to `tracing`,
 /// target `swarm_plugin::wasm`, at most 1,000 lines a call. WASI 0.2 is there, so that Rust, Python, JavaScript and C run as
 /// they are, and it is empty: no files, no environment, no arguments, no network, and a clock that stands still, although timers run. What `plugin.toml`
-/// asks for under `[grants]` is added, if this loader offers it; else the plugin is refused. Of a folder with `plugin.toml`, the
-/// component is what `command` names, or else its only `*.wasm` file.
+/// asks for under `[grants]` is added, if this loader offers it; else the plugin is refused.
+///
+/// # Names and versions
+/// A file is called as the component says, which must be the name of the file; it need say neither, and has then version 0.0.0.
+/// Of a folder with `plugin.toml`, the component is what `command` names, or else its only `*.wasm` file. Name and version there
+/// must be what the component says, if it says any; for the rest, what stands there is stronger.
 ///
 /// ```toml
 /// name = "words"
@@ -213,7 +217,7 @@ impl WasmLoader {
     }
 
     async fn plugin(&self, found: &Found) -> Result<Arc<dyn Plugin>, PluginError> {
-        let (shared, path) = (self.shared().await?, component(found)?);
+        let (shared, path) = (self.shared().await?, found.module()?);
         let host = shared.host.clone();
         let compiled = blocking(move || compile(&shared, &path)).await??;
         let declared = found.manifest().build()?;
@@ -248,40 +252,6 @@ impl Loader for WasmLoader {
     }
 }
 
-/// The file that holds the component.
-fn component(found: &Found) -> Result<PathBuf, PluginError> {
-    let copy = found.copy();
-    if !copy.is_dir() {
-        return Ok(copy.to_owned());
-    }
-    match found.command() {
-        [] => {}
-        [name]
-            if Path::new(name).components().all(|part| matches!(part, std::path::Component::Normal(_))) =>
-        {
-            return Ok(copy.join(name));
-        }
-        [name] => return Err(PluginError::new(format_args!("command {name:?} leads out of the folder"))),
-        _ => {
-            return Err(PluginError::new(
-                "command has more than the file of a component, which has no arguments",
-            ));
-        }
-    }
-    let mut all = Vec::new();
-    for entry in fs::read_dir(copy)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "wasm") {
-            all.push(path);
-        }
-    }
-    match all.len() {
-        1 => Ok(all.remove(0)),
-        0 => Err(PluginError::new("there is no *.wasm beside plugin.toml")),
-        _ => Err(PluginError::new("there are several *.wasm beside plugin.toml; `command` must name one")),
-    }
-}
-
 fn compile(shared: &Shared, path: &Path) -> Result<wasmtime::component::Component, PluginError> {
     let bytes = fs::read(path).map_err(|error| {
         PluginError::new(format_args!("{}: {error}", path.file_name().unwrap_or_default().display()))
@@ -303,41 +273,30 @@ fn compile(shared: &Shared, path: &Path) -> Result<wasmtime::component::Componen
     compiled.map_err(|error| PluginError::new(format_args!("it is not a valid component: {error:#}")))
 }
 
-/// What the component says of itself, which must not be another thing than what `plugin.toml` says.
+/// What the component says of itself, below what `plugin.toml` says.
 fn manifest(found: &Found, declared: &Manifest, about: About) -> Result<Manifest, PluginError> {
-    let mut manifest = found.manifest();
-    let has_file = found.copy().is_dir();
-    let version = declared.version().to_string();
-    if !has_file {
-        if !about.name.is_empty() && about.name != declared.name() {
-            return Err(PluginError::new(format_args!(
-                "it calls itself {:?}, and its file is called {}",
-                about.name.chars().take(80).collect::<String>(),
-                declared.name()
-            )));
-        }
-        if !about.version.is_empty() {
-            manifest = manifest.version(about.version);
-        }
-    } else {
-        for (what, said, written) in
-            [("name", &about.name, declared.name()), ("version", &about.version, &version)]
-        {
-            if !said.is_empty() && said != written {
-                let said = said.chars().take(80).collect::<String>();
-                return Err(PluginError::new(format_args!(
-                    "its {what} is {said:?}, and {written} in plugin.toml"
-                )));
-            }
-        }
+    let file = found.manifest_file();
+    if file.is_none() && !about.name.is_empty() && about.name != declared.name() {
+        return Err(PluginError::new(format_args!(
+            "it calls itself {:?}, and its file is called {}: make them the same",
+            about.name.chars().take(80).collect::<String>(),
+            declared.name()
+        )));
     }
-    if declared.description().is_empty() {
-        manifest = manifest.description(about.description);
-    }
-    if !declared.schema().asks() && !about.parameters.is_empty() {
-        let parameters: Value = serde_json::from_str(&about.parameters)
+    let or = |said: String, otherwise: &str| if said.is_empty() { otherwise.to_owned() } else { said };
+    let mut said = json!({
+        "name": or(about.name, declared.name()),
+        "version": or(about.version, &declared.version().to_string()),
+        "description": about.description,
+    });
+    if !about.parameters.is_empty() {
+        said["parameters"] = serde_json::from_str(&about.parameters)
             .map_err(|error| PluginError::new(format_args!("its parameters are not JSON: {error}")))?;
-        manifest = manifest.parameters(parameters);
     }
-    Ok(manifest.bounded().build()?)
+    let said = ManifestFile::told("wasm", said).map_err(PluginError::new)?;
+    let file = match file {
+        Some(file) => file.clone().over(said).map_err(PluginError::new)?,
+        None => said,
+    };
+    Ok(file.builder().bounded().build()?)
 }

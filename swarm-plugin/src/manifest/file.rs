@@ -95,7 +95,7 @@ impl ManifestFile {
     }
 
     /// What a plugin of this kind says of itself: the same keys, but for those of the kind.
-    #[cfg(feature = "native")]
+    #[cfg(any(feature = "native", feature = "wasm"))]
     pub(crate) fn told(kind: &str, mut said: Value) -> Result<ManifestFile, String> {
         let Some(keys) = said.as_object_mut() else { return Err("its description is not an object".into()) };
         keys.insert("kind".into(), kind.into());
@@ -105,13 +105,12 @@ impl ManifestFile {
     }
 
     /// With what `below` says, where this one says nothing.
-    #[cfg(feature = "native")]
+    #[cfg(any(feature = "native", feature = "wasm"))]
     pub(crate) fn over(mut self, below: ManifestFile) -> Result<ManifestFile, String> {
         if (&self.name, &self.version) != (&below.name, &below.version) {
-            let ManifestFile { name, version, .. } = &self;
             return Err(format!(
-                "plugin.toml says that it is {name} {version}, and it says that it is {} {}",
-                below.name, below.version
+                "plugin.toml says that it is {} {}, and it says that it is {} {}: make them the same",
+                self.name, self.version, below.name, below.version
             ));
         }
         if self.description.is_empty() {

@@ -233,21 +233,24 @@ async fn none_lost(loader: &NativeLoader) {
 async fn a_folder_says_more_of_a_library() {
     let Some(words) = built("words.c", &[]) else { return };
     let root = tempfile::tempdir().unwrap();
-    let folder = |name: &str, text: &str| {
+    let folder = |name: &str, files: &[&str], text: &str| {
         let next = root.path().join(format!(".{name}"));
         fs::create_dir(&next).unwrap();
-        fs::write(next.join("libwords.so"), &words).unwrap();
+        for file in files {
+            fs::write(next.join(file), &words).unwrap();
+        }
         fs::write(next.join("plugin.toml"), text).unwrap();
         fs::rename(next, root.path().join(name)).unwrap();
     };
     let good = "name = \"words\"\nversion = \"1.0.0\"\nkind = \"native\"\n";
-    folder(
-        "good",
-        &format!("{good}command = [\"libwords.so\"]\ndescription = \"Words\"\n[limits]\ntimeout_ms = 5000\n"),
-    );
-    folder("none", good);
-    folder("out", &format!("{good}command = [\"../good/libwords.so\"]\n"));
-    folder("lies", &format!("{}command = [\"libwords.so\"]\n", good.replace("1.0.0", "2.0.0")));
+    let only = ["libwords.so"];
+    folder("good", &only, &format!("{good}description = \"Words\"\n[limits]\ntimeout_ms = 5000\n"));
+    folder("none", &[], good);
+    folder("twins", &["libwords.so", "other.so"], good);
+    folder("words", &only, &format!("{good}command = [\"libwords.so\", \"fast\"]\n"));
+    folder("out", &only, &format!("{good}command = [\"../good/libwords.so\"]\n"));
+    folder("gone", &only, &format!("{good}command = [\"gone.so\"]\n"));
+    folder("lies", &only, &format!("{}command = [\"./libwords.so\"]\n", good.replace("1.0.0", "2.0.0")));
     let plugins = builder(root.path(), &loader()).start().await.unwrap();
     let mut events = plugins.events();
     assert_eq!(plugins.list().len(), 1);
@@ -256,8 +259,11 @@ async fn a_folder_says_more_of_a_library() {
     assert_eq!(manifest.parameters()["required"], json!(["text"]), "of which plugin.toml says nothing");
     assert_eq!(plugins.call("words", json!({"text": "a b"})).await.unwrap(), json!({"words": 2}));
     for (name, reason) in [
-        ("none", "plugin.toml names no library"),
-        ("out", "has no library ../good/libwords.so"),
+        ("none", "there is no file of the kind native beside plugin.toml"),
+        ("twins", "several files of the kind native beside plugin.toml, libwords.so, other.so: command"),
+        ("words", "command in plugin.toml has more than one word"),
+        ("out", "command in plugin.toml: ../good/libwords.so leads out of its folder"),
+        ("gone", "command in plugin.toml: its folder has no file gone.so"),
         ("lies", "plugin.toml says that it is words 2.0.0, and it says that it is words 1.0.0"),
     ] {
         let file = root.path().join(name).join("plugin.toml");

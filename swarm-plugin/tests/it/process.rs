@@ -12,10 +12,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use futures::StreamExt;
 use serde_json::{Value, json};
 use swarm_plugin::testing::conformance;
 use swarm_plugin::{
-    CallOptions, ErrorKind, PluginDiscovery, PluginManager, PluginManagerBuilder, ProcessLoader,
+    CallOptions, ErrorKind, Event, EventKind, PluginDiscovery, PluginManager, PluginManagerBuilder,
+    ProcessLoader,
 };
 
 pub(crate) const WORDS: &str = include_str!("../programs/words.py");
@@ -212,6 +214,55 @@ fn server(root: &Path, name: &str, command: &[&str]) {
     let command = toml_list(command);
     let text = format!("name = \"{name}\"\nversion = \"1.0.0\"\nkind = \"process\"\ncommand = {command}\n");
     fs::write(folder.join("plugin.toml"), text).unwrap();
+}
+
+#[tokio::test]
+async fn what_runs_is_of_the_folder_or_of_the_machine() {
+    let root = tempfile::tempdir().unwrap();
+    for (name, command) in [
+        ("none", &[][..]),
+        ("out", &["../words.py"]),
+        ("gone", &["./words.py"]),
+        ("absent", &["no-such-program"]),
+    ] {
+        server(root.path(), name, command);
+    }
+    if has("python3") {
+        // A file of the folder goes before a program of the same name.
+        for (name, file, command) in [
+            ("own", "python3", &["python3"][..]),
+            ("below", "bin/words.py", &["python3", "./bin/words.py"]),
+            ("whole", "bin/words.py", &["/usr/bin/env", "python3", "bin/words.py"]),
+        ] {
+            server(root.path(), name, command);
+            fs::create_dir(root.path().join(name).join("bin")).unwrap();
+            install(&root.path().join(name), file, WORDS.replace("\"words\"", &format!("{name:?}")));
+        }
+    }
+    let builder = builder(root.path()).load_timeout(Duration::from_secs(60));
+    let events = builder.events();
+    let plugins = builder.start().await.unwrap();
+    if has("python3") {
+        for name in ["own", "below", "whole"] {
+            let answer = plugins.call(name, json!({"text": "a b"})).await.unwrap();
+            assert_eq!(answer, json!({ name: 2 }), "{name}");
+        }
+    }
+    plugins.shutdown().await;
+    drop(plugins);
+    let events: Vec<Event> = events.collect().await;
+    for (name, why) in [
+        ("none", "plugin.toml has no command: "),
+        ("out", "command in plugin.toml: ../words.py leads out of its folder: "),
+        ("gone", "command in plugin.toml: its folder has no file ./words.py: "),
+        ("absent", "no-such-program"),
+    ] {
+        let is_told = |event: &Event| match &event.kind {
+            EventKind::Refused { reason, .. } => &*event.name == name && reason.contains(why),
+            _ => false,
+        };
+        assert!(events.iter().any(is_told), "{name}: {events:?}");
+    }
 }
 
 fn toml_list(words: &[&str]) -> String {

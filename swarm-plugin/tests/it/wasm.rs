@@ -177,17 +177,34 @@ async fn a_folder_with_a_manifest_says_what_it_is() {
     put(manifest, &Guest::new("1.0.0"));
     let plugins = builder(&folder, WasmLoader::new()).start().await.unwrap();
     assert_eq!(plugins.get("unruly").unwrap().manifest().description(), "Mine");
+    // What it says of itself holds where plugin.toml says nothing, and all of plugin.toml where that does.
+    assert_eq!(plugins.get("unruly").unwrap().manifest().parameters()["required"], json!(["do"]));
+    let any = format!("{manifest}[parameters]\ntype = \"object\"\n");
+    put(&any, &Guest::new("1.0.0"));
+    plugins.rescan().await;
+    assert_eq!(plugins.get("unruly").unwrap().manifest().parameters(), &json!({"type": "object"}));
+    put(manifest, &Guest::new("1.0.0"));
+    plugins.rescan().await;
     assert_eq!(told(&plugins, "count").await.unwrap(), 1);
 
     for (manifest, guest, why) in [
-        (manifest.to_owned(), Guest::new("1.0.1"), "its version is \"1.0.1\", and 1.0.0 in plugin.toml"),
+        (
+            manifest.to_owned(),
+            Guest::new("1.0.1"),
+            "plugin.toml says that it is unruly 1.0.0, and it says that it is unruly 1.0.1",
+        ),
         (
             manifest.to_owned(),
             Guest { name: "other".into(), ..Guest::new("1.0.0") },
-            "its name is \"other\", and unruly in plugin.toml",
+            "plugin.toml says that it is unruly 1.0.0, and it says that it is other 1.0.0",
         ),
-        (format!("{manifest}command = [\"../any.wasm\"]\n"), Guest::new("1.0.0"), "leads out of the folder"),
-        (format!("{manifest}command = [\"none.wasm\"]\n"), Guest::new("1.0.0"), "none.wasm: "),
+        (format!("{manifest}command = [\"../any.wasm\"]\n"), Guest::new("1.0.0"), "leads out of its folder"),
+        (
+            format!("{manifest}command = [\"any.wasm\", \"fast\"]\n"),
+            Guest::new("1.0.0"),
+            "command in plugin.toml has more than one word",
+        ),
+        (format!("{manifest}command = [\"none.wasm\"]\n"), Guest::new("1.0.0"), "has no file none.wasm"),
         (
             format!("{manifest}[limits]\nmemory_bytes = 999999999\n"),
             Guest::new("1.0.0"),
