@@ -40,12 +40,21 @@ pub struct CallOptions {
     progress: Option<Arc<dyn Fn(Progress) + Send + Sync>>,
     /// Whether a plugin asks, whose call is under way.
     pub(crate) is_below: bool,
+    /// The instance that will do.
+    pub(crate) generation: Option<u64>,
 }
 
 impl CallOptions {
     /// Those of [`PluginManager::call`](crate::PluginManager::call).
     pub const fn new() -> Self {
-        CallOptions { timeout: None, version: None, cancel: None, progress: None, is_below: false }
+        CallOptions {
+            timeout: None,
+            version: None,
+            cancel: None,
+            progress: None,
+            is_below: false,
+            generation: None,
+        }
     }
 
     /// How long the call may take, waiting included, whatever the plugin's manifest says.
@@ -57,6 +66,14 @@ impl CallOptions {
     /// The versions that will do: the highest of them that is there is called.
     pub fn version(mut self, range: VersionReq) -> Self {
         self.version = Some(range);
+        self
+    }
+
+    /// The only instance that will do. Where another has its place, the error says [which](Error::is_behind): a range of
+    /// versions would say too little, as it knows nothing of build metadata, and a file may change without its version.
+    #[cfg(feature = "serve_mcp")]
+    pub(crate) fn generation(mut self, generation: u64) -> Self {
+        self.generation = Some(generation);
         self
     }
 
@@ -203,6 +220,7 @@ impl CallContext {
             cancel: self.cancel.clone(),
             progress: None,
             is_below: true,
+            generation: None,
         };
         host.call(name, params, &options).await
     }

@@ -4,7 +4,6 @@ mod builder;
 mod call;
 mod change;
 #[cfg(feature = "serve_mcp")]
-mod chosen;
 mod folders;
 mod follow;
 mod retire;

@@ -15,7 +15,7 @@ use tracing::Instrument;
 
 use super::{Shared, shut_down};
 use crate::call::{CallContext, CallOptions, after, cancelled};
-use crate::catalogue::Serving;
+use crate::catalogue::{Catalogue, Serving, Slot};
 use crate::contained::Contained;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::{Lease, Loaded};
@@ -112,7 +112,7 @@ impl Shared {
         if catalogue.closed && !options.is_below {
             return Err(shut_down());
         }
-        let slot = catalogue.find(name, options.version.as_ref())?;
+        let slot = found(&catalogue, name, options)?;
         Ok(match &slot.serving {
             Serving::Live(lease) => Callable::Now(lease.clone()),
             Serving::Held(token) => Callable::Held { token: token.clone(), timeout: slot.loaded.timeout },
@@ -136,11 +136,23 @@ impl Shared {
                 () = cancelled(options.cancel.as_ref()) => return Err(by_caller().of_plugin(name)),
                 () = tokio::time::sleep_until(deadline) => return Err(too_late(timeout).of_plugin(name)),
             }
-            match &self.catalogue.load().find(name, options.version.as_ref())?.serving {
+            match &found(&self.catalogue.load(), name, options)?.serving {
                 Serving::Live(lease) => return Ok(lease.clone()),
                 Serving::Held(next) => token = next.clone(),
             }
         }
+    }
+}
+
+/// What is to be called.
+fn found<'c>(catalogue: &'c Catalogue, name: &str, options: &CallOptions) -> Result<&'c Slot> {
+    let slot = catalogue.find(name, options.version.as_ref())?;
+    match options.generation.is_some_and(|generation| generation != slot.loaded.generation) {
+        true => {
+            let error = Error::new(ErrorKind::NotFound, "another took its place").of_plugin(name);
+            Err(error.behind(Some(slot.loaded.generation)))
+        }
+        false => Ok(slot),
     }
 }
 

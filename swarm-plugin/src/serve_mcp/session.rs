@@ -14,7 +14,6 @@ use rmcp::service::{NotificationContext, Peer, RequestContext, SubscriptionConte
 use rmcp::{RoleServer, ServerHandler};
 use serde_json::Value;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{McpClient, McpServer};
@@ -90,29 +89,27 @@ impl ServerHandler for Session {
     ) -> Result<CallToolResponse, ErrorData> {
         let unknown = || ErrorData::invalid_params(format!("there is no tool {:?}", request.name), None);
         let (plugins, client) = (&self.server.plugins, client(&context));
-        let mut options = CallOptions::new().cancel(context.ct.clone());
-        let (lease, begun) = loop {
+        let options = CallOptions::new().cancel(context.ct.clone());
+        let params = Value::Object(request.arguments.unwrap_or_default());
+        let outcome = loop {
             let info = plugins.get(&request.name).filter(PluginInfo::is_default).ok_or_else(unknown)?;
             if !self.allows(&client, &info).await {
                 return Err(unknown());
             }
-            let begun = Instant::now();
-            match plugins.lease(&info, &options, begun).await {
-                Ok(Some(lease)) => break (Ok(lease), begun),
+            let mut options = options.clone().generation(info.generation());
+            let outcome = match context.meta.get_progress_token() {
+                None => plugins.call_with(&request.name, params.clone(), options).await,
+                Some(token) => {
+                    let (sender, receiver) = mpsc::channel(PROGRESS);
+                    options = options.on_progress(move |progress| drop(sender.try_send(progress)));
+                    let call = plugins.call_with(&request.name, params.clone(), options);
+                    with_progress(call, receiver, &context.peer, token).await
+                }
+            };
+            match outcome {
                 // Another took its place meanwhile, which nobody was asked about.
-                Ok(None) => {}
-                Err(error) => break (Err(error), begun),
-            }
-        };
-        let params = Value::Object(request.arguments.clone().unwrap_or_default());
-        let outcome = match (lease, context.meta.get_progress_token()) {
-            (Err(error), _) => Err(error),
-            (Ok(lease), None) => plugins.call_leased(lease, params, options, begun).await,
-            (Ok(lease), Some(token)) => {
-                let (sender, receiver) = mpsc::channel(PROGRESS);
-                options = options.on_progress(move |progress| drop(sender.try_send(progress)));
-                let call = plugins.call_leased(lease, params, options, begun);
-                with_progress(call, receiver, &context.peer, token).await
+                Err(error) if error.is_behind().is_some() => {}
+                outcome => break outcome,
             }
         };
         match outcome {
