@@ -1,6 +1,7 @@
 //! Programs that speak MCP over their standard streams.
 
 mod brake;
+mod calls;
 mod child;
 mod frames;
 #[cfg(feature = "testing")]
@@ -308,7 +309,7 @@ impl Plugin for ToolPlugin {
         let Value::Object(arguments) = params else {
             return Err(PluginError::new("parameters are not an object"));
         };
-        answer(self.user.server().call(self.tool.clone(), arguments, cx).await?)
+        answer(self.user.server().call(&self.tool, &arguments, cx).await?)
     }
 
     async fn check(&self) -> Result<(), PluginError> {

@@ -1,129 +1,78 @@
-//! Answers that are too long to be read.
+//! What a program writes, line by line.
 
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 
-use tokio::io::{AsyncRead, ReadBuf};
-
-/// Bytes of one message, with the end of its line. A longer one is dropped by whoever reads.
+/// Bytes of one message, with the end of its line.
 pub(super) const MESSAGE_LIMIT: usize = 16 * 1024 * 1024;
-/// The `data` of the failure of a call whose answer was too long.
-pub(super) const TOO_LARGE: &str = "swarm-plugin: too large";
-/// So much of the beginning and of the end of a line is remembered, to find its number.
+/// So much of the beginning and of the end of a line that is too long is remembered, to find its number.
 const REMEMBERED: usize = 512;
+/// Read at once, and kept between lines.
+const CHUNK: usize = 16 * 1024;
 
-/// What a program writes, unchanged, but that a line which is too long is followed by one that says so: the failure of the call
-/// that it answers, which would wait for it in vain.
+/// Lines of up to so many bytes each. Of a longer one only the number of the call that it answers is told, which would wait for
+/// it in vain.
 pub(super) struct Frames<R> {
-    inner: R,
+    from: BufReader<R>,
     limit: usize,
-    line: Line,
-    /// Read and not passed on yet.
-    chunk: Box<[u8]>,
-    passed: usize,
-    read: usize,
-    /// To be passed on before the rest.
-    failure: io::Cursor<Vec<u8>>,
+    /// The line up to where it was read, or the end of that.
+    line: Vec<u8>,
+    /// The beginning of a line that is too long.
+    begin: Option<Vec<u8>>,
 }
 
-impl<R> Frames<R> {
-    pub(super) fn new(inner: R, limit: usize) -> Frames<R> {
-        let chunk = vec![0; 8 * 1024].into();
-        Frames {
-            inner,
-            limit,
-            line: Line::default(),
-            chunk,
-            passed: 0,
-            read: 0,
-            failure: io::Cursor::default(),
-        }
+#[derive(Debug, PartialEq)]
+pub(super) enum Frame<'f> {
+    /// A line, with its end.
+    Message(&'f [u8]),
+    TooLong(Option<u64>),
+}
+
+impl<R: AsyncRead + Unpin> Frames<R> {
+    /// `limit` is not zero.
+    pub(super) fn new(from: R, limit: usize) -> Frames<R> {
+        Frames { from: BufReader::with_capacity(CHUNK, from), limit, line: Vec::new(), begin: None }
     }
-}
 
-impl<R: AsyncRead + Unpin> AsyncRead for Frames<R> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        task: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        let failure = this.failure.get_ref().get(this.failure.position() as usize..).unwrap_or_default();
-        if !failure.is_empty() {
-            let length = failure.len().min(into.remaining());
-            into.put_slice(&failure[..length]);
-            this.failure.set_position(this.failure.position() + length as u64);
-            return Poll::Ready(Ok(()));
-        }
-        if this.passed == this.read {
-            let mut chunk = ReadBuf::new(&mut this.chunk);
-            ready!(Pin::new(&mut this.inner).poll_read(task, &mut chunk))?;
-            (this.passed, this.read) = (0, chunk.filled().len());
-        }
-        let length = into.remaining().min(this.read - this.passed);
-        let bytes = &this.chunk[this.passed..this.passed + length];
-        let (length, failure) = this.line.pass(bytes, this.limit);
-        into.put_slice(&bytes[..length]);
-        this.passed += length;
-        this.failure = io::Cursor::new(failure.unwrap_or_default());
-        Poll::Ready(Ok(()))
+    pub(super) fn limit(&self) -> usize {
+        self.limit
     }
-}
 
-/// What is known of the line that is being read.
-#[derive(Default)]
-struct Line {
-    length: usize,
-    begin: Vec<u8>,
-    /// Kept only of lines that are about to be too long.
-    end: Vec<u8>,
-}
-
-impl Line {
-    /// Takes note of bytes up to the end of the first line that is too long. Answers how many these are, and what is to be
-    /// said of that line.
-    fn pass(&mut self, bytes: &[u8], limit: usize) -> (usize, Option<Vec<u8>>) {
-        let mut passed = 0;
-        while let Some(length) = bytes[passed..].iter().position(|&byte| byte == b'\n') {
-            self.note(&bytes[passed..passed + length], limit);
-            passed += length + 1;
-            let line = std::mem::take(self);
-            if line.length >= limit
-                && let Some(id) = line.id()
-            {
-                return (passed, Some(too_long(id, limit)));
+    /// The next line that has an end; `None` when nothing more comes. Dropped at any await, it loses nothing.
+    pub(super) async fn next(&mut self) -> Option<Frame<'_>> {
+        // The one that was told last.
+        if self.line.ends_with(b"\n") {
+            self.line.clear();
+            self.line.shrink_to(CHUNK);
+            self.begin = None;
+        }
+        loop {
+            let most = if self.begin.is_none() { self.limit } else { REMEMBERED + CHUNK };
+            let room = most - self.line.len();
+            (&mut self.from).take(room as u64).read_until(b'\n', &mut self.line).await.ok()?;
+            if self.line.ends_with(b"\n") {
+                break;
             }
+            if self.line.len() < most {
+                return None;
+            }
+            let line = &mut self.line;
+            self.begin.get_or_insert_with(|| line[..line.len().min(REMEMBERED)].to_vec());
+            line.drain(..line.len().saturating_sub(REMEMBERED));
+            line.shrink_to(REMEMBERED + CHUNK);
         }
-        self.note(&bytes[passed..], limit);
-        (bytes.len(), None)
-    }
-
-    fn note(&mut self, bytes: &[u8], limit: usize) {
-        let room = REMEMBERED - self.begin.len().min(REMEMBERED);
-        self.begin.extend(&bytes[..bytes.len().min(room)]);
-        self.length += bytes.len();
-        if self.length + REMEMBERED >= limit {
-            self.end.extend(&bytes[bytes.len().saturating_sub(REMEMBERED)..]);
-            let surplus = self.end.len().saturating_sub(REMEMBERED);
-            self.end.drain(..surplus);
-        }
-    }
-
-    /// The number of the request that the line answers. It stands before what is long, or after it.
-    fn id(&self) -> Option<u64> {
-        match head(&self.begin) {
-            Head::Request => None,
-            Head::Other(id) => id.or_else(|| last_id(&self.end)),
-        }
+        Some(match &self.begin {
+            None => Frame::Message(&self.line),
+            Some(begin) => Frame::TooLong(answered(begin, &self.line)),
+        })
     }
 }
 
-fn too_long(id: u64, limit: usize) -> Vec<u8> {
-    let message = format!("the answer is over {limit} bytes");
-    let line = r#"{"jsonrpc":"2.0","id":ID,"error":{"code":-32603,"data":"DATA","message":"MESSAGE"}}"#;
-    let line = line.replace("ID", &id.to_string()).replace("MESSAGE", &message).replace("DATA", TOO_LARGE);
-    (line + "\n").into_bytes()
+/// The number of the request that a line answers. It stands before what is long, or after it.
+fn answered(begin: &[u8], end: &[u8]) -> Option<u64> {
+    match head(begin) {
+        Head::Request => None,
+        Head::Other(id) => id.or_else(|| last_id(end)),
+    }
 }
 
 /// What the beginning of an object says of it.
@@ -206,33 +155,44 @@ fn after_value(mut text: &[u8]) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncReadExt;
-
     use super::*;
 
-    async fn passed(text: &str, limit: usize) -> String {
-        let mut out = String::new();
-        Frames::new(text.as_bytes(), limit).read_to_string(&mut out).await.unwrap();
-        out
+    /// The lines, and what is in place of those that are too long.
+    async fn told(text: &str, limit: usize) -> String {
+        let mut frames = Frames::new(text.as_bytes(), limit);
+        let mut told = String::new();
+        while let Some(frame) = frames.next().await {
+            match frame {
+                Frame::Message(line) => told += str::from_utf8(line).unwrap(),
+                Frame::TooLong(id) => told += &format!("{id:?}\n"),
+            }
+        }
+        told
     }
 
     #[tokio::test]
-    async fn lines_pass_as_they_are_and_one_that_is_too_long_is_followed_by_its_failure() {
-        let long = "x".repeat(100);
+    async fn lines_are_told_as_they_are_and_of_one_that_is_too_long_its_number() {
+        let long = "x".repeat(100_000);
         let short = "{\"id\":1,\"result\":{}}\n\n{\"id\":2}\n";
-        assert_eq!(passed(short, 64).await, short);
-        let text = format!("{{\"id\":7,\"result\":\"{long}\"}}\n{short}");
-        let failure = String::from_utf8(too_long(7, 64)).unwrap();
-        assert!(failure.contains("\"id\":7") && failure.contains("the answer is over 64 bytes"), "{failure}");
-        assert_eq!(passed(&text, 64).await, text.replace(short, &format!("{failure}{short}")));
+        assert_eq!(told(short, 64).await, short);
+        for limit in [64, 1000, 60_000, 100_000] {
+            let text = format!("{{\"id\":7,\"result\":\"{long}\"}}\n{short}");
+            assert_eq!(told(&text, limit).await, format!("Some(7)\n{short}"));
+            let text = format!("{{\"result\":\"{long}\",\"id\":7}}\n{short}");
+            assert_eq!(told(&text, limit).await, format!("Some(7)\n{short}"));
+            // Nobody waits for what has no number.
+            let asked = format!("{{\"method\":\"ask\",\"params\":\"{long}\",\"id\":1}}\n");
+            for text in [format!("{long}x\n"), format!("{{\"method\":\"{long}\"}}\n"), asked] {
+                assert_eq!(told(&(text + short), limit).await, format!("None\n{short}"));
+            }
+        }
         // Not too long by one byte, and too long by one: the end of the line counts.
-        let line = "{\"id\":1}\n";
-        assert_eq!(passed(line, line.len()).await, line);
-        assert!(passed(line, line.len() - 1).await.contains("is over 8 bytes"));
-        // Nobody waits for what has no number.
-        let asked = format!("{{\"method\":\"ask\",\"params\":\"{long}\",\"id\":1}}\n");
-        for text in [format!("{long}\n"), format!("{{\"method\":\"{long}\"}}\n"), asked, long.clone()] {
-            assert_eq!(passed(&text, 64).await, text);
+        let line = "{\"id\":1,\"result\":{}}\n";
+        assert_eq!(told(line, line.len()).await, line);
+        assert_eq!(told(line, line.len() - 1).await, "Some(1)\n");
+        // What has no end is not a line.
+        for text in ["", "{\"id\":1}", &long] {
+            assert_eq!(told(text, 64).await, "", "{text}");
         }
     }
 

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use rmcp::model::{ClientConfig, Implementation, PaginatedRequestParams, Tool};
 use rmcp::service::{ClientInitializeError, Peer, RunningService, ServiceError};
-use rmcp::transport::async_rw::AsyncRwTransport;
 use rmcp::{ClientCacheConfig, RoleClient, serve_client};
 use tokio::sync::Notify;
 
+use super::calls::Calls;
 use super::child::{Program, Running};
 use super::frames::{Frames, MESSAGE_LIMIT};
 use super::legible;
@@ -24,7 +24,14 @@ const TOOLS_BYTES: usize = 16 * 1024 * 1024;
 
 pub(super) struct Link {
     service: RunningService<RoleClient, ClientConfig>,
+    calls: Arc<Calls>,
     running: Running,
+}
+
+/// Whom to talk to: for calls, and for all else.
+pub(super) struct Talk {
+    pub(super) calls: Arc<Calls>,
+    pub(super) peer: Peer<RoleClient>,
 }
 
 impl Link {
@@ -45,14 +52,13 @@ impl Link {
         let (running, stdout, stdin) = program.start().await.map_err(failed)?;
         let mut client = ClientConfig::default();
         client.client_info = Implementation::new("swarm-plugin", env!("CARGO_PKG_VERSION"));
-        let frames = Frames::new(stdout, MESSAGE_LIMIT);
-        let transport = AsyncRwTransport::new_client(frames, stdin).with_max_line_length(MESSAGE_LIMIT);
-        let wire = Wire::new(transport, changed, running.ended());
+        let calls = Calls::new(stdin, changed);
+        let wire = Wire::new(Frames::new(stdout, MESSAGE_LIMIT), calls.clone(), running.ended());
         let failure = match tokio::time::timeout(program.patience, serve_client(client, wire)).await {
             Ok(Ok(service)) => {
                 // It forgets a list by the notifications that the wire takes out before it sees them.
                 service.peer().set_response_cache_config(ClientCacheConfig::disabled()).await;
-                return Ok(Link { service, running });
+                return Ok(Link { service, calls, running });
             }
             Ok(Err(
                 ClientInitializeError::ConnectionClosed(_) | ClientInitializeError::TransportError { .. },
@@ -69,8 +75,8 @@ impl Link {
         Err(PluginError::new(failure))
     }
 
-    pub(super) fn peer(&self) -> Arc<Peer<RoleClient>> {
-        Arc::new(self.service.peer().clone())
+    pub(super) fn talk(&self) -> Arc<Talk> {
+        Arc::new(Talk { peer: self.service.peer().clone(), calls: self.calls.clone() })
     }
 
     pub(super) async fn end(mut self) {

@@ -8,24 +8,22 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use rmcp::RoleClient;
 use rmcp::model::{
-    CallToolRequest, CallToolRequestParams, CallToolResult, CancelledNotification,
-    CancelledNotificationParam, ClientNotification, ClientRequest, JsonObject, PingRequest, RequestId,
-    ServerResult, Tool,
+    CallToolResult, CancelledNotification, CancelledNotificationParam, ClientNotification, ClientRequest,
+    ErrorData, JsonObject, PingRequest, RequestId, Tool,
 };
-use rmcp::service::{Peer, PeerRequestOptions, ServiceError};
+use rmcp::service::{PeerRequestOptions, ServiceError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::brake::Brake;
+use super::calls::{Failure, Observer};
 use super::child::Program;
-use super::frames::TOO_LARGE;
 use super::health::{Health, SILENCE};
 use super::legible;
-use super::link::{Link, Unlisted, listed};
-use super::wire::{Observer, Sent, Watched};
+use super::link::{Link, Talk, Unlisted, listed};
+use super::wire::TOO_LARGE;
 use crate::call::CallContext;
 use crate::discovery::Found;
 use crate::plugin::PluginError;
@@ -39,7 +37,7 @@ pub(super) struct Server {
     program: Program,
     _copy: Found,
     /// Whom to talk to; `None` before the first start, after the end, and when nobody is there any more.
-    peer: ArcSwapOption<Peer<RoleClient>>,
+    talk: ArcSwapOption<Talk>,
     /// Held over the awaits of a start or an end, so that one starts at a time.
     state: tokio::sync::Mutex<State>,
     /// Starts that failed. Who waited for one of them does not wait for another.
@@ -69,13 +67,13 @@ impl Server {
         // The first start takes as long as a load may take.
         let first = Program { patience: Duration::MAX, ..program.clone() };
         let link = Link::start(first, changed.clone()).await?;
-        let peer = ArcSwapOption::from(Some(link.peer()));
+        let talk = ArcSwapOption::from(Some(link.talk()));
         let (started, wait) = (Instant::now(), Duration::ZERO);
         let state = State { link: Some(link), starting: None, failure: None, started, wait };
         Ok(Server {
             program,
             _copy: copy,
-            peer,
+            talk,
             state: tokio::sync::Mutex::new(state),
             failures: AtomicU64::new(0),
             health: Health::default(),
@@ -86,8 +84,8 @@ impl Server {
     }
 
     pub(super) async fn tools(&self) -> Result<Vec<Tool>, PluginError> {
-        let peer = self.peer(LONGEST_WAIT).await?;
-        listed(&peer).await.map_err(|why| match why {
+        let talk = self.talk(LONGEST_WAIT).await?;
+        listed(&talk.peer).await.map_err(|why| match why {
             Unlisted::Failed(error) => self.failed(error),
             Unlisted::TooMany(why) => PluginError::new(why),
         })
@@ -112,63 +110,55 @@ impl Server {
 
     pub(super) async fn call(
         &self,
-        tool: String,
-        arguments: JsonObject,
+        tool: &str,
+        arguments: &JsonObject,
         cx: &CallContext,
     ) -> Result<CallToolResult, PluginError> {
         let observer = cx.is_heard().then(|| Observer::new(cx));
         loop {
-            let peer = self.peer(cx.remaining()).await?;
-            let params = CallToolRequestParams::new(tool.clone()).with_arguments(arguments.clone());
-            let mut call = CallToolRequest::new(params);
-            if let Some(observer) = &observer {
-                call.extensions.insert(Watched(Arc::downgrade(observer)));
-            }
-            let sent = Sent::default();
-            call.extensions.insert(sent.clone());
-            match self.ask(&peer, ClientRequest::CallToolRequest(call)).await {
-                Ok(ServerResult::CallToolResult(result)) => return Ok(result),
-                Ok(_) => {
+            let talk = self.talk(cx.remaining()).await?;
+            match self.ask(&talk, tool, arguments, observer.clone()).await {
+                Ok(result) => return Ok(result),
+                Err(Failure::Odd) => {
                     let message = "the result has neither content nor structuredContent, or asks for what this host does not \
                                    offer: input, or a task";
                     return Err(PluginError::new(message));
                 }
                 // Nobody was there to hear of it: as good as not called.
-                Err(ServiceError::TransportClosed | ServiceError::TransportSend(_))
-                    if !sent.may_have_arrived() =>
-                {
-                    self.forget(&peer);
-                }
-                Err(error) => return Err(self.failed(error)),
+                Err(Failure::Gone { may_have_arrived: false }) => self.forget(&talk),
+                Err(Failure::Gone { may_have_arrived: true }) => return Err(self.ended()),
+                Err(Failure::Told(error)) => return Err(told(&error)),
             }
         }
     }
 
     async fn ask(
         &self,
-        peer: &Peer<RoleClient>,
-        request: ClientRequest,
-    ) -> Result<ServerResult, ServiceError> {
+        talk: &Talk,
+        tool: &str,
+        arguments: &JsonObject,
+        observer: Option<Arc<Observer>>,
+    ) -> Result<CallToolResult, Failure> {
         let mut under_way =
-            UnderWay { server: self, peer, call: self.health.begin(), id: None, answered: false };
-        let handle = peer.send_request_with_option(request, PeerRequestOptions::no_options()).await?;
-        under_way.id = Some(handle.id);
-        let answer = handle.rx.await.unwrap_or(Err(ServiceError::TransportClosed));
+            UnderWay { server: self, talk, call: self.health.begin(), id: None, answered: false };
+        let mut asked = talk.calls.ask(tool, arguments, observer);
+        under_way.id = Some(asked.id());
+        let answer = asked.answer().await;
         under_way.id = None;
-        under_way.answered = matches!(answer, Ok(_) | Err(ServiceError::McpError(_)));
+        under_way.answered = !matches!(answer, Err(Failure::Gone { .. }));
         answer
     }
 
     pub(super) async fn ping(&self) -> Result<(), PluginError> {
-        let peer = self.peer(LONGEST_WAIT).await?;
+        let talk = self.talk(LONGEST_WAIT).await?;
         let ping = ClientRequest::PingRequest(PingRequest::default());
-        peer.send_request(ping).await.map(drop).map_err(|error| self.failed(error))
+        talk.peer.send_request(ping).await.map(drop).map_err(|error| self.failed(error))
     }
 
     pub(super) async fn stop(&self) {
         self.over.cancel();
         let mut state = self.state.lock().await;
-        self.peer.store(None);
+        self.talk.store(None);
         state.starting = None;
         if let Some(link) = state.link.take() {
             link.end().await;
@@ -177,38 +167,37 @@ impl Server {
 
     fn failed(&self, error: ServiceError) -> PluginError {
         match error {
-            ServiceError::McpError(error) if error.data.as_ref().is_some_and(|data| data == TOO_LARGE) => {
-                PluginError::too_large(legible(&error.message))
-            }
-            ServiceError::McpError(error) => PluginError::new(legible(&error.message)),
-            ServiceError::TransportClosed | ServiceError::TransportSend(_) => {
-                PluginError::temporary(format_args!("{} ended during the call", self.program.name))
-            }
+            ServiceError::McpError(error) => told(&error),
+            ServiceError::TransportClosed | ServiceError::TransportSend(_) => self.ended(),
             other => PluginError::new(legible(&other.to_string())),
         }
     }
 
+    fn ended(&self) -> PluginError {
+        PluginError::temporary(format_args!("{} ended during the call", self.program.name))
+    }
+
     /// Whom to talk to, if it is there and answers.
-    fn alive(&self) -> Option<Arc<Peer<RoleClient>>> {
-        self.peer.load_full().filter(|peer| !peer.is_transport_closed() && !self.health.is_silent())
+    fn alive(&self) -> Option<Arc<Talk>> {
+        self.talk.load_full().filter(|talk| !talk.calls.is_over() && !self.health.is_silent())
     }
 
     /// What is closed without having said so yet is not talked to again.
-    fn forget(&self, gone: &Arc<Peer<RoleClient>>) {
-        self.peer.rcu(|peer| peer.clone().filter(|peer| !Arc::ptr_eq(peer, gone)));
+    fn forget(&self, gone: &Arc<Talk>) {
+        self.talk.rcu(|talk| talk.clone().filter(|talk| !Arc::ptr_eq(talk, gone)));
     }
 
     /// Whom to talk to. Starts the program anew if it ended, or answers nothing any more, and waits until it may be, unless
     /// that is longer than the patience.
-    async fn peer(&self, patience: Duration) -> Result<Arc<Peer<RoleClient>>, PluginError> {
+    async fn talk(&self, patience: Duration) -> Result<Arc<Talk>, PluginError> {
         let begun = Instant::now();
         let failures = self.failures.load(Ordering::Acquire);
         loop {
-            if let Some(peer) = self.alive() {
-                return Ok(peer);
+            if let Some(talk) = self.alive() {
+                return Ok(talk);
             }
             let wait = match self.over.run_until_cancelled(self.again(failures)).await {
-                Some(Ok(peer)) => return Ok(peer),
+                Some(Ok(talk)) => return Ok(talk),
                 Some(Err(NotYet::Failed(failure))) => return Err(failure),
                 Some(Err(NotYet::Wait(wait))) => wait,
                 None => return Err(self.stopped()),
@@ -227,10 +216,10 @@ impl Server {
     }
 
     /// Starts the program, or goes on with a start that somebody else began.
-    async fn again(&self, failures: u64) -> Result<Arc<Peer<RoleClient>>, NotYet> {
+    async fn again(&self, failures: u64) -> Result<Arc<Talk>, NotYet> {
         let mut state = self.state.lock().await;
-        if let Some(peer) = self.alive() {
-            return Ok(peer);
+        if let Some(talk) = self.alive() {
+            return Ok(talk);
         }
         if self.failures.load(Ordering::Acquire) != failures
             && let Some(failure) = &state.failure
@@ -246,12 +235,12 @@ impl Server {
         match started {
             Ok(link) => {
                 tracing::warn!(program = self.program.name, "started again");
-                let peer = link.peer();
+                let talk = link.talk();
                 state.link = Some(link);
-                self.peer.store(Some(peer.clone()));
+                self.talk.store(Some(talk.clone()));
                 // It may have other tools than before.
                 self.changed.notify_one();
-                Ok(peer)
+                Ok(talk)
             }
             Err(failure) => {
                 let failure = PluginError::temporary(failure);
@@ -273,7 +262,7 @@ impl Server {
         if !left.is_zero() {
             return Err(NotYet::Wait(left));
         }
-        self.peer.store(None);
+        self.talk.store(None);
         if let Some(link) = state.link.take() {
             link.kill().await;
         }
@@ -295,25 +284,35 @@ enum NotYet {
 /// A call that was sent. Dropped before it is answered, it tells the server, and asks whether it is still there.
 struct UnderWay<'s> {
     server: &'s Server,
-    peer: &'s Peer<RoleClient>,
+    talk: &'s Talk,
     call: u64,
-    id: Option<RequestId>,
+    id: Option<u64>,
     answered: bool,
 }
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         self.server.health.end(self.call, self.answered);
-        let Some(id) = self.id.take() else { return };
+        let Some(id) = self.id.and_then(|id| id.try_into().ok()).map(RequestId::Number) else { return };
         let params = CancelledNotificationParam::new(Some(id), Some("given up by the caller".into()));
         let cancelled = ClientNotification::CancelledNotification(CancelledNotification::new(params));
         // Polled once, which puts it into the queue; where that is full, the server reads nothing anyway.
-        let _ = self.peer.send_notification(cancelled).now_or_never();
+        let _ = self.talk.peer.send_notification(cancelled).now_or_never();
         self.server.health.ping(|| {
             let ping = ClientRequest::PingRequest(PingRequest::default());
-            let sent = self.peer.send_request_with_option(ping, PeerRequestOptions::no_options());
+            let sent = self.talk.peer.send_request_with_option(ping, PeerRequestOptions::no_options());
             Some(sent.now_or_never()?.ok()?.rx)
         });
+    }
+}
+
+/// What a program says of why it failed.
+fn told(error: &ErrorData) -> PluginError {
+    let message = legible(&error.message);
+    if error.data.as_ref().is_some_and(|data| data == TOO_LARGE) {
+        PluginError::too_large(message)
+    } else {
+        PluginError::new(message)
     }
 }
 
