@@ -1,6 +1,6 @@
 //! Calls of tools, which go to the program and back without the loop in which `rmcp` does all else.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,7 +36,7 @@ pub(super) struct Calls {
 
 #[derive(Default)]
 struct Waiting {
-    calls: HashMap<u64, Call>,
+    calls: BTreeMap<u64, Call>,
     /// Calls for which the program had no room yet. In tasks, since one that is held up by its caller would hold up all others.
     sending: JoinSet<()>,
 }
@@ -278,6 +278,16 @@ impl Calls {
     pub(super) async fn close(&self) {
         self.end();
         self.out.lock().await.take();
+    }
+
+    /// The number of the next call.
+    pub(super) fn next(&self) -> u64 {
+        self.next.load(Ordering::Relaxed)
+    }
+
+    /// The number of the first call that is under way.
+    pub(super) fn first(&self) -> Option<u64> {
+        self.waiting().calls.first_key_value().map(|(&id, _)| id)
     }
 
     fn take(&self, id: u64) -> Option<Call> {

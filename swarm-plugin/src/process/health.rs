@@ -1,6 +1,5 @@
 //! Whether a program still answers, told by the calls that were sent to it.
 
-use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,16 +13,9 @@ pub(super) const SILENCE: Duration = Duration::from_secs(5);
 
 pub(super) type Pong = oneshot::Receiver<Result<ServerResult, ServiceError>>;
 
-/// The calls of one program, and the ping that is sent when one of them was given up.
+/// Of one run of a program: the ping that is sent when a call was given up.
 #[derive(Default)]
-pub(super) struct Health(Mutex<State>);
-
-#[derive(Default)]
-struct State {
-    next: u64,
-    under_way: BTreeSet<u64>,
-    ping: Option<Ping>,
-}
+pub(super) struct Health(Mutex<Option<Ping>>);
 
 /// Sent when a call was given up, and not answered yet.
 struct Ping {
@@ -34,53 +26,34 @@ struct Ping {
 }
 
 impl Health {
-    /// Counts a call that is about to be sent.
-    pub(super) fn begin(&self) -> u64 {
-        let mut state = self.state();
-        let call = state.next;
-        state.next += 1;
-        state.under_way.insert(call);
-        call
+    /// That a call was answered says as much as a pong.
+    pub(super) fn heard(&self) {
+        *self.ping() = None;
     }
 
-    /// The call is over. That it was answered says as much as a pong.
-    pub(super) fn end(&self, call: u64, was_answered: bool) {
-        let mut state = self.state();
-        state.under_way.remove(&call);
-        if was_answered {
-            state.ping = None;
-        }
-    }
-
-    /// Sends a ping, where none is waited for already.
-    pub(super) fn ping(&self, send: impl FnOnce() -> Option<Pong>) {
-        let mut state = self.state();
-        if state.ping.is_none()
+    /// Sends a ping before the call of this number, where none is waited for already.
+    pub(super) fn ask(&self, before: u64, send: impl FnOnce() -> Option<Pong>) {
+        let mut ping = self.ping();
+        if ping.is_none()
             && let Some(pong) = send()
         {
-            state.ping = Some(Ping { sent: Instant::now(), before: state.next, pong });
+            *ping = Some(Ping { sent: Instant::now(), before, pong });
         }
     }
 
-    /// Whether a ping is not answered, nor anything else since, and no call is under way that was sent before it: a program
-    /// may do one thing after the other. What was sent after the ping waits behind it, and says nothing.
-    pub(super) fn is_silent(&self) -> bool {
-        let mut state = self.state();
-        let Some(ping) = &mut state.ping else { return false };
+    /// Whether a ping is not answered, nor anything else since, and the first call that is under way was not sent before it: a
+    /// program may do one thing after the other. What was sent after the ping waits behind it, and says nothing.
+    pub(super) fn is_silent(&self, first: impl FnOnce() -> Option<u64>) -> bool {
+        let mut waiting = self.ping();
+        let Some(ping) = &mut *waiting else { return false };
         if !matches!(ping.pong.try_recv(), Err(oneshot::error::TryRecvError::Empty)) {
-            state.ping = None;
+            *waiting = None;
             return false;
         }
-        let (sent, before) = (ping.sent, ping.before);
-        sent.elapsed() > SILENCE && state.under_way.first().is_none_or(|&call| call >= before)
+        ping.sent.elapsed() > SILENCE && first().is_none_or(|call| call >= ping.before)
     }
 
-    /// Forgets what was sent to a run that is over.
-    pub(super) fn renew(&self) {
-        self.state().ping = None;
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn ping(&self) -> MutexGuard<'_, Option<Ping>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -89,38 +62,35 @@ impl Health {
 mod tests {
     use super::*;
 
-    /// A health, and what answers the ping that it was told to send.
-    fn pinged(health: &Health) -> oneshot::Sender<Result<ServerResult, ServiceError>> {
+    /// A health, and what answers the ping that it was told to send before the call of this number.
+    fn pinged(health: &Health, before: u64) -> oneshot::Sender<Result<ServerResult, ServiceError>> {
         let (sender, pong) = oneshot::channel();
-        health.ping(|| Some(pong));
+        health.ask(before, || Some(pong));
         sender
     }
 
     #[tokio::test(start_paused = true)]
     async fn new_calls_do_not_hide_that_nothing_is_answered() {
         let health = Health::default();
-        let (given_up, patient) = (health.begin(), health.begin());
-        health.end(given_up, false);
-        let _never = pinged(&health);
-        let later = health.begin();
+        let _never = pinged(&health, 2);
         tokio::time::advance(SILENCE * 2).await;
-        assert!(!health.is_silent(), "it may still be at the call that was sent before the ping");
-        health.end(patient, false);
-        assert!(health.is_silent());
-        health.end(later, true);
-        assert!(!health.is_silent(), "whoever answers a call is not silent");
+        assert!(!health.is_silent(|| Some(1)), "it may still be at the call that was sent before the ping");
+        assert!(health.is_silent(|| Some(2)));
+        assert!(health.is_silent(|| None));
+        health.heard();
+        assert!(!health.is_silent(|| Some(2)), "whoever answers a call is not silent");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_pong_or_a_link_that_closed_is_no_silence() {
         let health = Health::default();
-        let pong = pinged(&health);
+        let pong = pinged(&health, 0);
         tokio::time::advance(SILENCE * 2).await;
-        assert!(health.is_silent());
+        assert!(health.is_silent(|| None));
         drop(pong);
-        assert!(!health.is_silent());
-        let _never = pinged(&health);
+        assert!(!health.is_silent(|| None));
+        let _never = pinged(&health, 0);
         tokio::time::advance(SILENCE / 2).await;
-        assert!(!health.is_silent(), "not yet");
+        assert!(!health.is_silent(|| None), "not yet");
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use super::calls::Calls;
 use super::child::{Program, Running};
 use super::frames::{Frames, MESSAGE_LIMIT};
+use super::health::Health;
 use super::legible;
 use super::wire::Wire;
 use crate::plugin::PluginError;
@@ -32,6 +33,7 @@ pub(super) struct Link {
 pub(super) struct Talk {
     pub(super) calls: Arc<Calls>,
     pub(super) peer: Peer<RoleClient>,
+    pub(super) health: Health,
 }
 
 impl Link {
@@ -76,7 +78,8 @@ impl Link {
     }
 
     pub(super) fn talk(&self) -> Arc<Talk> {
-        Arc::new(Talk { peer: self.service.peer().clone(), calls: self.calls.clone() })
+        let peer = self.service.peer().clone();
+        Arc::new(Talk { calls: self.calls.clone(), peer, health: Health::default() })
     }
 
     pub(super) async fn end(mut self) {

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::brake::Brake;
 use super::calls::{Failure, Observer};
 use super::child::Program;
-use super::health::{Health, SILENCE};
+use super::health::SILENCE;
 use super::legible;
 use super::link::{Link, Talk, Unlisted, listed};
 use super::wire::TOO_LARGE;
@@ -42,7 +42,6 @@ pub(super) struct Server {
     state: tokio::sync::Mutex<State>,
     /// Starts that failed. Who waited for one of them does not wait for another.
     failures: AtomicU64,
-    health: Health,
     /// Plugins that were not cleaned up yet.
     users: AtomicUsize,
     /// Told when the tools may have changed.
@@ -76,7 +75,6 @@ impl Server {
             talk,
             state: tokio::sync::Mutex::new(state),
             failures: AtomicU64::new(0),
-            health: Health::default(),
             users: AtomicUsize::new(0),
             changed,
             over: CancellationToken::new(),
@@ -117,7 +115,7 @@ impl Server {
         let observer = cx.is_heard().then(|| Observer::new(cx));
         loop {
             let talk = self.talk(cx.remaining()).await?;
-            match self.ask(&talk, tool, arguments, observer.clone()).await {
+            match Self::ask(&talk, tool, arguments, observer.clone()).await {
                 Ok(result) => return Ok(result),
                 Err(Failure::Odd) => {
                     let message = "the result has neither content nor structuredContent, or asks for what this host does not \
@@ -133,19 +131,18 @@ impl Server {
     }
 
     async fn ask(
-        &self,
         talk: &Talk,
         tool: &str,
         arguments: &JsonObject,
         observer: Option<Arc<Observer>>,
     ) -> Result<CallToolResult, Failure> {
-        let mut under_way =
-            UnderWay { server: self, talk, call: self.health.begin(), id: None, answered: false };
         let mut asked = talk.calls.ask(tool, arguments, observer);
-        under_way.id = Some(asked.id());
+        let mut under_way = UnderWay { talk, id: Some(asked.id()) };
         let answer = asked.answer().await;
         under_way.id = None;
-        under_way.answered = !matches!(answer, Err(Failure::Gone { .. }));
+        if !matches!(answer, Err(Failure::Gone { .. })) {
+            talk.health.heard();
+        }
         answer
     }
 
@@ -179,7 +176,9 @@ impl Server {
 
     /// Whom to talk to, if it is there and answers.
     fn alive(&self) -> Option<Arc<Talk>> {
-        self.talk.load_full().filter(|talk| !talk.calls.is_over() && !self.health.is_silent())
+        let answers =
+            |talk: &Arc<Talk>| !talk.calls.is_over() && !talk.health.is_silent(|| talk.calls.first());
+        self.talk.load_full().filter(answers)
     }
 
     /// What is closed without having said so yet is not talked to again.
@@ -266,7 +265,6 @@ impl Server {
         if let Some(link) = state.link.take() {
             link.kill().await;
         }
-        self.health.renew();
         state.started = Instant::now();
         state.wait = (state.wait * 2).clamp(FIRST_WAIT, LONGEST_WAIT);
         let start = Link::start(self.program.clone(), self.changed.clone());
@@ -281,24 +279,21 @@ enum NotYet {
     Wait(Duration),
 }
 
-/// A call that was sent. Dropped before it is answered, it tells the server, and asks whether it is still there.
-struct UnderWay<'s> {
-    server: &'s Server,
-    talk: &'s Talk,
-    call: u64,
+/// A call that was sent. Dropped before it is over, it tells the server, and asks whether it is still there.
+struct UnderWay<'t> {
+    talk: &'t Talk,
+    /// `None` once it is over.
     id: Option<u64>,
-    answered: bool,
 }
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.server.health.end(self.call, self.answered);
         let Some(id) = self.id.and_then(|id| id.try_into().ok()).map(RequestId::Number) else { return };
         let params = CancelledNotificationParam::new(Some(id), Some("given up by the caller".into()));
         let cancelled = ClientNotification::CancelledNotification(CancelledNotification::new(params));
         // Polled once, which puts it into the queue; where that is full, the server reads nothing anyway.
         let _ = self.talk.peer.send_notification(cancelled).now_or_never();
-        self.server.health.ping(|| {
+        self.talk.health.ask(self.talk.calls.next(), || {
             let ping = ClientRequest::PingRequest(PingRequest::default());
             let sent = self.talk.peer.send_request_with_option(ping, PeerRequestOptions::no_options());
             Some(sent.now_or_never()?.ok()?.rx)

@@ -58,7 +58,8 @@ impl<R: AsyncRead + Send + Unpin + 'static> Transport<RoleClient> for Wire<R> {
     }
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
-        let heard = self.hear().await;
+        let ended = self.ended.clone();
+        let heard = ended.run_until_cancelled(self.hear()).await.flatten();
         if heard.is_none() {
             self.calls.end();
         }
@@ -76,7 +77,7 @@ impl<R: AsyncRead + Unpin> Wire<R> {
     async fn hear(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
         while self.held.is_none() {
             let limit = self.frames.limit();
-            self.held = match self.ended.run_until_cancelled(self.frames.next()).await.flatten()? {
+            self.held = match self.frames.next().await? {
                 Frame::Message(text) => self.calls.hear(text),
                 Frame::TooLong(id) => id.and_then(|id| {
                     let message = format!("the answer is over {limit} bytes");
@@ -85,7 +86,7 @@ impl<R: AsyncRead + Unpin> Wire<R> {
             };
         }
         if let Some(JsonRpcMessage::Request(_)) = &self.held {
-            self.ended.run_until_cancelled(self.room.acquire()).await?.ok()?.forget();
+            self.room.acquire().await.ok()?.forget();
         }
         self.held.take()
     }
