@@ -1,4 +1,5 @@
-//! A program that speaks MCP and gives back what it gets: called through the manager, and bare over the same pipes.
+//! A program that speaks MCP and gives back what it gets: called through the manager, through the client of
+//! `rmcp`, and bare over the same pipes.
 
 use std::io::{self, BufRead, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -6,6 +7,9 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use rmcp::RoleClient;
+use rmcp::model::{CallToolRequestParams, ClientConfig};
+use rmcp::service::RunningService;
 use serde_json::{Value, json};
 use swarm_benches::measure::wall;
 use swarm_benches::session::{Contender, Session};
@@ -79,10 +83,32 @@ pub(crate) fn call(session: &Session) {
             took / calls
         };
         let what = format!("process call, {name}");
-        let contenders = [Contender::new("ours", ours), Contender::new("bare pipe, same program", bare)];
-        if let [(_, ours), (peer, bare)] = session.measure(&what, 7, 5, &contenders)[..] {
+        let alone = || {
+            let runtime = super::runtime();
+            let (_child, client) = runtime.block_on(client());
+            let mut value = payload.clone();
+            let took = wall(|| {
+                runtime.block_on(async {
+                    for _ in 0..calls {
+                        let Value::Object(arguments) = std::mem::take(&mut value) else {
+                            panic!("no object")
+                        };
+                        let params = CallToolRequestParams::new("echo").with_arguments(arguments);
+                        value = client.call_tool(params).await.unwrap().structured_content.unwrap();
+                    }
+                });
+            });
+            assert_eq!(value, payload);
+            took / calls
+        };
+        let contenders = [
+            Contender::new("ours", ours),
+            Contender::new("bare pipe, same program", bare),
+            Contender::new("rmcp's client alone", alone),
+        ];
+        if let [(_, ours), (peer, bare), (client, alone)] = session.measure(&what, 7, 5, &contenders)[..] {
             let targets = session.pick(vec![], vec![Target::AtMost(bare.as_secs_f64() * 1.2)]);
-            let peers = vec![(peer, bare.as_secs_f64())];
+            let peers = vec![(peer, bare.as_secs_f64()), (client, alone.as_secs_f64())];
             println!("{}", Row { what, unit: Unit::Seconds, ours: Some(ours.as_secs_f64()), peers, targets });
         }
         let at_once = |callers: u32| {
@@ -165,6 +191,24 @@ fn install(root: &Path, version: &str) -> Instant {
     begun
 }
 
+/// The same program, with what this crate talks to it with.
+async fn client() -> (Child, RunningService<RoleClient, ClientConfig>) {
+    let (child, stdin, stdout) = start();
+    (child, rmcp::serve_client(ClientConfig::default(), (stdout, stdin)).await.unwrap())
+}
+
+fn start() -> (Child, ChildStdin, ChildStdout) {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args([SERVER, "1.0.0"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    (child, stdin, stdout)
+}
+
 /// The same program without a host.
 struct Bare {
     _child: Child,
@@ -175,14 +219,7 @@ struct Bare {
 
 impl Bare {
     fn start() -> Bare {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([SERVER, "1.0.0"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let (child, stdin, stdout) = start();
         Bare { _child: child, stdin, stdout: BufReader::new(stdout), line: Vec::new() }
     }
 
