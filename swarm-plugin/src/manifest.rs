@@ -236,15 +236,7 @@ impl ManifestBuilder {
     }
 
     /// For what comes from outside, where nobody wrote limits down.
-    #[cfg(any(feature = "process", feature = "wasm"))]
-    pub(crate) fn bounded(mut self) -> Self {
-        self.limits.params_bytes.get_or_insert(DEFAULT_BYTES);
-        self.limits.result_bytes.get_or_insert(DEFAULT_BYTES);
-        self
-    }
-
-    /// The same, where results were measured when they came.
-    #[cfg(feature = "native")]
+    #[cfg(feature = "process")]
     pub(crate) fn bounded_params(mut self) -> Self {
         self.limits.params_bytes.get_or_insert(DEFAULT_BYTES);
         self

@@ -1,6 +1,9 @@
-//! How large a JSON value is, without writing it, and how to drop one that is nested too deep to be dropped as usual.
+//! How large a JSON value is, its text if it is not too large, and how to drop one that is nested too deep to be dropped as
+//! usual.
 
 use serde_json::Value;
+#[cfg(any(feature = "native", feature = "wasm"))]
+pub(crate) use text::text;
 
 /// Deeper values are refused: validation and `Drop` recurse.
 pub(crate) const DEPTH_LIMIT: usize = 128;
@@ -46,6 +49,92 @@ fn spend(value: &Value, left: &mut usize, depth: usize) -> Result<(), Oversize> 
     }
 }
 
+#[cfg(any(feature = "native", feature = "wasm"))]
+mod text {
+    use std::io::{self, Write};
+
+    use serde_json::ser::{CompactFormatter, Formatter, Serializer};
+
+    use super::*;
+    use crate::plugin::PluginError;
+
+    /// Writes parameters as compact JSON, measuring them on the way: to measure them before takes as long again.
+    ///
+    /// # Errors
+    /// What is over `limit` bytes, or [`DEPTH_LIMIT`] levels deep, is dropped.
+    pub(crate) fn text(params: Value, limit: usize) -> Result<String, PluginError> {
+        let mut out = Text { bytes: Vec::with_capacity(128), limit };
+        let mut serializer = Serializer::with_formatter(&mut out, Levels { left: DEPTH_LIMIT });
+        let Err(error) = serde::Serialize::serialize(&params, &mut serializer) else {
+            return Ok(String::from_utf8(out.bytes)?);
+        };
+        dismantle(params);
+        Err(match error.io_error_kind() {
+            Some(TOO_LONG) => PluginError::too_large(format_args!("the parameters are over {limit} bytes")),
+            Some(TOO_DEEP) => PluginError::too_large(format_args!(
+                "the parameters are nested over {DEPTH_LIMIT} levels deep"
+            )),
+            _ => error.into(),
+        })
+    }
+
+    const TOO_LONG: io::ErrorKind = io::ErrorKind::FileTooLarge;
+    const TOO_DEEP: io::ErrorKind = io::ErrorKind::QuotaExceeded;
+
+    struct Text {
+        bytes: Vec<u8>,
+        limit: usize,
+    }
+
+    impl Write for Text {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.limit - self.bytes.len() < bytes.len() {
+                return Err(TOO_LONG.into());
+            }
+            self.bytes.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Compact JSON that ends where it is nested too deep.
+    struct Levels {
+        left: usize,
+    }
+
+    impl Levels {
+        fn deeper(&mut self) -> io::Result<()> {
+            self.left = self.left.checked_sub(1).ok_or(TOO_DEEP)?;
+            Ok(())
+        }
+    }
+
+    impl Formatter for Levels {
+        fn begin_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+            self.deeper()?;
+            CompactFormatter.begin_array(writer)
+        }
+
+        fn end_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+            self.left += 1;
+            CompactFormatter.end_array(writer)
+        }
+
+        fn begin_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+            self.deeper()?;
+            CompactFormatter.begin_object(writer)
+        }
+
+        fn end_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+            self.left += 1;
+            CompactFormatter.end_object(writer)
+        }
+    }
+}
+
 /// Drops a value of any depth without recursion.
 pub(crate) fn dismantle(value: Value) {
     let mut left = vec![value];
@@ -83,5 +172,27 @@ mod tests {
         let bomb = nested(1_000_000);
         assert_eq!(fits(&bomb, usize::MAX), Err(Oversize::Depth));
         dismantle(bomb);
+    }
+
+    #[cfg(any(feature = "native", feature = "wasm"))]
+    #[test]
+    fn a_text_is_that_of_serde_json_or_none() {
+        let objects = |depth: usize| (0..depth).fold(Value::Null, |inner, _| json!({ "a": inner }));
+        for value in [
+            json!(null),
+            json!({"key": ["va\"lue\u{1}", {"é": true, "n": -0.5e300}, [], {}], "b": 18446744073709551615_u64}),
+            nested(DEPTH_LIMIT),
+            objects(DEPTH_LIMIT),
+            json!([nested(DEPTH_LIMIT - 1), nested(DEPTH_LIMIT - 1), objects(DEPTH_LIMIT - 1), objects(5)]),
+        ] {
+            let expected = value.to_string();
+            assert_eq!(text(value.clone(), expected.len()).unwrap(), expected);
+            let error = text(value, expected.len() - 1).unwrap_err();
+            assert!(error.is_too_large() && error.message().contains("bytes"), "{error}");
+        }
+        for deep in [nested(DEPTH_LIMIT + 1), objects(DEPTH_LIMIT + 1), nested(1_000_000)] {
+            let error = text(deep, usize::MAX).unwrap_err();
+            assert!(error.is_too_large() && error.message().contains("levels"), "{error}");
+        }
     }
 }

@@ -283,7 +283,7 @@ fn manifest(base: ManifestBuilder, tool: &Tool) -> Result<Manifest, PluginError>
     if schema.get("type").is_none() {
         schema["type"] = json!("object");
     }
-    Ok(base.name(tool.name.as_ref()).description(description).parameters(schema).bounded().build()?)
+    Ok(base.name(tool.name.as_ref()).description(description).parameters(schema).bounded_params().build()?)
 }
 
 /// What a program says to people, without what a terminal would obey.

@@ -298,5 +298,5 @@ fn manifest(found: &Found, declared: &Manifest, about: About) -> Result<Manifest
         Some(file) => file.clone().over(said).map_err(PluginError::new)?,
         None => said,
     };
-    Ok(file.builder().bounded().build()?)
+    Ok(file.builder().build()?)
 }

@@ -16,6 +16,7 @@ use super::threads::{Threads, Ticket};
 use crate::call::CallContext;
 use crate::discovery::Found;
 use crate::manifest::{DEFAULT_BYTES, Manifest, ManifestFile};
+use crate::measure;
 use crate::plugin::{Plugin, PluginError};
 
 const DESCRIPTION_BYTES: usize = 1024 * 1024;
@@ -60,7 +61,7 @@ impl NativePlugin {
             Some(file) => file.clone().over(said).map_err(PluginError::new)?,
             None => said,
         };
-        let manifest = file.builder().bounded_params().build()?;
+        let manifest = file.builder().build()?;
         let limits = manifest.limits();
         let limit = limits.result_bytes.unwrap_or(DEFAULT_BYTES);
         let calls = limits.concurrency.unwrap_or(usize::MAX);
@@ -76,7 +77,7 @@ impl NativePlugin {
         })
     }
 
-    async fn call(&self, params: Value, cx: &CallContext) -> Result<Value, PluginError> {
+    async fn call(&self, params: String, cx: &CallContext) -> Result<Value, PluginError> {
         self.has_hope()?;
         // Never closed.
         let room = self.room.clone().acquire_owned().await.ok();
@@ -118,6 +119,7 @@ impl Plugin for NativePlugin {
     }
 
     async fn execute(&self, params: Value, cx: &CallContext) -> Result<Value, PluginError> {
+        let params = measure::text(params, self.manifest.limits().params_bytes.unwrap_or(DEFAULT_BYTES))?;
         let outcome = if self.instance.table.flags & abi::INLINE != 0 {
             self.instance.execute(&params, Caller { cx: Some(cx), ticket: None })
         } else {
@@ -199,12 +201,11 @@ impl Instance {
         part(handle.as_ref().ok_or_else(|| PluginError::new("it was cleaned up"))?.pointer)
     }
 
-    fn execute(&self, params: &Value, caller: Caller<'_>) -> Result<Value, PluginError> {
-        let params = serde_json::to_vec(params)?;
+    fn execute(&self, params: &str, caller: Caller<'_>) -> Result<Value, PluginError> {
         let answer = self.with(|pointer| {
             ask(caller, self.limit, |host| match self.table.execute {
                 // SAFETY: the promise to `NativePlugin::new`; the parameters outlive the call.
-                Some(execute) => unsafe { execute(pointer, Bytes::of(&params), host) },
+                Some(execute) => unsafe { execute(pointer, Bytes::of(params.as_bytes()), host) },
                 None => abi::FAILED,
             })
         });

@@ -10,6 +10,7 @@ use super::host::Host;
 use super::warm::Warm;
 use crate::call::CallContext;
 use crate::manifest::{DEFAULT_BYTES, Manifest};
+use crate::measure;
 use crate::plugin::{Plugin, PluginError};
 
 const STATE: &str = "state";
@@ -25,6 +26,11 @@ impl Parts {
     async fn instance(&self) -> Result<Guest, PluginError> {
         let slot = self.host.slot().await?;
         self.blueprint.instance(&self.host, slot).await
+    }
+
+    /// The text of the parameters, which a component gets.
+    fn text(&self, params: Value) -> Result<String, PluginError> {
+        measure::text(params, self.manifest.limits().params_bytes.unwrap_or(DEFAULT_BYTES))
     }
 
     fn answer(&self, text: &str) -> Result<Value, PluginError> {
@@ -71,7 +77,7 @@ impl Plugin for Stateless {
     }
 
     async fn execute(&self, params: Value, cx: &CallContext) -> Result<Value, PluginError> {
-        let params = serde_json::to_string(&params)?;
+        let params = self.parts.text(params)?;
         let mut guest = match self.warm.take() {
             Some(guest) => guest,
             None => self.parts.instance().await?,
@@ -148,7 +154,7 @@ impl Plugin for Stateful {
     }
 
     async fn execute(&self, params: Value, cx: &CallContext) -> Result<Value, PluginError> {
-        let params = serde_json::to_string(&params)?;
+        let params = self.parts.text(params)?;
         let mut held = self.guest.lock().await;
         // Not put back unless the call came to its end: what is dropped midway has no state that can be told.
         let mut guest = self.taken(&mut held).await?;
