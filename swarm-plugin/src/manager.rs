@@ -3,7 +3,6 @@
 mod builder;
 mod call;
 mod change;
-#[cfg(feature = "serve_mcp")]
 mod folders;
 mod follow;
 mod retire;
