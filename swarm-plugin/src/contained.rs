@@ -22,7 +22,7 @@ impl<F: Future + ?Sized> Future for Contained<F> {
     type Output = Result<F::Output, Box<dyn Any + Send>>;
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(future) = &mut self.0 else { return Poll::Pending };
+        let future = self.0.as_mut().expect("it is taken out when this is dropped, and not before");
         let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(task)));
         match polled {
             Ok(Poll::Pending) => Poll::Pending,

@@ -62,18 +62,18 @@ mod text {
     ///
     /// # Errors
     /// What is over `limit` bytes, or [`DEPTH_LIMIT`] levels deep, is dropped.
-    pub(crate) fn text(params: Value, limit: usize) -> Result<String, PluginError> {
+    pub(crate) fn text(params: Value, limit: usize) -> Result<Vec<u8>, PluginError> {
         let mut out = Text { bytes: Vec::with_capacity(128), limit };
         let mut serializer = Serializer::with_formatter(&mut out, Levels { left: DEPTH_LIMIT });
         let Err(error) = serde::Serialize::serialize(&params, &mut serializer) else {
-            return Ok(String::from_utf8(out.bytes)?);
+            return Ok(out.bytes);
         };
         dismantle(params);
         Err(match error.io_error_kind() {
-            Some(TOO_LONG) => PluginError::too_large(format_args!("the parameters are over {limit} bytes")),
-            Some(TOO_DEEP) => PluginError::too_large(format_args!(
-                "the parameters are nested over {DEPTH_LIMIT} levels deep"
-            )),
+            Some(TOO_LONG) => PluginError::refused(format_args!("the parameters are over {limit} bytes")),
+            Some(TOO_DEEP) => {
+                PluginError::refused(format_args!("the parameters are nested over {DEPTH_LIMIT} levels deep"))
+            }
             _ => error.into(),
         })
     }
@@ -93,6 +93,10 @@ mod text {
             }
             self.bytes.extend_from_slice(bytes);
             Ok(bytes.len())
+        }
+
+        fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+            self.write(bytes).map(drop)
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -186,13 +190,13 @@ mod tests {
             json!([nested(DEPTH_LIMIT - 1), nested(DEPTH_LIMIT - 1), objects(DEPTH_LIMIT - 1), objects(5)]),
         ] {
             let expected = value.to_string();
-            assert_eq!(text(value.clone(), expected.len()).unwrap(), expected);
+            assert_eq!(text(value.clone(), expected.len()).unwrap(), expected.as_bytes());
             let error = text(value, expected.len() - 1).unwrap_err();
-            assert!(error.is_too_large() && error.message().contains("bytes"), "{error}");
+            assert!(error.is_refused() && error.message().contains("bytes"), "{error}");
         }
         for deep in [nested(DEPTH_LIMIT + 1), objects(DEPTH_LIMIT + 1), nested(1_000_000)] {
             let error = text(deep, usize::MAX).unwrap_err();
-            assert!(error.is_too_large() && error.message().contains("levels"), "{error}");
+            assert!(error.is_refused() && error.message().contains("levels"), "{error}");
         }
     }
 }

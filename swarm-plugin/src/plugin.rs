@@ -131,8 +131,9 @@ struct Said {
 enum Class {
     Lasting,
     Temporary,
-    /// Said by the kinds that come with the crate.
+    /// Said by the kinds that come with the crate: of the result, and of the parameters, which the plugin did not get.
     TooLarge,
+    Refused,
 }
 
 /// Messages are cut to this many bytes, so that a failure that quotes a whole response does not fill the log.
@@ -158,6 +159,15 @@ impl PluginError {
 
     fn of_class(class: Class, message: impl fmt::Display) -> Self {
         PluginError(Box::new(Said { message: cut(message.to_string()), causes: Vec::new(), class }))
+    }
+
+    #[cfg(any(feature = "native", feature = "wasm"))]
+    pub(crate) fn refused(message: impl fmt::Display) -> Self {
+        PluginError::of_class(Class::Refused, message)
+    }
+
+    pub(crate) fn is_refused(&self) -> bool {
+        self.0.class == Class::Refused
     }
 
     pub(crate) fn is_too_large(&self) -> bool {

@@ -42,7 +42,7 @@ impl Found {
                 }
             }
         }
-        if at.is_file() { Ok(at) } else { Err(absent()) }
+        if at != self.copy() && at.is_file() { Ok(at) } else { Err(absent()) }
     }
 
     /// A file that `command` names.

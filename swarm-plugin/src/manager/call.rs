@@ -24,29 +24,19 @@ use crate::measure::{self, Oversize};
 use crate::plugin::PluginError;
 use crate::stats::End;
 
-/// When a version may be called.
-enum Callable {
-    Now(Arc<Lease>),
-    /// Once its state was handed over.
-    Held {
-        token: CancellationToken,
-        timeout: Duration,
-    },
-}
-
 impl Shared {
     /// Calls a plugin. What is ready at once pays for no timer and for few moves of its values: all that may wait is in a box.
     pub(crate) async fn call(&self, name: &str, mut params: Value, options: &CallOptions) -> Result<Value> {
         let begun = Instant::now();
-        let lease = match self.callable(name, options) {
-            Ok(Callable::Now(lease)) => lease,
-            Ok(Callable::Held { token, timeout }) => {
+        let lease = match self.lease(name, options) {
+            Ok(Some(lease)) => lease,
+            Ok(None) => {
                 // Waiting must be possible to drop.
                 if let Err(error) = bound(&params, Some(usize::MAX), "parameters") {
                     measure::dismantle(params);
                     return Err(error.of_plugin(name));
                 }
-                Box::pin(self.held(name, token, options, begun, timeout)).await?
+                Box::pin(self.held(name, options, begun)).await?
             }
             Err(error) => {
                 measure::dismantle(params);
@@ -102,43 +92,43 @@ impl Shared {
                     Err(meter.failed(error))
                 }
             },
+            Ok(Err(failure)) if failure.is_refused() => {
+                Err(meter.ended(End::Refused, Error::new(ErrorKind::TooLarge, failure.message())))
+            }
             Ok(Err(failure)) => Err(meter.failed(Error::of_failure(ErrorKind::Failed, failure))),
             Err(payload) => Err(meter.failed(panicked(payload))),
         }
     }
 
-    fn callable(&self, name: &str, options: &CallOptions) -> Result<Callable> {
+    /// The right to call a plugin, or `None` until its state was handed over.
+    fn lease(&self, name: &str, options: &CallOptions) -> Result<Option<Arc<Lease>>> {
         let catalogue = self.catalogue.load();
         if catalogue.closed && !options.is_below {
             return Err(shut_down());
         }
-        let slot = found(&catalogue, name, options)?;
-        Ok(match &slot.serving {
-            Serving::Live(lease) => Callable::Now(lease.clone()),
-            Serving::Held(token) => Callable::Held { token: token.clone(), timeout: slot.loaded.timeout },
+        Ok(match &found(&catalogue, name, options)?.serving {
+            Serving::Live(lease) => Some(lease.clone()),
+            Serving::Held(_) => None,
         })
     }
 
     /// Waits until the state of a plugin was handed over.
-    async fn held(
-        &self,
-        name: &str,
-        mut token: CancellationToken,
-        options: &CallOptions,
-        begun: Instant,
-        timeout: Duration,
-    ) -> Result<Arc<Lease>> {
-        let deadline = after(begun, timeout);
+    async fn held(&self, name: &str, options: &CallOptions, begun: Instant) -> Result<Arc<Lease>> {
+        let mut timeout = options.timeout;
         loop {
+            let (token, timeout) = {
+                let catalogue = self.catalogue.load();
+                let slot = found(&catalogue, name, options)?;
+                match &slot.serving {
+                    Serving::Live(lease) => return Ok(lease.clone()),
+                    Serving::Held(token) => (token.clone(), *timeout.get_or_insert(slot.loaded.timeout)),
+                }
+            };
             tokio::select! {
                 biased;
                 () = token.cancelled() => {}
                 () = cancelled(options.cancel.as_ref()) => return Err(by_caller().of_plugin(name)),
-                () = tokio::time::sleep_until(deadline) => return Err(too_late(timeout).of_plugin(name)),
-            }
-            match &found(&self.catalogue.load(), name, options)?.serving {
-                Serving::Live(lease) => return Ok(lease.clone()),
-                Serving::Held(next) => token = next.clone(),
+                () = tokio::time::sleep_until(after(begun, timeout)) => return Err(too_late(timeout).of_plugin(name)),
             }
         }
     }

@@ -109,7 +109,7 @@ impl ManifestFile {
     pub(crate) fn over(mut self, below: ManifestFile) -> Result<ManifestFile, String> {
         if (&self.name, &self.version) != (&below.name, &below.version) {
             return Err(format!(
-                "plugin.toml says that it is {} {}, and it says that it is {} {}: make them the same",
+                "plugin.toml is for {} {}, and what stands beside it calls itself {} {}: make them the same",
                 self.name, self.version, below.name, below.version
             ));
         }

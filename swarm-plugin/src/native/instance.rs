@@ -77,7 +77,7 @@ impl NativePlugin {
         })
     }
 
-    async fn call(&self, params: String, cx: &CallContext) -> Result<Value, PluginError> {
+    async fn call(&self, params: Vec<u8>, cx: &CallContext) -> Result<Value, PluginError> {
         self.has_hope()?;
         // Never closed.
         let room = self.room.clone().acquire_owned().await.ok();
@@ -201,11 +201,11 @@ impl Instance {
         part(handle.as_ref().ok_or_else(|| PluginError::new("it was cleaned up"))?.pointer)
     }
 
-    fn execute(&self, params: &str, caller: Caller<'_>) -> Result<Value, PluginError> {
+    fn execute(&self, params: &[u8], caller: Caller<'_>) -> Result<Value, PluginError> {
         let answer = self.with(|pointer| {
             ask(caller, self.limit, |host| match self.table.execute {
                 // SAFETY: the promise to `NativePlugin::new`; the parameters outlive the call.
-                Some(execute) => unsafe { execute(pointer, Bytes::of(params.as_bytes()), host) },
+                Some(execute) => unsafe { execute(pointer, Bytes::of(params), host) },
                 None => abi::FAILED,
             })
         });

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::FutureExt;
@@ -14,10 +14,12 @@ use rmcp::model::{
 use rmcp::service::RxJsonRpcMessage;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 
 use crate::call::{CallContext, Progress};
+use crate::contained;
 
 /// The number of the first call. `rmcp` counts its own requests from zero: the greeting, lists and pings.
 const FIRST: u64 = 1 << 30;
@@ -32,6 +34,8 @@ pub(super) struct Calls {
     is_over: AtomicBool,
     /// Told when the tools changed, once for any number of times.
     changed: Arc<Notify>,
+    /// That of the program: the one of a caller may go, or rest, in the middle of a line.
+    runtime: Handle,
 }
 
 #[derive(Default)]
@@ -42,8 +46,9 @@ struct Waiting {
 }
 
 struct Call {
-    answer: oneshot::Sender<Result<CallToolResult, Failure>>,
+    /// Goes before the answer, after which its caller may hold nothing any more.
     observer: Option<Arc<Observer>>,
+    answer: oneshot::Sender<Result<CallToolResult, Failure>>,
 }
 
 pub(super) enum Failure {
@@ -55,9 +60,49 @@ pub(super) enum Failure {
     Odd,
 }
 
-/// Whether the program may have got any of what was to be sent to it.
+/// How far it is with what is to be sent to the program.
 #[derive(Clone, Default)]
-pub(super) struct Sent(Arc<AtomicBool>);
+pub(super) struct Sent(Arc<Sending>);
+
+#[derive(Default)]
+struct Sending {
+    stage: AtomicU8,
+    /// Told when it is given up, so that it waits no longer for its turn.
+    given_up: Notify,
+}
+
+/// It waits for its turn.
+const WAITS: u8 = 0;
+/// The program may have got any of it.
+const BEGUN: u8 = 1;
+/// The program gets none of it.
+const NEVER: u8 = 2;
+
+impl Sent {
+    fn begin(&self) -> bool {
+        self.pass(WAITS, BEGUN)
+    }
+
+    /// Whether the program gets none of it.
+    fn give_up(&self) -> bool {
+        let is_given_up = self.pass(WAITS, NEVER);
+        self.0.given_up.notify_one();
+        is_given_up || !self.may_have_arrived()
+    }
+
+    fn pass(&self, from: u8, to: u8) -> bool {
+        self.0.stage.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    /// It turned out that nobody was there to get it.
+    fn never(&self) {
+        self.0.stage.store(NEVER, Ordering::SeqCst);
+    }
+
+    fn may_have_arrived(&self) -> bool {
+        self.0.stage.load(Ordering::SeqCst) == BEGUN
+    }
+}
 
 /// Hears of the progress of one call.
 pub(super) struct Observer {
@@ -120,6 +165,7 @@ impl Calls {
             waiting: Mutex::default(),
             is_over: AtomicBool::new(false),
             changed,
+            runtime: Handle::current(),
         })
     }
 
@@ -157,7 +203,7 @@ impl Calls {
                 let mut waiting = self.waiting();
                 while waiting.sending.try_join_next().is_some() {}
                 if !self.is_over() {
-                    waiting.sending.spawn(sending);
+                    waiting.sending.spawn_on(sending, &self.runtime);
                 }
             }
         }
@@ -173,12 +219,18 @@ impl Calls {
         let calls = self.clone();
         async move {
             let line = line?;
-            let mut out = calls.out.lock().await;
+            let mut out = tokio::select! {
+                biased;
+                out = calls.out.lock() => out,
+                () = sent.0.given_up.notified() => return Err(io::ErrorKind::NotConnected.into()),
+            };
             let out = out.as_mut().ok_or(io::ErrorKind::NotConnected)?;
-            // Whoever is told that all is over looks at the mark after that.
-            sent.0.store(true, Ordering::SeqCst);
+            if calls.is_over() || !sent.begin() {
+                return Err(io::ErrorKind::NotConnected.into());
+            }
+            // Whoever is told that all is over looks at the stage after that.
             if calls.is_over() {
-                sent.0.store(false, Ordering::SeqCst);
+                sent.never();
                 return Err(io::ErrorKind::NotConnected.into());
             }
             let written = async {
@@ -188,7 +240,7 @@ impl Calls {
             let written = written.await;
             // Nobody reads the other end, so that nobody has read this. Less than a line means nothing to a reader.
             if written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
-                sent.0.store(false, Ordering::SeqCst);
+                sent.never();
             }
             written
         }
@@ -260,6 +312,7 @@ impl Calls {
         let observer = number(token).and_then(|id| self.waiting().calls.get(&id)?.observer.clone());
         if let Some(observer) = observer {
             observer.tell(told);
+            contained::dropped(observer);
         }
     }
 
@@ -267,11 +320,16 @@ impl Calls {
         self.is_over.load(Ordering::SeqCst)
     }
 
-    /// Nothing more comes: whoever waits is told so, and nothing more is sent.
+    /// Nothing more comes: whoever waits is told so, nothing more is sent, and the program's input is closed, if nobody writes.
     pub(super) fn end(&self) {
         self.is_over.store(true, Ordering::SeqCst);
-        let waiting = std::mem::take(&mut *self.waiting());
-        drop(waiting);
+        let Waiting { calls, sending } = std::mem::take(&mut *self.waiting());
+        calls.into_values().for_each(contained::dropped);
+        drop(sending);
+        // Whoever waits for its turn sees that it is over.
+        if let Ok(mut out) = self.out.try_lock() {
+            out.take();
+        }
     }
 
     /// Closes the program's input, which asks it to end.
@@ -309,8 +367,10 @@ fn number(id: &NumberOrString) -> Option<u64> {
 
 impl Call {
     fn finish(self, answer: Result<CallToolResult, Failure>) {
+        let Call { observer, answer: waits } = self;
+        contained::dropped(observer);
         // Where nobody waits any more, nobody cares.
-        let _ = self.answer.send(answer);
+        let _ = waits.send(answer);
     }
 }
 
@@ -319,14 +379,20 @@ impl Asked {
         self.id
     }
 
+    /// Answers whether the program knows nothing of it, and never will.
+    pub(super) fn give_up(&self) -> bool {
+        self.sent.give_up()
+    }
+
     pub(super) async fn answer(&mut self) -> Result<CallToolResult, Failure> {
-        let gone = |_| Failure::Gone { may_have_arrived: self.sent.0.load(Ordering::SeqCst) };
+        let gone = |_| Failure::Gone { may_have_arrived: self.sent.may_have_arrived() };
         (&mut self.answer).await.map_err(gone)?
     }
 }
 
 impl Drop for Asked {
     fn drop(&mut self) {
+        self.give_up();
         drop(self.calls.take(self.id));
     }
 }
@@ -414,10 +480,12 @@ mod tests {
     #[tokio::test]
     async fn a_caller_that_goes_or_waits_holds_nobody_up() {
         let (calls, theirs) = calls(16);
-        let (gone, _still, next) = (ask(&calls, "gone"), ask(&calls, "still"), ask(&calls, "next"));
-        drop(gone);
+        let (begun, unsent) = (ask(&calls, "begun"), ask(&calls, "unsent"));
+        let (_still, next) = (ask(&calls, "still"), ask(&calls, "next"));
+        drop((begun, unsent));
         let mut lines = theirs.lines();
-        for argument in ["gone", "still", "next"] {
+        // What was begun is a whole line in any case, and what was not is not sent for nobody.
+        for argument in ["begun", "still", "next"] {
             let line: Value = serde_json::from_str(&lines.next_line().await.unwrap().unwrap()).unwrap();
             assert_eq!(line["params"]["arguments"]["a"], argument, "{line}");
         }

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rmcp::model::{ClientConfig, Implementation, PaginatedRequestParams, Tool};
+use rmcp::model::{ClientConfig, Implementation, PaginatedRequestParams, ProtocolVersion, Tool};
 use rmcp::service::{ClientInitializeError, Peer, RunningService, ServiceError};
 use rmcp::{ClientCacheConfig, RoleClient, serve_client};
 use tokio::sync::Notify;
@@ -54,6 +54,8 @@ impl Link {
         let (running, stdout, stdin) = program.start().await.map_err(failed)?;
         let mut client = ClientConfig::default();
         client.client_info = Implementation::new("swarm-plugin", env!("CARGO_PKG_VERSION"));
+        // Later ones have no greeting, and want in every request what calls do not carry.
+        client.protocol_version = ProtocolVersion::LATEST_WITH_INITIALIZE;
         let calls = Calls::new(stdin, changed);
         let wire = Wire::new(Frames::new(stdout, MESSAGE_LIMIT), calls.clone(), running.ended());
         let failure = match tokio::time::timeout(program.patience, serve_client(client, wire)).await {

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::brake::Brake;
-use super::calls::{Failure, Observer};
+use super::calls::{Asked, Failure, Observer};
 use super::child::Program;
 use super::health::SILENCE;
 use super::legible;
@@ -136,10 +136,10 @@ impl Server {
         arguments: &JsonObject,
         observer: Option<Arc<Observer>>,
     ) -> Result<CallToolResult, Failure> {
-        let mut asked = talk.calls.ask(tool, arguments, observer);
-        let mut under_way = UnderWay { talk, id: Some(asked.id()) };
-        let answer = asked.answer().await;
-        under_way.id = None;
+        let asked = talk.calls.ask(tool, arguments, observer);
+        let mut under_way = UnderWay { talk, asked, is_over: false };
+        let answer = under_way.asked.answer().await;
+        under_way.is_over = true;
         if !matches!(answer, Err(Failure::Gone { .. })) {
             talk.health.heard();
         }
@@ -282,17 +282,22 @@ enum NotYet {
 /// A call that was sent. Dropped before it is over, it tells the server, and asks whether it is still there.
 struct UnderWay<'t> {
     talk: &'t Talk,
-    /// `None` once it is over.
-    id: Option<u64>,
+    asked: Asked,
+    is_over: bool,
 }
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        let Some(id) = self.id.and_then(|id| id.try_into().ok()).map(RequestId::Number) else { return };
-        let params = CancelledNotificationParam::new(Some(id), Some("given up by the caller".into()));
-        let cancelled = ClientNotification::CancelledNotification(CancelledNotification::new(params));
-        // Polled once, which puts it into the queue; where that is full, the server reads nothing anyway.
-        let _ = self.talk.peer.send_notification(cancelled).now_or_never();
+        if self.is_over {
+            return;
+        }
+        if !self.asked.give_up() {
+            let id = self.asked.id().try_into().ok().map(RequestId::Number);
+            let params = CancelledNotificationParam::new(id, Some("given up by the caller".into()));
+            let cancelled = ClientNotification::CancelledNotification(CancelledNotification::new(params));
+            // Polled once, which puts it into the queue; where that is full, the server reads nothing anyway.
+            let _ = self.talk.peer.send_notification(cancelled).now_or_never();
+        }
         self.talk.health.ask(self.talk.calls.next(), || {
             let ping = ClientRequest::PingRequest(PingRequest::default());
             let sent = self.talk.peer.send_request_with_option(ping, PeerRequestOptions::no_options());

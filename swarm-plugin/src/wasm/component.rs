@@ -30,7 +30,8 @@ impl Parts {
 
     /// The text of the parameters, which a component gets.
     fn text(&self, params: Value) -> Result<String, PluginError> {
-        measure::text(params, self.manifest.limits().params_bytes.unwrap_or(DEFAULT_BYTES))
+        let text = measure::text(params, self.manifest.limits().params_bytes.unwrap_or(DEFAULT_BYTES))?;
+        Ok(String::from_utf8(text)?)
     }
 
     fn answer(&self, text: &str) -> Result<Value, PluginError> {

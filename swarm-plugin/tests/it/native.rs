@@ -264,7 +264,7 @@ async fn a_folder_says_more_of_a_library() {
         ("words", "command in plugin.toml has more than one word"),
         ("out", "command in plugin.toml: ../good/libwords.so leads out of its folder"),
         ("gone", "command in plugin.toml: its folder has no file gone.so"),
-        ("lies", "plugin.toml says that it is words 2.0.0, and it says that it is words 1.0.0"),
+        ("lies", "plugin.toml is for words 2.0.0, and what stands beside it calls itself words 1.0.0"),
     ] {
         let file = root.path().join(name).join("plugin.toml");
         fs::write(&file, fs::read_to_string(&file).unwrap() + "# once more\n").unwrap();

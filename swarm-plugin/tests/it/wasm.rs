@@ -191,12 +191,12 @@ async fn a_folder_with_a_manifest_says_what_it_is() {
         (
             manifest.to_owned(),
             Guest::new("1.0.1"),
-            "plugin.toml says that it is unruly 1.0.0, and it says that it is unruly 1.0.1",
+            "plugin.toml is for unruly 1.0.0, and what stands beside it calls itself unruly 1.0.1",
         ),
         (
             manifest.to_owned(),
             Guest { name: "other".into(), ..Guest::new("1.0.0") },
-            "plugin.toml says that it is unruly 1.0.0, and it says that it is other 1.0.0",
+            "plugin.toml is for unruly 1.0.0, and what stands beside it calls itself other 1.0.0",
         ),
         (format!("{manifest}command = [\"../any.wasm\"]\n"), Guest::new("1.0.0"), "leads out of its folder"),
         (
