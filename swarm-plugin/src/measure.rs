@@ -61,14 +61,15 @@ mod text {
     /// Writes parameters as compact JSON, measuring them on the way: to measure them before takes as long again.
     ///
     /// # Errors
-    /// What is over `limit` bytes, or [`DEPTH_LIMIT`] levels deep, is dropped.
-    pub(crate) fn text(params: Value, limit: usize) -> Result<Vec<u8>, PluginError> {
+    /// What is over `limit` bytes, or [`DEPTH_LIMIT`] levels deep, is dropped. The rest is left: to drop it after the call is
+    /// quicker than before, as the memory of the result is taken in another order.
+    pub(crate) fn text(params: &mut Value, limit: usize) -> Result<Vec<u8>, PluginError> {
         let mut out = Text { bytes: Vec::with_capacity(128), limit };
         let mut serializer = Serializer::with_formatter(&mut out, Levels { left: DEPTH_LIMIT });
-        let Err(error) = serde::Serialize::serialize(&params, &mut serializer) else {
+        let Err(error) = serde::Serialize::serialize(params, &mut serializer) else {
             return Ok(out.bytes);
         };
-        dismantle(params);
+        dismantle(params.take());
         Err(match error.io_error_kind() {
             Some(TOO_LONG) => PluginError::refused(format_args!("the parameters are over {limit} bytes")),
             Some(TOO_DEEP) => {
@@ -190,12 +191,12 @@ mod tests {
             json!([nested(DEPTH_LIMIT - 1), nested(DEPTH_LIMIT - 1), objects(DEPTH_LIMIT - 1), objects(5)]),
         ] {
             let expected = value.to_string();
-            assert_eq!(text(value.clone(), expected.len()).unwrap(), expected.as_bytes());
-            let error = text(value, expected.len() - 1).unwrap_err();
+            assert_eq!(text(&mut value.clone(), expected.len()).unwrap(), expected.as_bytes());
+            let error = text(&mut value.clone(), expected.len() - 1).unwrap_err();
             assert!(error.is_refused() && error.message().contains("bytes"), "{error}");
         }
-        for deep in [nested(DEPTH_LIMIT + 1), objects(DEPTH_LIMIT + 1), nested(1_000_000)] {
-            let error = text(deep, usize::MAX).unwrap_err();
+        for mut deep in [nested(DEPTH_LIMIT + 1), objects(DEPTH_LIMIT + 1), nested(1_000_000)] {
+            let error = text(&mut deep, usize::MAX).unwrap_err();
             assert!(error.is_refused() && error.message().contains("levels"), "{error}");
         }
     }

@@ -147,6 +147,7 @@ fn found<'c>(catalogue: &'c Catalogue, name: &str, options: &CallOptions) -> Res
 }
 
 /// Whether the plugin may be called with these parameters.
+#[inline]
 fn admit(params: &mut Value, loaded: &Loaded) -> Result<()> {
     if params.is_null() {
         *params = Value::Object(Map::new());
@@ -186,14 +187,16 @@ fn too_late(timeout: Duration) -> Error {
 }
 
 /// Whether the value is small enough to be passed on, and to be dropped as usual.
+#[inline]
 fn bound(value: &Value, limit: Option<usize>, what: &str) -> Result<()> {
     let Some(limit) = limit else { return Ok(()) };
-    let message = match measure::fits(value, limit) {
-        Ok(()) => return Ok(()),
-        Err(Oversize::Bytes) => format!("the {what} is over {limit} bytes"),
-        Err(Oversize::Depth) => format!("the {what} is nested over {} levels deep", measure::DEPTH_LIMIT),
-    };
-    Err(Error::new(ErrorKind::TooLarge, message))
+    measure::fits(value, limit).map_err(|oversize| {
+        let message = match oversize {
+            Oversize::Bytes => format!("the {what} is over {limit} bytes"),
+            Oversize::Depth => format!("the {what} is nested over {} levels deep", measure::DEPTH_LIMIT),
+        };
+        Error::new(ErrorKind::TooLarge, message)
+    })
 }
 
 /// Counts a call, also one whose future is dropped.

@@ -118,13 +118,13 @@ impl Plugin for NativePlugin {
         &self.manifest
     }
 
-    async fn execute(&self, params: Value, cx: &CallContext) -> Result<Value, PluginError> {
-        let params = measure::text(params, self.manifest.limits().params_bytes.unwrap_or(DEFAULT_BYTES))?;
+    async fn execute(&self, mut params: Value, cx: &CallContext) -> Result<Value, PluginError> {
+        let text = measure::text(&mut params, self.manifest.limits().params_bytes.unwrap_or(DEFAULT_BYTES))?;
         let outcome = if self.instance.table.flags & abi::INLINE != 0 {
-            self.instance.execute(&params, Caller { cx: Some(cx), ticket: None })
+            self.instance.execute(&text, Caller { cx: Some(cx), ticket: None })
         } else {
             // In a box of its own, since a call on the caller's thread needs no room for it.
-            Box::pin(self.call(params, cx)).await
+            Box::pin(self.call(text, cx)).await
         };
         if outcome.is_err() && cx.is_cancelled() {
             // It failed because it was given up, which whoever gives it up is about to notice, and knows why.

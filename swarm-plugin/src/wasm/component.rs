@@ -29,7 +29,7 @@ impl Parts {
     }
 
     /// The text of the parameters, which a component gets.
-    fn text(&self, params: Value) -> Result<String, PluginError> {
+    fn text(&self, params: &mut Value) -> Result<String, PluginError> {
         let text = measure::text(params, self.manifest.limits().params_bytes.unwrap_or(DEFAULT_BYTES))?;
         Ok(String::from_utf8(text)?)
     }
@@ -77,14 +77,14 @@ impl Plugin for Stateless {
         &self.parts.manifest
     }
 
-    async fn execute(&self, params: Value, cx: &CallContext) -> Result<Value, PluginError> {
-        let params = self.parts.text(params)?;
+    async fn execute(&self, mut params: Value, cx: &CallContext) -> Result<Value, PluginError> {
+        let text = self.parts.text(&mut params)?;
         let mut guest = match self.warm.take() {
             Some(guest) => guest,
             None => self.parts.instance().await?,
         };
         // What fails here is dropped with its instance.
-        let answer = guest.execute(&self.parts.host, params, cx).await?;
+        let answer = guest.execute(&self.parts.host, text, cx).await?;
         self.give_back(guest);
         self.parts.answer(&answer?)
     }
@@ -154,12 +154,12 @@ impl Plugin for Stateful {
         &self.parts.manifest
     }
 
-    async fn execute(&self, params: Value, cx: &CallContext) -> Result<Value, PluginError> {
-        let params = self.parts.text(params)?;
+    async fn execute(&self, mut params: Value, cx: &CallContext) -> Result<Value, PluginError> {
+        let text = self.parts.text(&mut params)?;
         let mut held = self.guest.lock().await;
         // Not put back unless the call came to its end: what is dropped midway has no state that can be told.
         let mut guest = self.taken(&mut held).await?;
-        let answer = guest.execute(&self.parts.host, params, cx).await?;
+        let answer = guest.execute(&self.parts.host, text, cx).await?;
         let text = told(&self.parts.host, &mut guest).await.map_err(|failure| {
             PluginError::new(format_args!(
                 "its state after the call is not known, and the one before stands: {failure}"
