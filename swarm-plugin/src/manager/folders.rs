@@ -28,7 +28,7 @@ use crate::loader::Loader;
 const AT_ONCE: usize = 8;
 /// Folders are looked at so often, though the system told nothing.
 const REASSURE: Duration = Duration::from_secs(5);
-/// Signals that come together are one.
+/// What is heard sooner after a look waits, so that many signals are few looks.
 const GATHER: Duration = Duration::from_millis(2);
 
 /// Where plugins come from, and what is known of them.
@@ -350,10 +350,11 @@ pub(super) fn watch(shared: &Arc<Shared>, folders: &Arc<Folders>) -> impl Future
     async move {
         let mut reassure = Instant::now() + REASSURE;
         let mut due = reassure;
+        let mut looked = Instant::now();
         loop {
             tokio::select! {
                 () = closing.cancelled() => return,
-                () = heard.notified() => tokio::time::sleep(GATHER).await,
+                () = heard.notified() => tokio::time::sleep_until(looked + GATHER).await,
                 () = tokio::time::sleep_until(due) => {}
             }
             let Some(shared) = shared.upgrade() else { return };
@@ -362,6 +363,7 @@ pub(super) fn watch(shared: &Arc<Shared>, folders: &Arc<Folders>) -> impl Future
                 reassure = Instant::now() + REASSURE;
             }
             let sooner = shared.look(&folders).await;
+            looked = Instant::now();
             due = sooner.map_or(reassure, |sooner| sooner.min(reassure));
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 use wasmtime::component::{
     Component, ComponentExportIndex, ComponentType, Instance, InstancePre, Lift, ResourceTable, TypedFunc,
 };
@@ -52,6 +53,8 @@ pub(super) struct Room {
     pub(super) lines: Lines,
     /// Of a caller who wants to hear of progress.
     pub(super) caller: Option<CallContext>,
+    /// When the call that runs is over.
+    deadline: Option<Instant>,
 }
 
 impl WasiView for Room {
@@ -122,15 +125,21 @@ impl Blueprint {
             limiter: Limiter::new(self.sandbox.memory),
             lines: Lines::new(self.sandbox.name.clone()),
             caller: None,
+            deadline: None,
         };
         let mut store = Store::new(&host.engine, room);
         store.data_mut().handles.set_max_capacity(HANDLES);
         store.limiter(|room| &mut room.limiter);
         // The first makes it a store for async calls. In its place comes a yield that lets the runtime look at its timers
-        // and sockets as well: the one of wasmtime does so on one thread only every 61 times.
+        // and sockets as well: the one of wasmtime does so on one thread only every 61 times. Who waits for the call asks
+        // it before the clock, so that a loop would have a tick more than its deadline if it were not stopped here.
         store.epoch_deadline_async_yield_and_update(1);
-        store.epoch_deadline_callback(|_| {
-            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+        store.epoch_deadline_callback(|store| {
+            let is_late = store.data().deadline.is_some_and(|deadline| deadline <= Instant::now());
+            Ok(match is_late {
+                true => UpdateDeadline::YieldCustom(1, Box::pin(std::future::pending())),
+                false => UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())),
+            })
         });
         let _running = host.run();
         store.set_epoch_deadline(1);
@@ -221,9 +230,10 @@ impl Guest {
         let room = self.store.data_mut();
         room.lines.begin();
         room.caller = cx.is_heard().then(|| cx.clone());
+        room.deadline = Some(cx.deadline);
         let called = self.execute.call_async(&mut self.store, (params,)).await;
         let room = self.store.data_mut();
-        room.caller = None;
+        (room.caller, room.deadline) = (None, None);
         if room.wasi.is_some() {
             room.lines.end();
         }
