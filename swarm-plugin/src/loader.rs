@@ -95,3 +95,11 @@ impl fmt::Debug for Load {
             .finish()
     }
 }
+
+/// Why a plugin is not loaded that asks for more memory than its loader gives.
+#[cfg(any(feature = "process", feature = "wasm"))]
+pub(crate) fn too_much_memory(asked: impl fmt::Display, given: impl fmt::Display) -> PluginError {
+    PluginError::new(format_args!(
+        "plugin.toml asks for {asked} bytes of memory, where at most {given} are given"
+    ))
+}

@@ -31,7 +31,7 @@ pub(crate) use self::fuzzing::said;
 use self::server::{Server, User};
 use crate::call::CallContext;
 use crate::discovery::Found;
-use crate::loader::{Load, Loader};
+use crate::loader::{Load, Loader, too_much_memory};
 use crate::manifest::{Manifest, ManifestBuilder};
 use crate::plugin::{Plugin, PluginError};
 
@@ -48,8 +48,9 @@ use crate::plugin::{Plugin, PluginError};
 /// ```
 ///
 /// # Names and versions
-/// A tool brings its name, description and parameters; what `plugin.toml` says of these is of no account. Version, requirements
-/// and limits are those of `plugin.toml`, for all tools of the program. Without one the version is 0.0.0, whatever the program
+/// A tool brings its name, description and parameters; the name and description in `plugin.toml` are those of the program, and
+/// parameters are refused there. Version, requirements and limits are those of `plugin.toml`, for all tools of the program.
+/// Without one the version is 0.0.0, whatever the program
 /// says of itself: write one where a range of versions is to be met.
 ///
 /// # What runs, and where
@@ -89,7 +90,7 @@ use crate::plugin::{Plugin, PluginError};
 /// and fails its call; of what it says to people, 200 lines are passed on, and then 50 a second), questions without end,
 /// processes that it starts (the whole group is killed in the end, also when your service is killed: a shell that does nothing
 /// else waits for that), and on Linux core files, files over 1 GiB, over 1,024 open files, and memory and processes, where
-/// [`memory`](ProcessLoader::memory) and [`processes`](ProcessLoader::processes) say how much;
+/// [`memory`](ProcessLoader::memory) or `memory_bytes` of `plugin.toml`, and [`processes`](ProcessLoader::processes) say how much;
 /// [row by row](crate#what-a-plugin-can-do-to-your-service).
 ///
 /// Not contained: it may do what the user may that your service runs as, files and network included; a process that leaves its
@@ -155,8 +156,8 @@ impl ProcessLoader {
         self
     }
 
-    /// How many bytes of address space a program may have. Programs of some runtimes, such as Node.js, reserve far more than
-    /// they use. Linux only.
+    /// How many bytes of address space a program may have; `memory_bytes` under `[limits]` of `plugin.toml` may say less.
+    /// Programs of some runtimes, such as Node.js, reserve far more than they use. Linux only.
     pub fn memory(mut self, bytes: u64) -> Self {
         self.limits.memory = Some(bytes);
         self
@@ -188,6 +189,14 @@ impl ProcessLoader {
             None => (copy.to_owned(), Vec::new()),
             Some((first, rest)) => (resolved(found, first)?, rest.to_vec()),
         };
+        let mut limits = self.limits.clone();
+        if let Some(asked) = found.manifest().build()?.limits().memory_bytes {
+            let asked = u64::try_from(asked).unwrap_or(u64::MAX);
+            match limits.memory {
+                Some(given) if given < asked => return Err(too_much_memory(asked, given)),
+                _ => limits.memory = Some(asked),
+            }
+        }
         let name = found.path().file_name().unwrap_or_default().to_string_lossy().escape_debug().to_string();
         Ok(Program {
             name,
@@ -195,7 +204,7 @@ impl ProcessLoader {
             args,
             folder: folder.to_owned(),
             env: self.env.clone(),
-            limits: self.limits.clone(),
+            limits,
             patience: self.patience,
             #[cfg(unix)]
             guard: self.guard.clone(),

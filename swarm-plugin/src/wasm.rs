@@ -25,7 +25,7 @@ use self::host::Host;
 use self::sandbox::{Offer, Sandbox};
 use crate::call::blocking;
 use crate::discovery::Found;
-use crate::loader::{Load, Loader};
+use crate::loader::{Load, Loader, too_much_memory};
 use crate::manifest::{Access, Manifest, ManifestFile};
 use crate::plugin::{Plugin, PluginError};
 
@@ -223,10 +223,7 @@ impl WasmLoader {
         let declared = found.manifest().build()?;
         let memory = declared.limits().memory_bytes.unwrap_or(self.settings.memory);
         if memory > self.settings.memory {
-            return Err(PluginError::new(format_args!(
-                "plugin.toml asks for {memory} bytes of memory, where at most {} are given",
-                self.settings.memory
-            )));
+            return Err(too_much_memory(memory, self.settings.memory));
         }
         let sandbox = Sandbox::new(declared.name(), memory, &found.grants(), &self.settings.offer)?;
         let (blueprint, lifecycle) = Blueprint::new(&host, &compiled, sandbox)?;

@@ -141,6 +141,13 @@ impl ManifestFile {
         if self.grants.is_asked() && self.kind != "wasm" {
             return Err(format!("grants are for the kind wasm, and this is of the kind {:?}", self.kind));
         }
+        // What would have no effect must not seem to have one.
+        if self.parameters.is_some() && self.kind == "process" {
+            return Err("parameters are for other kinds: of a program, each tool tells its own".into());
+        }
+        if self.limits.memory_bytes.is_some() && self.kind == "native" {
+            return Err("memory_bytes is for other kinds: a library has the memory of the service".into());
+        }
         self.builder().build().map_err(|error| error.to_string())?;
         Ok(self)
     }

@@ -265,6 +265,52 @@ async fn what_runs_is_of_the_folder_or_of_the_machine() {
     }
 }
 
+#[tokio::test]
+async fn what_plugin_toml_says_holds_or_is_refused() {
+    let (root, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let add = |name: &str, more: &str| {
+        server(root.path(), name, &["python3", "unruly.py"]);
+        let file = root.path().join(name).join("plugin.toml");
+        fs::write(&file, fs::read_to_string(&file).unwrap() + more).unwrap();
+    };
+    add("shaped", "[parameters]\ntype = \"object\"\n");
+    add("roomy", "[limits]\nmemory_bytes = 9\n");
+    let library = root.path().join("roomy/plugin.toml");
+    fs::write(&library, fs::read_to_string(&library).unwrap().replace("\"process\"", "\"native\"")).unwrap();
+    let (found, unusable) = PluginDiscovery::new().folder(root.path()).scan(store.path()).unwrap();
+    assert!(found.is_empty(), "{found:?}");
+    for (name, why) in [
+        ("shaped", "parameters are for other kinds: of a program, each tool tells its own"),
+        ("roomy", "memory_bytes is for other kinds: a library has the memory of the service"),
+    ] {
+        let is_told = |it: &swarm_plugin::Unusable| it.path().ends_with(name) && it.reason().contains(why);
+        assert!(unusable.iter().any(is_told), "{name}: {unusable:?}");
+    }
+    if !cfg!(target_os = "linux") || !has("python3") {
+        return;
+    }
+    let most = format!("[limits]\nmemory_bytes = {}\n", 2_u64 << 30);
+    add("small", &most);
+    install(&root.path().join("small"), "unruly.py", UNRULY);
+    let builder = || builder(root.path()).load_timeout(Duration::from_secs(60));
+    let plugins = builder().start().await.unwrap();
+    let error = plugins.call("unruly", json!({"do": "memory", "mib": 4096})).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Failed, "{error}");
+    plugins.shutdown().await;
+    let builder = builder().loader(ProcessLoader::new().memory(1 << 30));
+    let events = builder.events();
+    let plugins = builder.start().await.unwrap();
+    plugins.shutdown().await;
+    drop(plugins);
+    let why = "plugin.toml asks for 2147483648 bytes of memory, where at most 1073741824 are given";
+    let is_told = |event: &Event| match &event.kind {
+        EventKind::Refused { reason, .. } => &*event.name == "small" && reason.contains(why),
+        _ => false,
+    };
+    let events: Vec<Event> = events.collect().await;
+    assert!(events.iter().any(is_told), "{events:?}");
+}
+
 fn toml_list(words: &[&str]) -> String {
     format!("[{}]", words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", "))
 }
