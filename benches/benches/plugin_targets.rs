@@ -134,6 +134,20 @@ fn main() {
     }
 }
 
+/// How long a call takes of a plugin that answers what it is given, one after the other.
+fn each_call(runtime: &Runtime, plugins: &PluginManager, payload: &Value, calls: u32) -> Duration {
+    let mut value = payload.clone();
+    let took = wall(|| {
+        runtime.block_on(async {
+            for _ in 0..calls {
+                value = plugins.call("echo", std::mem::take(&mut value)).await.unwrap();
+            }
+        });
+    });
+    assert_eq!(value, *payload);
+    took / calls
+}
+
 /// Lookup, guard, deadline, counters, bounds; the value goes in and comes back.
 fn call(session: &Session) {
     let calls: u32 = session.pick(10, 200_000);
@@ -141,16 +155,7 @@ fn call(session: &Session) {
         let ours = || {
             let runtime = runtime();
             let plugins = runtime.block_on(manager());
-            let mut value = payload.clone();
-            let took = wall(|| {
-                runtime.block_on(async {
-                    for _ in 0..calls {
-                        value = plugins.call("echo", std::mem::take(&mut value)).await.unwrap();
-                    }
-                });
-            });
-            assert_eq!(value, payload);
-            took / calls
+            each_call(&runtime, &plugins, &payload, calls)
         };
         let bare = || {
             let plugin: Box<dyn Bare> = black_box(Box::new(BareEcho));

@@ -24,16 +24,7 @@ pub(crate) fn call(session: &Session) {
         let hosted = |library: &[u8]| {
             let runtime = super::runtime();
             let (_root, plugins) = runtime.block_on(host(library));
-            let mut value = payload.clone();
-            let took = wall(|| {
-                runtime.block_on(async {
-                    for _ in 0..calls {
-                        value = plugins.call("echo", std::mem::take(&mut value)).await.unwrap();
-                    }
-                });
-            });
-            assert_eq!(value, payload);
-            took / calls
+            super::each_call(&runtime, &plugins, &payload, calls)
         };
         let bare = || {
             // As in any service: in a process of one thread, the allocator of glibc takes no lock.

@@ -1,3 +1,4 @@
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
@@ -47,15 +48,26 @@ fn promtool_takes_the_rule_file() {
     }
 }
 
+/// Has promtool's own engine run a test of rules.
+fn judge(promtool: &Path, rules: &str, test: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("rules.yml"), rules).unwrap();
+    std::fs::write(folder.path().join("test.yml"), format!("rule_files: [rules.yml]{test}")).unwrap();
+    let output = Command::new(promtool)
+        .args(["test", "rules", "test.yml"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(output.status.success(), "{said}");
+}
+
 /// Eight days of a mean that rises at the end, and promtool's own engine to judge the alert.
 #[test]
 fn the_drift_alert_fires_on_a_move_in_the_direction_that_is_worse() {
     let Some(promtool) = program("promtool") else { return };
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("rules.yml"), recorded().monitor.prometheus_rules()).unwrap();
     // One task an hour of 40 minutes and then of 50; coverage first 85 and then 90, which is not worse.
     let test = "
-rule_files: [rules.yml]
 evaluation_interval: 10m
 tests:
   - interval: 10m
@@ -74,14 +86,7 @@ tests:
               summary: agent_cycle_time_minutes of ours has risen by more than a tenth against the week before
               description: \"Time for \\\"a task\\\": { { $value }} # \\\\ \\n\\x7fé\"
 ";
-    std::fs::write(folder.path().join("test.yml"), test).unwrap();
-    let output = Command::new(promtool)
-        .args(["test", "rules", "test.yml"])
-        .current_dir(folder.path())
-        .output()
-        .unwrap();
-    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-    assert!(output.status.success(), "{said}");
+    judge(&promtool, &recorded().monitor.prometheus_rules(), test);
 }
 
 /// Rules of an engine in PromQL, judged by promtool's own engine.
@@ -120,11 +125,8 @@ fn an_engine_s_rules_fire_in_prometheus_too() {
     let said = fed(Command::new(&promtool).args(["check", "rules", "/dev/stdin"]), &rules);
     let said = String::from_utf8([said.stdout, said.stderr].concat()).unwrap();
     assert!(said.contains("SUCCESS: 26 rules found"), "{said}\n{rules}");
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("rules.yml"), rules).unwrap();
     // Agent-7 takes 40 minutes and Agent-8 10; half a request a second, and then none of Agent-8.
     let test = "
-rule_files: [rules.yml]
 evaluation_interval: 1m
 tests:
   - interval: 1m
@@ -161,14 +163,7 @@ tests:
         exp_alerts:
           - { exp_labels: { job: a, severity: warning }, exp_annotations: { summary: test_coverage is 79 } }
 ";
-    std::fs::write(folder.path().join("test.yml"), test).unwrap();
-    let output = Command::new(promtool)
-        .args(["test", "rules", "test.yml"])
-        .current_dir(folder.path())
-        .output()
-        .unwrap();
-    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-    assert!(output.status.success(), "{said}");
+    judge(&promtool, &rules, test);
 }
 
 /// Every string of the dashboard below a key, in order.
