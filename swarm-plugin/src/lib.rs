@@ -13,6 +13,7 @@
     allow(rustdoc::broken_intra_doc_links, reason = "the page speaks of every feature")
 )]
 
+mod brake;
 mod call;
 mod catalogue;
 mod contained;

@@ -1,6 +1,5 @@
 //! Programs that speak MCP over their standard streams.
 
-mod brake;
 mod calls;
 mod child;
 mod frames;
@@ -24,11 +23,11 @@ use futures::{Stream, stream};
 use rmcp::model::{CallToolResult, Tool};
 use serde_json::{Value, json};
 
-use self::brake::Brake;
 use self::child::Program;
 #[cfg(feature = "testing")]
 pub(crate) use self::fuzzing::said;
 use self::server::{Server, User};
+use crate::brake::Brake;
 use crate::call::CallContext;
 use crate::discovery::Found;
 use crate::loader::{Load, Loader, too_much_memory};
@@ -191,6 +190,9 @@ impl ProcessLoader {
         };
         let mut limits = self.limits.clone();
         if let Some(asked) = found.manifest().build()?.limits().memory_bytes {
+            if !cfg!(target_os = "linux") {
+                return Err(PluginError::new("memory_bytes of a program holds on Linux only: take it out"));
+            }
             let asked = u64::try_from(asked).unwrap_or(u64::MAX);
             match limits.memory {
                 Some(given) if given < asked => return Err(too_much_memory(asked, given)),

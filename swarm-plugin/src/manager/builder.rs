@@ -86,7 +86,8 @@ impl PluginManagerBuilder {
         self
     }
 
-    /// How long a file must not have changed before it is loaded, so that none is loaded half copied. 50 ms.
+    /// How long a file must not have changed before it is loaded, so that none is loaded half copied, and how long it must be
+    /// missing before its plugin goes, so that one that is written anew is replaced. 50 ms.
     ///
     /// Files that are renamed into place are whole in any case.
     pub fn settle(mut self, time: Duration) -> Self {
@@ -101,7 +102,8 @@ impl PluginManagerBuilder {
     }
 
     /// Where private copies of what is loaded are kept while it may be needed. The system's folder for temporary files,
-    /// unless it is set; that one may forbid to run programs.
+    /// unless it is set; that one may forbid to run programs. They are removed with the manager, so that a process that is
+    /// killed leaves its own there, in a folder whose name begins with `swarm-plugin-`.
     pub fn store(mut self, folder: impl Into<PathBuf>) -> Self {
         self.store = Some(folder.into());
         self
@@ -179,6 +181,10 @@ impl PluginManagerBuilder {
         }
         if self.discovery.folders().is_empty() {
             return Ok(PluginManager { shared: Arc::new(Shared::new(self.settings, self.events, None)) });
+        }
+        for folder in self.discovery.folders().iter().filter(|folder| !folder.exists()) {
+            let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+            tracing::warn!(folder = %folder.display(), "there is no such folder yet; it is looked at once it is there");
         }
         let place = self.store.unwrap_or_else(std::env::temp_dir);
         let store = private_folder("swarm-plugin-", &place).map_err(|error| {

@@ -293,7 +293,12 @@ fn enter<'f>(
             status: Status::Shadowed,
             rank: 0,
         };
-        catalogue.insert(slot).map_err(|error| (Some(loaded), error))?;
+        catalogue.insert(slot).map_err(|error| {
+            // What is in the way of its own sibling goes with it.
+            let is_sibling = |generation| fresh.iter().any(|fresh| fresh.generation == generation);
+            let error = if error.is_behind().is_some_and(is_sibling) { error.behind(None) } else { error };
+            (Some(loaded), error)
+        })?;
     }
     if left_out > 0 && left_out == fresh.len() {
         return Err((fresh.first(), Error::new(ErrorKind::InvalidState, REMOVED)));

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::change::Made;
 use super::{Making, Recipe, Shared, Supply, Unit};
+use crate::brake::Brake;
 use crate::call::after;
 use crate::catalogue::Catalogue;
 use crate::digest::Digest;
@@ -28,8 +29,8 @@ use crate::loader::Loader;
 const AT_ONCE: usize = 8;
 /// Folders are looked at so often, though the system told nothing.
 const REASSURE: Duration = Duration::from_secs(5);
-/// What is heard sooner after a look waits, so that many signals are few looks.
-const GATHER: Duration = Duration::from_millis(2);
+/// Looks that signals lead to: so many at once, and then this far apart.
+const LOOKS: (u32, Duration) = (16, Duration::from_millis(10));
 
 /// Where plugins come from, and what is known of them.
 pub(crate) struct Folders {
@@ -59,6 +60,8 @@ struct Place {
     behind: Option<Behind>,
     /// How it looks, and when it will have stood still for long enough.
     seen: (u64, Instant),
+    /// Since when it is not there. Who writes a file in place, or removes it first, leaves none for a moment.
+    missing: Option<Instant>,
 }
 
 /// What became of a file that was taken.
@@ -99,15 +102,17 @@ impl Shared {
         known.told.retain(|path, _| {
             look.unusable.iter().any(|unusable| &unusable.path == path) || here.contains(&**path)
         });
-        self.remove_gone(&mut known, &look, &here).await;
+        let missing = self.remove_gone(&mut known, &look, &here, folders.settle).await;
         known.free(&self.catalogue.load());
         for unusable in &look.unusable {
             self.unusable(&mut known, &unusable.path, unusable.reason.clone());
         }
-        let mut due: Option<Instant> = None;
+        let mut due = missing;
         let mut ready = Vec::new();
         for candidate in look.candidates {
             match known.ready(&candidate, folders.settle) {
+                // It may be what is missing, under another name, and would be in the way of itself.
+                Ready::Now if missing.is_some() && known.is_new(&candidate) => {}
                 Ready::Now => ready.push(candidate),
                 Ready::At(moment) => due = Some(due.map_or(moment, |due| due.min(moment))),
                 Ready::Taken => {}
@@ -190,13 +195,31 @@ impl Shared {
         })
     }
 
-    async fn remove_gone(self: &Arc<Self>, known: &mut Known, look: &Look, here: &HashSet<&Path>) {
+    /// Removes what is missing for long enough, and answers when to look again for what is not yet.
+    async fn remove_gone(
+        self: &Arc<Self>,
+        known: &mut Known,
+        look: &Look,
+        here: &HashSet<&Path>,
+        settle: Duration,
+    ) -> Option<Instant> {
         let unsure = |path: &Path| {
             look.unread.iter().any(|folder| path.starts_with(folder))
                 || look.unusable.iter().any(|unusable| unusable.path == path)
         };
-        let gone: Vec<PathBuf> =
-            known.places.keys().filter(|path| !here.contains(&***path) && !unsure(path)).cloned().collect();
+        let now = Instant::now();
+        let (mut gone, mut due) = (Vec::new(), None::<Instant>);
+        for (path, place) in &mut known.places {
+            if here.contains(&**path) || unsure(path) {
+                place.missing = None;
+                continue;
+            }
+            let moment = after(*place.missing.get_or_insert(now), settle);
+            match moment <= now {
+                true => gone.push(path.clone()),
+                false => due = Some(due.map_or(moment, |due| due.min(moment))),
+            }
+        }
         for path in gone {
             let Some(place) = known.places.remove(&path) else { continue };
             let unit = place.unit.clone();
@@ -212,6 +235,7 @@ impl Shared {
                 self.tasks.spawn(async move { shared.retire(loaded).await });
             }
         }
+        due
     }
 
     fn unusable(&self, known: &mut Known, path: &Path, reason: String) {
@@ -275,6 +299,11 @@ impl Known {
         any
     }
 
+    /// Whether nothing of its path was ever taken.
+    fn is_new(&self, candidate: &Candidate) -> bool {
+        self.places.get(&candidate.path).is_none_or(|place| place.taken.is_none() && place.digest.is_none())
+    }
+
     /// Whether a candidate has stood still for long enough. One that last changed long ago need not be watched first.
     fn ready(&mut self, candidate: &Candidate, settle: Duration) -> Ready {
         let now = Instant::now();
@@ -282,7 +311,7 @@ impl Known {
         let place = self.places.entry(candidate.path.clone()).or_insert_with(|| {
             let due = after(now, settle.saturating_sub(age));
             let seen = (candidate.fingerprint, due);
-            Place { unit: candidate.unit(), taken: None, digest: None, behind: None, seen }
+            Place { unit: candidate.unit(), taken: None, digest: None, behind: None, seen, missing: None }
         });
         if place.taken == Some(candidate.fingerprint) {
             return Ready::Taken;
@@ -330,6 +359,10 @@ impl Ears {
     fn prick(&mut self, folders: &Folders) {
         let Some(watcher) = &mut self.watcher else { return };
         for folder in folders.discovery.folders() {
+            // Elsewhere a second watch would stand beside the first.
+            if !cfg!(target_os = "linux") {
+                let _ = watcher.unwatch(folder);
+            }
             // Where it is missing or the system has no watches left, looking now and then has to do.
             if let Err(error) = watcher.watch(folder, RecursiveMode::Recursive)
                 && !std::mem::replace(&mut self.has_warned, true)
@@ -350,11 +383,15 @@ pub(super) fn watch(shared: &Arc<Shared>, folders: &Arc<Folders>) -> impl Future
     async move {
         let mut reassure = Instant::now() + REASSURE;
         let mut due = reassure;
-        let mut looked = Instant::now();
+        let mut brake = Brake::new(LOOKS.0, LOOKS.1);
         loop {
             tokio::select! {
                 () = closing.cancelled() => return,
-                () = heard.notified() => tokio::time::sleep_until(looked + GATHER).await,
+                () = heard.notified() => {
+                    while let Err(wait) = brake.pass() {
+                        tokio::time::sleep(wait).await;
+                    }
+                }
                 () = tokio::time::sleep_until(due) => {}
             }
             let Some(shared) = shared.upgrade() else { return };
@@ -363,7 +400,6 @@ pub(super) fn watch(shared: &Arc<Shared>, folders: &Arc<Folders>) -> impl Future
                 reassure = Instant::now() + REASSURE;
             }
             let sooner = shared.look(&folders).await;
-            looked = Instant::now();
             due = sooner.map_or(reassure, |sooner| sooner.min(reassure));
         }
     }

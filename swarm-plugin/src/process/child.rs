@@ -13,9 +13,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::Limits;
-use super::brake::Brake;
 #[cfg(unix)]
 use super::guard::Guard;
+use crate::brake::Brake;
 
 /// How a program is started.
 #[derive(Clone)]

@@ -17,13 +17,13 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::brake::Brake;
 use super::calls::{Asked, Failure, Observer};
 use super::child::Program;
 use super::health::SILENCE;
 use super::legible;
 use super::link::{Link, Talk, Unlisted, listed};
 use super::wire::TOO_LARGE;
+use crate::brake::Brake;
 use crate::call::CallContext;
 use crate::discovery::Found;
 use crate::plugin::PluginError;

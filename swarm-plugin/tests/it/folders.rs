@@ -4,6 +4,7 @@ mod hostile;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -80,6 +81,69 @@ async fn what_is_refused_in_the_start_is_told() {
         _ => false,
     };
     assert!(events.iter().any(|event| &*event.name == "two.so" && told(&event.kind)), "{events:?}");
+}
+
+/// Loads two plugins whose names are the same but for case, and counts how often.
+struct Twins(Arc<AtomicUsize>);
+
+#[async_trait]
+impl Loader for Twins {
+    fn kind(&self) -> &str {
+        "text"
+    }
+
+    async fn load(&self, _found: &Found) -> Result<Load, PluginError> {
+        self.0.fetch_add(1, Relaxed);
+        Ok(Load::new(["one", "One"].map(|name| Arc::new(plain(name, "1.0.0")) as Arc<dyn Plugin>)))
+    }
+}
+
+#[tokio::test]
+async fn what_is_in_the_way_of_itself_is_tried_once() {
+    let root = tempfile::tempdir().unwrap();
+    write(root.path(), "twins", "1.0.0", "any");
+    let loads = Arc::new(AtomicUsize::new(0));
+    let builder = PluginManager::builder().loader(Twins(loads.clone())).settle(Duration::ZERO);
+    let plugins = builder.folder(root.path()).start().await.unwrap();
+    plugins.rescan().await;
+    assert_eq!(loads.load(Relaxed), 1);
+    assert!(plugins.list().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_missing_for_a_moment_is_the_same_plugin() {
+    const SETTLE: Duration = Duration::from_secs(3600);
+    let root = tempfile::tempdir().unwrap();
+    write(root.path(), "one", "1.0.0", "first");
+    let plugins = PluginManager::builder().loader(Texts).settle(SETTLE).folder(root.path());
+    let plugins = plugins.start().await.unwrap();
+    let mut events = plugins.events();
+    let manifest = root.path().join("one/plugin.toml");
+    let text = fs::read(&manifest).unwrap();
+    fs::remove_file(&manifest).unwrap();
+    let looking = async {
+        tokio::time::sleep(SETTLE / 2).await;
+        assert_eq!(answer(&plugins, "one").await.unwrap(), "first");
+        fs::write(&manifest, &text).unwrap();
+        fs::write(root.path().join("one/answer.txt"), "second").unwrap();
+    };
+    futures::join!(plugins.rescan(), looking);
+    assert_eq!(answer(&plugins, "one").await.unwrap(), "second");
+    assert_eq!(plugins.get("one").unwrap().stats().calls, 2, "it is the same, reloaded");
+
+    // Under another name it is not in the way of itself.
+    fs::rename(root.path().join("one"), root.path().join("two")).unwrap();
+    plugins.rescan().await;
+    assert_eq!(answer(&plugins, "one").await.unwrap(), "second");
+    assert_eq!(plugins.get("one").unwrap().path(), Some(&*root.path().join("two")));
+    fs::remove_dir_all(root.path().join("two")).unwrap();
+    plugins.rescan().await;
+    assert_eq!(answer(&plugins, "one").await.unwrap_err(), ErrorKind::NotFound);
+    plugins.shutdown().await;
+    drop(plugins);
+    while let Some(event) = events.next().await {
+        assert!(!matches!(event.kind, EventKind::Refused { .. }), "{event:?}");
+    }
 }
 
 /// Loads a plugin that becomes others, as it is told.

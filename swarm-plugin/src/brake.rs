@@ -1,11 +1,11 @@
-//! What is let through of something that a program can do without end.
+//! What is let through of something that another can do without end.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 /// Lets so many through at once, and after that one in each span of time.
-pub(super) struct Brake {
+pub(crate) struct Brake {
     most: u32,
     every: Duration,
     left: u32,
@@ -15,12 +15,12 @@ pub(super) struct Brake {
 
 impl Brake {
     /// `every` is not zero.
-    pub(super) fn new(most: u32, every: Duration) -> Brake {
+    pub(crate) fn new(most: u32, every: Duration) -> Brake {
         Brake { most, every, left: most, counted: Instant::now() }
     }
 
     /// Lets one through, or says how long it has to wait.
-    pub(super) fn pass(&mut self) -> Result<(), Duration> {
+    pub(crate) fn pass(&mut self) -> Result<(), Duration> {
         let since = self.counted.elapsed();
         let earned = u32::try_from(since.as_nanos() / self.every.as_nanos()).unwrap_or(u32::MAX);
         if earned >= self.most - self.left {
