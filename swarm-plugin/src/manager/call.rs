@@ -163,15 +163,18 @@ fn admit(params: &mut Value, loaded: &Loaded) -> Result<()> {
 
 /// Waits no longer than the call may take.
 async fn within<F: Future>(cx: &CallContext, timeout: Duration, future: F) -> Result<F::Output> {
-    tokio::select! {
-        biased;
-        output = future => Ok(output),
-        () = cancelled(cx.cancel.as_ref()) => Err(by_caller()),
-        () = cx.lease.loaded.stop.cancelled() => {
-            Err(Error::new(ErrorKind::CutOff, "was cut off: this version was replaced or removed"))
+    let ended = async {
+        tokio::select! {
+            biased;
+            output = future => Ok(output),
+            () = cancelled(cx.cancel.as_ref()) => Err(by_caller()),
+            () = cx.lease.loaded.stop.cancelled() => {
+                Err(Error::new(ErrorKind::CutOff, "was cut off: this version was replaced or removed"))
+            }
         }
-        () = tokio::time::sleep_until(cx.deadline) => Err(too_late(timeout)),
-    }
+    };
+    // A timer beside it would starve: a future that is always ready uses up what tokio lets a task do at a time.
+    tokio::time::timeout_at(cx.deadline, ended).await.unwrap_or_else(|_| Err(too_late(timeout)))
 }
 
 fn panicked(payload: Box<dyn Any + Send>) -> Error {

@@ -44,10 +44,11 @@ impl Shared {
         current: &CancellationToken,
         change: Result<Vec<Arc<dyn Plugin>>, PluginError>,
     ) {
-        let Ok(past) = self.turn(unit).await else { return };
-        if current.is_cancelled() {
-            return;
-        }
+        let past = self.turn(unit).await;
+        let past = match past {
+            Ok(past) if !current.is_cancelled() => past,
+            _ => return self.let_go(change.unwrap_or_default()).await,
+        };
         match change {
             Ok(instances) => {
                 let instances = self.without_removed(unit, instances).await;
@@ -83,14 +84,18 @@ impl Shared {
             !is_removed && !name.is_ok_and(|name| unit.removed().stays(&name, 0))
         };
         let (stay, go): (Vec<_>, Vec<_>) = instances.into_iter().partition(stays);
-        for plugin in go {
+        self.let_go(go).await;
+        stay
+    }
+
+    /// Cleans up instances that nobody has heard of.
+    async fn let_go(&self, instances: Vec<Arc<dyn Plugin>>) {
+        for plugin in instances {
             let plugin = Instance::new(plugin);
             let cleanup = Contained::new(Box::pin(async { plugin.cleanup().await }));
-            // Nobody has heard of this instance.
             if let Ok(Err(payload)) = tokio::time::timeout(self.settings.cleanup_timeout, cleanup).await {
                 ignored(payload);
             }
         }
-        stay
     }
 }

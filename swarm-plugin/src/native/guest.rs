@@ -151,7 +151,8 @@ impl Guest {
             tokio::select! {
                 biased;
                 outcome = part => outcome,
-                () = given_up(call) => Err(PluginError::temporary("was dropped: nobody waits for it any more")),
+                // Not starved by a part that uses up what tokio lets a task do at a time.
+                () = tokio::task::coop::unconstrained(given_up(call)) => Err(PluginError::temporary("was dropped: nobody waits for it any more")),
             }
         })
     }

@@ -57,10 +57,10 @@ pub(super) struct Stateless {
 
 impl Stateless {
     pub(super) fn new(parts: Parts, first: Guest, most: usize) -> Self {
-        let warm = Arc::new(Warm::default());
-        warm.put(first, most);
-        parts.host.add(&warm);
-        Stateless { parts, warm, most }
+        let stateless = Stateless { parts, warm: Arc::new(Warm::default()), most };
+        stateless.parts.host.add(&stateless.warm);
+        stateless.give_back(first);
+        stateless
     }
 
     fn give_back(&self, guest: Guest) {

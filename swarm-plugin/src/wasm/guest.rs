@@ -1,6 +1,7 @@
 //! One instance of a component: its store, its functions, and how a call of it ends.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
@@ -21,6 +22,8 @@ use crate::plugin::PluginError;
 const TOOL: &str = "swarm:plugin/tool@0.1.0";
 const LIFECYCLE: &str = "swarm:plugin/lifecycle@0.1.0";
 
+/// How long after its deadline whoever waits for a call has to drop it.
+const GRACE: Duration = Duration::from_secs(1);
 /// Handles of the host that one instance may hold: open files, streams, what it waits for. A service may often open no more
 /// than 1,024 files itself.
 const HANDLES: usize = 256;
@@ -135,11 +138,14 @@ impl Blueprint {
         // it before the clock, so that a loop would have a tick more than its deadline if it were not stopped here.
         store.epoch_deadline_async_yield_and_update(1);
         store.epoch_deadline_callback(|store| {
-            let is_late = store.data().deadline.is_some_and(|deadline| deadline <= Instant::now());
-            Ok(match is_late {
-                true => UpdateDeadline::YieldCustom(1, Box::pin(std::future::pending())),
-                false => UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())),
-            })
+            let late =
+                store.data().deadline.and_then(|deadline| Instant::now().checked_duration_since(deadline));
+            match late {
+                None => Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))),
+                // Nobody dropped it.
+                Some(late) if late >= GRACE => Err(wasmtime::Error::msg("its deadline has passed")),
+                Some(_) => Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::time::sleep(GRACE)))),
+            }
         });
         let _running = host.run();
         store.set_epoch_deadline(1);

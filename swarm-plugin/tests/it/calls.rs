@@ -165,6 +165,20 @@ async fn the_callers_deadline_comes_before_the_plugins_before_the_managers() {
 }
 
 #[tokio::test]
+async fn a_deadline_holds_for_what_uses_up_its_budget() {
+    let busy = FnPlugin::new(named("tool"), |_: Value, _| async {
+        loop {
+            tokio::task::coop::consume_budget().await;
+        }
+        #[expect(unreachable_code, reason = "what it would answer")]
+        Ok::<_, PluginError>(())
+    });
+    let options = CallOptions::new().timeout(Duration::from_millis(20));
+    let ended = with(busy).await.call_with("tool", json!({}), options).await;
+    assert_eq!(ended.unwrap_err().kind(), ErrorKind::TimedOut);
+}
+
+#[tokio::test]
 async fn a_call_ends_when_its_token_is_cancelled_or_its_future_dropped() {
     struct Told(Option<oneshot::Sender<()>>);
     impl Drop for Told {
