@@ -28,14 +28,10 @@ struct Asked {
 }
 
 impl Asked {
-    /// Whether there was room for it.
+    /// Whether there was room for it. There is none for another of the same number, which could not be counted.
     fn begin(&self, id: &RequestId) -> bool {
         let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
-        let has_room = ids.len() < UNANSWERED;
-        if has_room {
-            ids.insert(id.clone());
-        }
-        has_room
+        ids.len() < UNANSWERED && ids.insert(id.clone())
     }
 
     fn end(&self, id: &RequestId) {
@@ -98,5 +94,20 @@ impl<T: Transport<RoleServer>> Transport<RoleServer> for Paced<T> {
 
     fn close(&mut self) -> impl Future<Output = Result<(), Self::Error>> + Send {
         self.inner.close()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_waits_for_another_of_the_same_number() {
+        let (asked, number) = (Asked::default(), RequestId::Number(1));
+        assert!(asked.begin(&number) && !asked.begin(&number));
+        asked.end(&number);
+        assert!(asked.begin(&number));
+        assert!((2..=64).all(|number| asked.begin(&RequestId::Number(number))));
+        assert!(!asked.begin(&RequestId::Number(65)));
     }
 }
