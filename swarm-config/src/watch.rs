@@ -166,7 +166,9 @@ impl<T: 'static> Audience<T> {
     ) -> Subscription {
         let callback = Arc::new(callback);
         let known: Weak<Callback<T>> = Arc::downgrade(&callback) as _;
-        lock(&self.callbacks).push(known);
+        let mut all = lock(&self.callbacks);
+        all.retain(|callback| callback.strong_count() > 0);
+        all.push(known);
         Subscription(callback)
     }
 }
@@ -174,7 +176,10 @@ impl<T: 'static> Audience<T> {
 impl<T> Audience<T> {
     pub(crate) fn stream(&self) -> Events {
         let queue = Arc::new(Mutex::new(Queue::default()));
-        lock(&self.streams).push(Arc::downgrade(&queue));
+        let mut all = lock(&self.streams);
+        all.retain(|queue| queue.strong_count() > 0);
+        all.push(Arc::downgrade(&queue));
+        drop(all);
         Events(queue)
     }
 
@@ -206,9 +211,11 @@ impl<T> Audience<T> {
             };
             drop(outbox);
             // Called without a lock, so that a callback may add another, or reload.
-            let mut callbacks = lock(&self.callbacks);
-            callbacks.retain(|callback| callback.strong_count() > 0);
-            let callbacks = callbacks.clone();
+            let callbacks = {
+                let mut all = lock(&self.callbacks);
+                all.retain(|callback| callback.strong_count() > 0);
+                all.clone()
+            };
             for callback in callbacks {
                 // Dropped in here too: what it holds is not ours.
                 let call = || callback.upgrade().map(|callback| callback(&event, &now()));
@@ -455,5 +462,14 @@ mod tests {
                 assert!(settle.due() <= ms(100) + PATIENCE, "{signal:?}");
             }
         }
+    }
+
+    #[test]
+    fn those_who_are_gone_are_forgotten_without_a_change() {
+        let audience = Audience::<()>::default();
+        for _ in 0..3 {
+            drop((audience.stream(), audience.callback(|_, _| ())));
+        }
+        assert_eq!((lock(&audience.streams).len(), lock(&audience.callbacks).len()), (1, 1));
     }
 }

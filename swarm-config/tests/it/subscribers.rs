@@ -100,6 +100,27 @@ fn a_callback_is_called_for_as_long_as_its_subscription_is_kept() {
 }
 
 #[test]
+fn a_callback_may_add_another_which_hears_of_what_comes_after() {
+    let source = FakeSource::new("a.toml", Format::Toml, text(1));
+    let config = open(&source);
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let added = Mutex::new(Vec::new());
+    let (again, list) = (config.clone(), heard.clone());
+    let _first = config
+        .on_change(move |_, _| {
+            let list = list.clone();
+            let another = again.on_change(move |event, _| list.lock().unwrap().push(told(event)));
+            added.lock().unwrap().push(another.unwrap());
+        })
+        .unwrap();
+    for value in [2, 3] {
+        source.set(text(value));
+        config.reload().unwrap();
+    }
+    assert_eq!(*heard.lock().unwrap(), ["value: 2 -> 3"]);
+}
+
+#[test]
 fn a_subscription_that_is_kept_does_not_keep_the_configuration() {
     let config = open(&FakeSource::new("a.toml", Format::Toml, text(1)));
     let changes = config.watch().unwrap();
