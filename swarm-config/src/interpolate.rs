@@ -45,6 +45,10 @@ pub(crate) fn parts(text: &str) -> Result<Vec<Piece<'_>>, &'static str> {
         if name.trim().is_empty() {
             return Err("`${}` names nothing");
         }
+        if default.is_some_and(|default| default.contains("${")) {
+            return Err("a default holds no `${…}`: it is taken as it stands, up to the first `}`; \
+                        write a text, or give the value in an earlier layer");
+        }
         parts.push(Piece::Reference { name: name.trim(), default });
         rest = &rest[end + 1..];
     }

@@ -439,10 +439,16 @@ fn provided() {
 }
 
 fn in_place_of_none() {
-    let loader = texts(["a: ${env:PORT:-8080}\nb: ${env:NONE:-${a}}\nc: ${none:-}"]);
+    let loader = texts(["a: ${env:PORT:-8080}\nb: ${env:NONE:-no one}\nc: ${none:-}"]);
     let all = loader.secret_provider("env", held("PORT")).load::<BTreeMap<String, Value>>().unwrap();
     let all = all.get();
-    assert_eq!((&all["a"], &all["b"], &all["c"]), (&json!("held"), &json!("${a}"), &json!("")));
+    assert_eq!((&all["a"], &all["b"], &all["c"]), (&json!("held"), &json!("no one"), &json!("")));
+    // Neither where there is a value nor where there is none, for the first `}` ends the reference.
+    for text in ["a: ${env:PORT:-${b}}", "a: ${env:NONE:-${b}}", "a: ${env:NONE:-$${b}}"] {
+        let loader = texts([text]).secret_provider("env", held("PORT"));
+        let error = loader.load_tree().unwrap_err().to_string();
+        assert!(error.contains("a default holds no `${…}`"), "{error}");
+    }
 }
 
 fn as_it_stands() {
