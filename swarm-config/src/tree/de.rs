@@ -120,7 +120,19 @@ fn read<'a, T: Deserialize<'a>>(value: Value<'a>, above: &[String], notes: &Note
         masked.iter_mut().for_each(|Pattern(path)| drop(path.splice(..0, above.iter().cloned())));
         path.splice(..0, above.iter().cloned());
         let secret = hidden || found.is_secret();
-        let message = if secret { "not of the type that is read".to_owned() } else { message };
+        // Said of a copy, it may show a value of anywhere in it; a name of a field is none.
+        let mut holds_secret = false;
+        if copied.is_some() && missing.is_none() {
+            found.each(&mut |value| holds_secret |= value.is_secret());
+        }
+        let message = match () {
+            () if secret => "not of the type that is read".to_owned(),
+            () if holds_secret => {
+                "something in it is not of the type that is read, and not shown, for there are secrets in it"
+                    .to_owned()
+            }
+            () => message,
+        };
         let mut error = Error::new(ErrorKind::Type, message).at(&source, span);
         error = error.masking(value.tree.masked(&masked));
         if secret {

@@ -411,6 +411,76 @@ fn a_secret_that_serde_buffers_is_in_no_error() {
 }
 
 #[test]
+fn what_is_secret_without_its_type_is_in_no_error_where_serde_buffers() {
+    #[derive(Debug, Deserialize)]
+    #[serde(tag = "kind", rename_all = "lowercase")]
+    #[expect(dead_code, reason = "never made")]
+    enum Kinds {
+        Basic { user: String, retries: u32 },
+    }
+    #[derive(Debug, Deserialize)]
+    #[expect(dead_code, reason = "never made")]
+    struct Outer {
+        user: String,
+        #[serde(flatten)]
+        rest: Inner,
+    }
+    #[derive(Debug, Deserialize)]
+    #[expect(dead_code, reason = "never made")]
+    struct Inner {
+        retries: u32,
+    }
+    #[derive(Debug, Deserialize)]
+    #[serde(try_from = "BTreeMap<String, String>")]
+    struct Checked(());
+    impl TryFrom<BTreeMap<String, String>> for Checked {
+        type Error = String;
+        fn try_from(all: BTreeMap<String, String>) -> Result<Checked, String> {
+            Err(format!("{all:?} is strange"))
+        }
+    }
+
+    fn check<T: serde::de::DeserializeOwned + Send + Sync + std::fmt::Debug + 'static>() {
+        let text = |retries: &str| {
+            ConfigLoader::new().text(
+                "a.toml",
+                Format::Toml,
+                format!("[auth]\nkind = 'basic'\nuser = 'u'\n{retries}"),
+            )
+        };
+        let schema = json!({"properties": {"auth": {"properties": {"retries": {"writeOnly": true}}}}});
+        let stated = text(&format!("retries = '{CANARY}'"));
+        let there = BTreeMap::from([("retries".to_owned(), Secret::new(CANARY.to_owned()))]);
+        for loader in [
+            text("retries = '${env:RETRIES}'").env_from("APP", [("RETRIES", CANARY)]),
+            text("retries = '${vault:retries}'").secret_provider("vault", there),
+            stated.clone().secret("auth.retries"),
+            stated.validator(ConfigValidator::new(schema).unwrap()),
+        ] {
+            let waiting = loader.load::<BTreeMap<String, Section<T>>>().unwrap();
+            let errors = [
+                loader.load::<BTreeMap<String, T>>().unwrap_err(),
+                waiting.get()["auth"].get().map(drop).unwrap_err(),
+            ];
+            for error in errors {
+                let shown = format!("{error} {error:?} {}", error.render(Color::Never));
+                assert!(!shown.contains(CANARY) && shown.contains("there are secrets in it"), "{shown}");
+                assert_eq!(error.path(), Some("auth"));
+            }
+        }
+    }
+    check::<Kinds>();
+    check::<Outer>();
+    check::<Checked>();
+
+    // What shows no value is told as it is.
+    let text = "[auth]\nuser = '${env:NAME}'";
+    let loader = ConfigLoader::new().text("a.toml", Format::Toml, text).env_from("APP", [("NAME", "u")]);
+    let error = loader.load::<BTreeMap<String, Outer>>().unwrap_err();
+    assert!(error.to_string().contains("missing field `retries`"), "{error}");
+}
+
+#[test]
 fn secrets_in_sections_are_hidden_whatever_their_type() {
     #[derive(Deserialize)]
     #[expect(dead_code, reason = "only where they stand is looked at")]
