@@ -72,16 +72,16 @@ impl<T: DeserializeOwned> Section<T> {
     ///
     /// When a value is not of the type that is read, with its path and location.
     pub fn get(&self) -> Result<&T> {
-        let make = || match lock(&self.0.from).clone() {
-            Some(from) => {
-                let wrong = |error: Error| error.sharing(&from.loaded.masks);
-                extract_below(from.value(), &from.path).map_err(wrong).map(|(made, secrets)| {
-                    from.loaded.hide_found(secrets.clone());
-                    *lock(&self.0.secrets) = secrets;
-                    made
-                })
-            }
-            None => Err(Error::new(ErrorKind::Type, "a section without a configuration")),
+        let make = || {
+            // Without the lock, for what a `Deserialize` does is not ours.
+            let from = lock(&self.0.from).clone();
+            let from =
+                from.ok_or_else(|| Error::new(ErrorKind::Type, "a section without a configuration"))?;
+            let wrong = |error: Error| error.sharing(&from.loaded.masks);
+            let (made, secrets) = extract_below(from.value(), &from.path).map_err(wrong)?;
+            from.loaded.hide_found(secrets.clone());
+            *lock(&self.0.secrets) = secrets;
+            Ok(made)
         };
         self.0.made.get_or_init(make).as_ref().map_err(Error::clone)
     }

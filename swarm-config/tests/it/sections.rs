@@ -1,9 +1,12 @@
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 
 use serde::Deserialize;
 use serde_json::json;
-use swarm_config::{Color, ConfigLoader, ConfigValidator, ErrorKind, Format, Secret, Section, Severity};
+use swarm_config::{
+    Color, Config, ConfigLoader, ConfigValidator, ErrorKind, Format, Secret, Section, Severity,
+};
 
 #[derive(Deserialize)]
 struct Settings {
@@ -104,6 +107,35 @@ fn a_section_that_a_reload_does_not_change_stays_made() {
     assert!(!config.get().agents.is_made());
     assert_eq!(config.get().agents.get().unwrap()["one"].retries, 4);
     assert!(config.get().tools.is_made());
+}
+
+thread_local! {
+    static AGAIN: RefCell<Option<Config<Live>>> = const { RefCell::new(None) };
+}
+
+#[derive(Deserialize)]
+struct Live {
+    part: Section<Reloads>,
+}
+
+#[derive(Debug, PartialEq)]
+struct Reloads(u32);
+
+impl<'de> Deserialize<'de> for Reloads {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let again = AGAIN.take().map_or(Ok(Vec::new()), |config| config.reload());
+        again.map_err(serde::de::Error::custom)?;
+        u32::deserialize(deserializer).map(Reloads)
+    }
+}
+
+#[test]
+fn what_makes_a_section_may_reload() {
+    let config = ConfigLoader::new().text("a.toml", Format::Toml, "part = 1").load::<Live>().unwrap();
+    let before = config.get().keep();
+    AGAIN.set(Some(config.clone()));
+    assert_eq!(before.part.get().unwrap(), &Reloads(1));
+    assert!(AGAIN.take().is_none() && !config.get().part.is_made());
 }
 
 #[test]
