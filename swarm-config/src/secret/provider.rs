@@ -174,26 +174,15 @@ impl FileSecrets {
         }
         Ok(path)
     }
-}
 
-fn refused(error: &std::io::Error) -> SecretError {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => SecretError::NotFound,
-        std::io::ErrorKind::PermissionDenied => SecretError::Denied("the file may not be read"),
-        _ => SecretError::Unavailable("the file cannot be read"),
-    }
-}
-
-impl SecretProvider for FileSecrets {
-    fn get(&self, reference: &str) -> Result<Secret<String>, SecretError> {
-        let path = self.locate(reference)?;
+    fn read(&self, path: &Path) -> Result<Secret<String>, SecretError> {
         let is_file = |data: &std::fs::Metadata| match data.is_file() {
             true => Ok(()),
             false => Err(SecretError::Unusable("it is not a file")),
         };
         // First, so that what is no file is not opened.
         is_file(&path.metadata().map_err(|error| refused(&error))?)?;
-        let file = crate::read::open(&path).map_err(|error| refused(&error))?;
+        let file = crate::read::open(path).map_err(|error| refused(&error))?;
         let data = file.metadata().map_err(|error| refused(&error))?;
         is_file(&data)?;
         if data.len() > self.most {
@@ -221,5 +210,24 @@ impl SecretProvider for FileSecrets {
             error.into_bytes().zeroize();
             SecretError::Unusable("it is not UTF-8")
         })
+    }
+}
+
+fn refused(error: &std::io::Error) -> SecretError {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => SecretError::NotFound,
+        std::io::ErrorKind::PermissionDenied => SecretError::Denied("the file may not be read"),
+        _ => SecretError::Unavailable("the file cannot be read"),
+    }
+}
+
+impl SecretProvider for FileSecrets {
+    fn get(&self, reference: &str) -> Result<Secret<String>, SecretError> {
+        let read = || self.locate(reference).and_then(|path| self.read(&path));
+        // A link may have been turned, and what it led to removed, in between, as Kubernetes does: it leads elsewhere now.
+        match read() {
+            Err(SecretError::NotFound) => read(),
+            outcome => outcome,
+        }
     }
 }

@@ -294,6 +294,42 @@ fn files_of_a_folder_are_secrets_within_it() {
     }
 }
 
+/// As Kubernetes mounts them: a link to a folder is exchanged, and the folder that it led to removed.
+#[cfg(unix)]
+#[test]
+fn a_file_is_found_while_it_is_exchanged() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let prepare = |number: usize| {
+        let now = root.join(format!("..{number}"));
+        std::fs::create_dir(&now).unwrap();
+        std::fs::write(now.join("password"), "held").unwrap();
+        std::os::unix::fs::symlink(&now, root.join("..new")).unwrap();
+    };
+    let exchange = || std::fs::rename(root.join("..new"), root.join("..data")).unwrap();
+    prepare(0);
+    exchange();
+    std::os::unix::fs::symlink("..data/password", root.join("password")).unwrap();
+    let files = FileSecrets::new(root);
+    let turn = std::sync::Barrier::new(2);
+    // Each reading meets one exchange at most.
+    let found = std::thread::scope(|scope| {
+        let read = || {
+            turn.wait();
+            files.get("password").map(|secret| secret.expose().clone())
+        };
+        let reader = scope.spawn(move || std::iter::repeat_with(read).take(2000).collect::<Vec<_>>());
+        for number in 1..=2000 {
+            prepare(number);
+            turn.wait();
+            exchange();
+            std::fs::remove_dir_all(root.join(format!("..{}", number - 1))).unwrap();
+        }
+        reader.join().unwrap()
+    });
+    assert!(found.iter().all(|found| found.as_deref() == Ok("held")), "{found:?}");
+}
+
 #[test]
 fn our_own_providers_keep_the_contract() {
     let folder = tempfile::tempdir().unwrap();
