@@ -372,11 +372,8 @@ impl Scheduler {
         }
         let group = self.plan.steps[task.step as usize].group;
         if group != NONE {
-            let group = &mut self.groups[group as usize];
-            group.running -= 1;
-            if let Some(std::cmp::Reverse(rank)) = group.parked.pop() {
-                self.ready.insert(rank);
-            }
+            self.groups[group as usize].running -= 1;
+            self.unpark(group);
         }
         true
     }
@@ -440,10 +437,13 @@ impl Scheduler {
             return true;
         }
         let running = self.mode == Mode::Running;
+        let halted = self.is_halted(task);
         let Some(state) = self.task_mut(task) else { return false };
         match state.status {
             // The run was cancelled or failed in the meantime: nothing waits for the timer any more.
             _ if !running => true,
+            // It fails with the others when the last one under way has ended.
+            Status::BackingOff if halted => true,
             Status::BackingOff => {
                 state.status = Status::Ready;
                 self.timers -= 1;

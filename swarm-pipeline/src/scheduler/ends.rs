@@ -56,8 +56,8 @@ impl Scheduler {
     /// A signal that was refused is waited for again at once, however often.
     pub(crate) fn retry_at(&self, task: Task, at: i64, retry: bool) -> Option<i64> {
         let step = &self.plan.steps[task.step as usize];
-        let halted = task.item != NONE && self.items.get(&task.step).is_some_and(|items| items.failed);
-        let state = self.task(task).filter(|_| retry && self.mode == Mode::Running && !halted)?;
+        let may_go_on = retry && self.mode == Mode::Running && !self.is_halted(task);
+        let state = self.task(task).filter(|_| may_go_on)?;
         if step.kind == Kind::Signal {
             return Some(at);
         }
@@ -65,6 +65,11 @@ impl Scheduler {
         let again = at.saturating_add(delay);
         let deadline = self.deadline(task).unwrap_or(i64::MAX);
         (state.tries < step.retries.step().attempts() && again < deadline).then_some(again)
+    }
+
+    /// Whether it is an item of a step of which another item has failed for good.
+    pub(super) fn is_halted(&self, task: Task) -> bool {
+        task.item != NONE && self.items.get(&task.step).is_some_and(|items| items.failed)
     }
 
     pub(super) fn failed(&mut self, task: Task, again: Option<i64>) {
@@ -96,8 +101,26 @@ impl Scheduler {
             items.ready.clear();
         }
         self.ready.remove(self.ranks.of[task.step as usize]);
+        let group = self.plan.steps[task.step as usize].group;
+        if group != NONE {
+            // The place that it may have been given.
+            self.unpark(group);
+        }
         self.settle_items(task.step);
         self.settle();
+    }
+
+    /// Lets the first rank that waits for a place in the group, and still has something to run, be looked at again.
+    pub(super) fn unpark(&mut self, group: u32) {
+        while let Some(std::cmp::Reverse(rank)) = self.groups[group as usize].parked.pop() {
+            let step = self.ranks.steps[rank as usize];
+            let has_items = self.items.get(&step).is_none_or(|items| !items.ready.is_empty());
+            // One that is ready again by itself, as a fan-out whose item is to be retried, is looked at in any case.
+            let waits = self.tasks[step as usize].status == Status::Ready && !self.ready.contains(rank);
+            if has_items && waits {
+                return self.ready.insert(rank);
+            }
+        }
     }
 
     /// A fan-out step with a failed item ends when the items under way have ended.

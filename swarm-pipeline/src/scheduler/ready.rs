@@ -44,6 +44,11 @@ impl ReadySet {
         }
     }
 
+    pub(super) fn contains(&self, number: u32) -> bool {
+        let at = number as usize;
+        self.levels[0][at / 64] & 1 << (at % 64) != 0
+    }
+
     pub(super) fn first(&self) -> Option<u32> {
         let mut at = 0;
         for level in self.levels.iter().rev() {
@@ -85,6 +90,7 @@ mod tests {
                     set.remove(number);
                     model.remove(&number);
                 }
+                prop_assert_eq!(set.contains(number), add);
                 prop_assert_eq!(set.first(), model.first().copied());
                 prop_assert_eq!(set.is_empty(), model.is_empty());
             }
