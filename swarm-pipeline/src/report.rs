@@ -185,7 +185,11 @@ impl RunReport {
         let status = |step: u32| self.scheduler.status(Task::of(step));
         let cause = |wanted: Status| {
             let mut stack = graph.dependencies(step).to_vec();
+            let mut seen = vec![false; graph.len()];
             while let Some(step) = stack.pop() {
+                if std::mem::replace(&mut seen[step as usize], true) {
+                    continue;
+                }
                 if status(step) == wanted {
                     return Some(graph.name(step).to_owned());
                 }

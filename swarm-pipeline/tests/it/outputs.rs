@@ -103,3 +103,18 @@ async fn the_first_value_of_a_signal_counts_whether_the_run_is_driven_or_not() {
         assert_eq!(*report.unwrap().output(&word).unwrap(), "first", "driven: {driven}");
     }
 }
+
+#[tokio::test]
+async fn a_report_on_many_paths_through_steps_that_wait_is_made_at_once() {
+    let mut p = Pipeline::builder("layers");
+    let mut layer = vec![p.step::<()>("go").wait_for_signal()];
+    for n in 0..30 {
+        let two = ["left", "right"]
+            .map(|side| p.step(format!("{side}{n}")).input(layer.clone()).run(|_cx, _| async { Ok(()) }));
+        layer = two.to_vec();
+    }
+    let engine = LocalEngine::in_memory();
+    let options = RunOptions::new().return_when_suspended();
+    let report = engine.run_with(&p.build().unwrap(), "r", (), options).await.unwrap();
+    assert_eq!(report.why("left29").unwrap(), Why::NotReached);
+}
