@@ -159,7 +159,8 @@ impl VersionRegistry {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] where the file cannot be written; else as [`verify`](VersionRegistry::verify).
+    /// [`ErrorKind::Io`] where the file cannot be written; [`ErrorKind::InvalidState`] where there are more artifacts than a
+    /// backup can name, about half a million; else as [`verify`](VersionRegistry::verify).
     pub async fn backup(&self, path: impl AsRef<Path>) -> Result<Head> {
         let path = path.as_ref();
         // A name of its own, for others may write a backup to the same place.
@@ -260,12 +261,21 @@ impl VersionRegistry {
         let artifacts =
             objects.iter().map(|(object, size, _)| BackupArtifact { object: object.clone(), size: *size });
         let header = BackupHeader::new(state.seq, snapshot.len() as u64, artifacts.collect()).encode()?;
+        if header.len() as u64 >= LONGEST_HEADER {
+            let message = format!(
+                "a backup's header has at most 64 MiB, and {} artifacts need more: have compact remove versions",
+                objects.len()
+            );
+            return Err(Error::new(ErrorKind::InvalidState, message));
+        }
         file.write_all(&header).await.map_err(failed)?;
         file.write_all(&snapshot).await.map_err(failed)?;
         for (object, _, digest) in &objects {
             let bytes = self.artifact_bytes(object, *digest).await?;
             file.write_all(&bytes).await.map_err(failed)?;
         }
+        // A write that is still under way tells its error to a flush, and not to a sync.
+        file.flush().await.map_err(failed)?;
         file.sync_all().await.map_err(failed)?;
         drop(file);
         tokio::fs::rename(part, path).await.map_err(failed)?;

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use swarm_registry::{ErrorKind, ObjectVersionStore, VersionRegistry};
+use swarm_registry::{ErrorKind, ObjectVersionStore, Version, VersionRegistry};
 
 use super::kill::{STEPS, copy, expected, go_on, prepare, step};
 
@@ -31,11 +31,35 @@ fn files(folder: &Path) -> Vec<String> {
     out
 }
 
+/// The end of a backup is an artifact of some pages, and does not go unwritten unseen.
+async fn the_last_write_counts(disk: &Path) {
+    let registry = VersionRegistry::with_store(ObjectVersionStore::memory()).await.unwrap();
+    registry.register(Version::new("v1").artifact(vec![7; 5 * 4096])).await.unwrap();
+    let (file, ballast) = (disk.join("backup"), disk.join("ballast"));
+    for room in 0..10 {
+        fill(&ballast, room).unwrap();
+        let backup = registry.backup(&file).await;
+        std::fs::remove_file(&ballast).unwrap();
+        match backup {
+            Ok(head) => {
+                let restored = VersionRegistry::restore(&file, ObjectVersionStore::memory()).await;
+                assert_eq!(restored.unwrap(), head, "{room} pages left");
+                std::fs::remove_file(&file).unwrap();
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Io, "{room} pages left: {error:?}");
+                assert!(!file.exists() && room < 8, "{room} pages left");
+            }
+        }
+    }
+}
+
 /// What runs where the disk is small, and nothing where nobody asked for it.
 #[tokio::test]
 async fn child() {
     let Ok(disk) = std::env::var(FOLDER) else { return };
     let disk = PathBuf::from(disk);
+    the_last_write_counts(&disk).await;
     let template = tempfile::tempdir().unwrap();
     prepare(template.path()).await;
     let states = expected(template.path()).await;
@@ -76,8 +100,16 @@ async fn child() {
         if restore.is_err() {
             VersionRegistry::restore(folder.join("backup"), restored).await.unwrap();
         }
-        if backup.is_err() {
-            assert!(!folder.join("again").exists(), "{name}: half a backup");
+        match &backup {
+            Ok(head) => {
+                let again = ObjectVersionStore::folder(folder.join("restored again")).unwrap();
+                assert_eq!(
+                    &VersionRegistry::restore(folder.join("again"), again).await.unwrap(),
+                    head,
+                    "{name}"
+                );
+            }
+            Err(_) => assert!(!folder.join("again").exists(), "{name}: half a backup"),
         }
         if done < STEPS {
             refused += 1;
