@@ -66,14 +66,15 @@ impl VersionRegistry {
     }
 
     /// Restores the whole split, pins, mirror and every user's place of the last good deployment: the one before the current
-    /// one. The current one is no longer good, so calling again goes further back; up to 100 deployments.
+    /// one. The current one is no longer good, so calling again goes further back; up to 100 deployments. Those that serve
+    /// what is served already, as where the same split was deployed twice, are passed over.
     ///
     /// History is not rewritten: a rollback is a deployment too. If several callers see the same trouble, each rolls back
     /// once; let each call [`rollback_from`](VersionRegistry::rollback_from) with the deployment that it saw fail.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidState`] where there is no earlier one; [`ErrorKind::NotFound`] where nothing was deployed;
-    /// [`ErrorKind::Denied`]; [`ErrorKind::Store`].
+    /// [`ErrorKind::InvalidState`] where no earlier one serves anything else; [`ErrorKind::NotFound`] where nothing was
+    /// deployed; [`ErrorKind::Denied`]; [`ErrorKind::Store`].
     pub async fn rollback(&self, channel: &str) -> Result<Arc<Deployment>> {
         self.change_traffic(Action::Rollback, channel, |state| rollback(state.channel(channel)?).map(Some))
             .await
@@ -258,7 +259,14 @@ pub(super) fn stacked(stack: &[u64], number: u64) -> Vec<u64> {
 }
 
 fn rollback(channel: &Channel) -> Result<Deployed> {
-    restore(channel, channel.current.good())
+    let mut good = channel.current.good();
+    // To go back to what serves the same would help nobody.
+    while let [before @ .., last] = good
+        && channel.history.get(last).is_some_and(|last| last.serves_as(&channel.current))
+    {
+        good = before;
+    }
+    restore(channel, good)
 }
 
 /// Serves again what the last of `stack` served.
@@ -266,7 +274,10 @@ pub(super) fn restore(channel: &Channel, stack: &[u64]) -> Result<Deployed> {
     let now = &channel.current;
     let good = stack.last().and_then(|number| channel.history.get(number)).ok_or_else(|| {
         let name = &now.channel;
-        let message = format!("the channel {name:?} has no good deployment before number {}", now.number);
+        let message = format!(
+            "the channel {name:?} has no good deployment before number {} that serves anything else",
+            now.number
+        );
         Error::new(ErrorKind::InvalidState, message).of_channel(name)
     })?;
     Ok(Deployed {

@@ -107,6 +107,14 @@ impl Deployment {
         self.record
     }
 
+    /// Whether every user gets the same from both.
+    pub(crate) fn serves_as(&self, other: &Deployment) -> bool {
+        self.weights == other.weights
+            && self.slots == other.slots
+            && self.pins == other.pins
+            && self.mirror == other.mirror
+    }
+
     /// Every version that it names.
     pub(crate) fn versions(&self) -> impl Iterator<Item = &str> {
         named(&self.weights, self.mirror.as_ref(), &self.pins)

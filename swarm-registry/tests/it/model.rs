@@ -104,6 +104,10 @@ impl Channel {
     }
 }
 
+fn serves_else(channel: &Channel, number: u64) -> bool {
+    channel.made[&number].0 != *channel.serves()
+}
+
 type Said = std::result::Result<(), ErrorKind>;
 
 impl Model {
@@ -163,12 +167,12 @@ impl Model {
                 let split = Served::all(&version.clone());
                 self.deploy(*to, split, now);
             }
-            Verb::Rollback { channel } => return self.back(*channel, now, |_, _| true),
+            Verb::Rollback { channel } => return self.back(*channel, now, serves_else),
             Verb::RollbackFrom { channel, number } => {
                 if self.channel(*channel)?.number != *number {
                     return Err(ErrorKind::Conflict);
                 }
-                return self.back(*channel, now, |_, _| true);
+                return self.back(*channel, now, serves_else);
             }
             Verb::RollbackTo { channel, version } => {
                 self.known(&name(*version))?;

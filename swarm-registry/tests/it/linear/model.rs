@@ -155,7 +155,12 @@ impl Model {
             }
             Verb::Serves { .. } => Ok(channel.serving()),
             Verb::RollbackFrom { number, .. } if *number != channel.number => Err("Conflict"),
-            Verb::Rollback { .. } | Verb::RollbackFrom { .. } => channel.back_by(1),
+            Verb::Rollback { .. } | Verb::RollbackFrom { .. } => {
+                let mut back = channel.good.iter().rev();
+                let now = back.next();
+                let same = back.take_while(|split| Some(*split) == now).count();
+                channel.back_by(same + 1)
+            }
             Verb::RollbackTo { version, .. } => {
                 let alone = format!("{version} 100%");
                 if channel.good.last().is_some_and(|split| **split == *alone) {
