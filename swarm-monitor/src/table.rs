@@ -60,6 +60,19 @@ pub(crate) enum Found {
     Nowhere,
 }
 
+impl Drop for Table {
+    /// Threads remember series for longer, and are not to keep their buckets. Whoever has a handle goes on.
+    fn drop(&mut self) {
+        for metric in self.all() {
+            for series in metric.read().iter() {
+                if Arc::strong_count(series) > 1 && series.handles.load(Ordering::Relaxed) == 0 {
+                    series.evict();
+                }
+            }
+        }
+    }
+}
+
 impl Table {
     pub(crate) fn new(settings: Settings, limits: Limits) -> Self {
         Table {
@@ -344,6 +357,7 @@ pub(crate) fn cut(string: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use crate::testing::FakeClock;
     use crate::{Description, Measurement, PerformanceMonitor};
 
     #[test]
@@ -387,6 +401,27 @@ mod tests {
             assert_eq!(monitor.select(name).total().unwrap().count, 1);
         }
         assert!(sizes.iter().all(|size| *size < 4_000), "{sizes:?}");
+    }
+
+    #[test]
+    fn a_monitor_that_is_gone_keeps_no_buckets_in_threads_that_remember_it() {
+        let clock = FakeClock::new(chrono::DateTime::UNIX_EPOCH);
+        let monitor = PerformanceMonitor::builder().clock(clock).build().unwrap();
+        let kept = monitor.counter("kept", &[]);
+        let mut remembered = Vec::new();
+        for name in ["seconds", "kept"] {
+            for at in 0..2_000 {
+                let value = if name == "kept" { Measurement::Count(1) } else { f64::from(at).into() };
+                monitor.record(name, value, &[]);
+            }
+            remembered.push(monitor.inner.table.get(name).unwrap().select(&[]).remove(0));
+        }
+        let [seconds, counted] = &remembered[..] else { unreachable!() };
+        let before = seconds.memory();
+        drop(monitor);
+        assert!(seconds.observe(1.0).is_err() && seconds.memory() < before / 2, "{}", seconds.memory());
+        kept.increment();
+        assert!(counted.count(1).is_ok(), "a handle goes on");
     }
 
     #[test]
