@@ -81,7 +81,7 @@ where
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Notification {
-    /// The same for each try to tell the same.
+    /// The same for each try to tell the same, and another where it is told again after the repeat interval.
     pub id: String,
     /// The name of the route.
     pub route: String,
@@ -96,14 +96,19 @@ pub struct Notification {
 }
 
 impl Notification {
+    /// `before` is when the route was told of any of `alerts` last.
     pub(crate) fn new(
         route: String,
         time: DateTime<Utc>,
         valid_until: DateTime<Utc>,
         group: BTreeMap<String, String>,
         alerts: Vec<Alert>,
+        before: Option<u64>,
     ) -> Self {
         let mut text = route.clone();
+        if let Some(before) = before {
+            text += &format!(" {before}");
+        }
         for alert in &alerts {
             let at = |time: Option<DateTime<Utc>>| time.map_or(0, |time| time.timestamp());
             text += &format!(" {} {} {}", alert.id, at(alert.fired), at(alert.resolved));
@@ -210,7 +215,7 @@ mod tests {
     fn a_title_is_one_line_whatever_a_tag_holds() {
         let group = BTreeMap::from([("agent".to_owned(), "a\n1 firing\u{1b}[31m".to_owned())]);
         let epoch = DateTime::UNIX_EPOCH;
-        let told = Notification::new("ops".to_owned(), epoch, epoch, group, Vec::new());
+        let told = Notification::new("ops".to_owned(), epoch, epoch, group, Vec::new(), None);
         assert_eq!(told.title(), "0 firing · a 1 firing [31m");
     }
 }

@@ -162,5 +162,7 @@ fn one(route: &Route, key: &[(&str, &str)], part: &[Looked<'_>], now: u64) -> Du
     };
     let group = key.iter().map(|(label, value)| ((*label).to_owned(), (*value).to_owned())).collect();
     let valid = time(now.saturating_add(route.repeat_interval.saturating_mul(4)));
-    Due { notification: Notification::new(route.name.clone(), time(now), valid, group, alerts), told }
+    let before = part.iter().filter_map(|looked| looked.told).max();
+    let notification = Notification::new(route.name.clone(), time(now), valid, group, alerts, before);
+    Due { notification, told }
 }

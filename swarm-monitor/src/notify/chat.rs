@@ -122,6 +122,7 @@ mod tests {
             DateTime::UNIX_EPOCH,
             group,
             vec![alert; alerts],
+            None,
         )
     }
 

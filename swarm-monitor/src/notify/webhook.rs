@@ -11,8 +11,8 @@ use crate::notify::{Notification, Notifier, NotifyError};
 
 /// Posts what Alertmanager's webhook receiver would, version 4 (feature `http`).
 ///
-/// With a [key](Webhook::key) each request is signed as Standard Webhooks has it, with HMAC-SHA256: `webhook-id`, which is the same when
-/// a notification is told again, `webhook-timestamp` and `webhook-signature`.
+/// With a [key](Webhook::key) each request is signed as Standard Webhooks has it, with HMAC-SHA256: `webhook-id`, which is the
+/// notification's [id](Notification::id), `webhook-timestamp` and `webhook-signature`.
 #[derive(Clone)]
 pub struct Webhook {
     endpoint: Endpoint,

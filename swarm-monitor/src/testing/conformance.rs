@@ -171,7 +171,7 @@ pub async fn notifier(notifier: &dyn Notifier) -> Vec<Notification> {
     ] {
         let group = BTreeMap::from([("alertname".to_owned(), "conformance".to_owned())]);
         let valid = start + TimeDelta::hours(16);
-        let notification = Notification::new("conformance".to_owned(), start, valid, group, alerts);
+        let notification = Notification::new("conformance".to_owned(), start, valid, group, alerts, None);
         let answer = notifier.notify(&notification).await;
         assert!(answer.is_ok(), "{}: {answer:?}", notification.title());
         told.push(notification);
