@@ -30,7 +30,8 @@ pub trait Notifier: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`NotifyError::later`] where another try may help, [`NotifyError::never`] where this notification will not be accepted.
+    /// [`NotifyError::later`] where another try may help, [`NotifyError::never`] where this notification will not be accepted. Whoever
+    /// answers the former, or nothing, may have heard, and is told of the end of these alerts.
     async fn notify(&self, notification: &Notification) -> Result<(), NotifyError>;
 }
 

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::alert::condition::Seen;
 use crate::alert::rule::AlertRule;
@@ -18,6 +18,8 @@ pub(crate) struct Instance {
     pub(crate) episode: Option<Episode>,
     /// What each route was told last.
     pub(crate) told: BTreeMap<String, Told>,
+    /// The routes that may have heard that it fires, for all that is known: they did not answer, or not yet. Not kept over a restart.
+    pub(crate) unsure: BTreeSet<String>,
     /// When the condition held last, and when there was something to tell by. Not kept over a restart, which counts as a moment where
     /// both were so.
     pub(crate) held: u64,
@@ -66,6 +68,7 @@ impl Instance {
             pending: None,
             episode: None,
             told: BTreeMap::new(),
+            unsure: BTreeSet::new(),
             held: now,
             seen: now,
         }

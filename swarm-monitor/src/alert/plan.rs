@@ -48,10 +48,12 @@ fn look<'a>(route: &Route, instance: &'a Instance, now: u64, quiet: bool) -> Opt
     let told = instance.told.get(&route.name);
     let knows = told.is_some_and(|told| told.fired == episode.fired);
     let knows_firing = told.is_some_and(|told| told.firing);
+    let unsure = instance.unsure.contains(&route.name);
     let critical = instance.severity == Severity::Critical;
     let acknowledged = episode.acknowledged.is_some();
     if let Some(after) = route.escalation
         && told.is_none()
+        && (firing || !unsure)
     {
         let until = episode.resolved.unwrap_or(now);
         if !critical || acknowledged || until.saturating_sub(episode.fired) < after {
@@ -61,8 +63,8 @@ fn look<'a>(route: &Route, instance: &'a Instance, now: u64, quiet: bool) -> Opt
     let news = if firing {
         !(quiet || knows && knows_firing)
     } else {
-        // The end is told to who knows of the beginning, and a critical one that came and went to everybody.
-        told.is_some_and(|told| told.firing) || (critical && !knows && !quiet)
+        // The end is told to who knows of the beginning or may know, and a critical one that came and went to everybody.
+        knows_firing || unsure || (critical && !knows && !quiet)
     };
     // Silent ones are not so much as mentioned, unless it is their end.
     if quiet && !news {

@@ -1,6 +1,6 @@
 //! The records of an engine's file: one JSON value a line, after its checksum.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -116,6 +116,7 @@ impl AlertRecord {
                 acknowledged: episode.acknowledged,
             }),
             told: self.told.into_iter().map(|(route, state)| (route, told(state))).collect(),
+            unsure: BTreeSet::new(),
             held: now,
             seen: now,
         }

@@ -1,4 +1,3 @@
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use swarm_monitor::testing::RecordingNotifier;
@@ -369,33 +368,6 @@ async fn a_notifier_that_panics_or_hangs_has_failed() {
     alerts.deliver().await;
     let ids: Vec<String> = hangs.told().into_iter().map(|told| told.id).collect();
     assert_eq!(ids[0], ids[1], "what is told again has the same id");
-}
-
-/// A receiver that takes each id once hears of a repeat all the same.
-#[tokio::test]
-async fn a_repeat_has_an_id_of_its_own_and_keeps_it_over_its_tries() {
-    let watched = Watched::over(5.0, |rule| rule);
-    let tried: Arc<Mutex<Vec<String>>> = Arc::default();
-    let ids = tried.clone();
-    let fails_first = FnNotifier::new(move |told| {
-        let mut ids = ids.lock().unwrap();
-        ids.push(told.id.clone());
-        if ids.len() % 2 == 1 { Err(NotifyError::later("once more")) } else { Ok(()) }
-    });
-    let alerts = AlertEngine::builder(&watched.timed.monitor)
-        .rule(AlertRule::new("over", Condition::of("load").last().above(5.0)).severity(Severity::Critical))
-        .route(Route::new("ops", fails_first).repeat_interval(seconds(600)))
-        .build()
-        .unwrap();
-    watched.load("a", 9.0);
-    for passed in [1, 2, 600, 2] {
-        watched.timed.pass(passed);
-        alerts.evaluate();
-        alerts.deliver().await;
-    }
-    let tried = tried.lock().unwrap();
-    assert_eq!(tried.len(), 4);
-    assert!(tried[0] == tried[1] && tried[2] == tried[3] && tried[1] != tried[2], "{tried:?}");
 }
 
 #[tokio::test]

@@ -31,6 +31,7 @@ mod otlp;
 mod page;
 mod programs;
 mod prometheus;
+mod receivers;
 mod shifts;
 mod sinks;
 mod snapshot;

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -116,7 +116,7 @@ impl AlertEngine {
         if lane.trouble().all.until > self.now() {
             return (delivered, failed);
         }
-        let mut all = self.due(lane).await;
+        let (mut all, mut untold) = self.due(lane).await;
         // One that the receiver chokes on comes last, and holds up no other.
         all.sort_by_cached_key(|due| lane.failures(&due.notification.group));
         for due in all {
@@ -132,6 +132,12 @@ impl AlertEngine {
                 Ok(Err(_)) => Err(NotifyError::later("the notifier panicked")),
                 Err(_) => Err(NotifyError::later(format!("no answer in {:?}", lane.route.time_out))),
             };
+            // Where it did not say no, it may have taken it.
+            if told.as_ref().map_or_else(NotifyError::is_retryable, |()| true) {
+                for (id, ..) in &due.told.alerts {
+                    untold.remove(id);
+                }
+            }
             match told {
                 Ok(()) => {
                     delivered += 1;
@@ -149,6 +155,7 @@ impl AlertEngine {
                 }
             }
         }
+        self.take_back(lane, untold).await;
         (delivered, failed)
     }
 
@@ -173,20 +180,35 @@ impl AlertEngine {
         error.is_retryable()
     }
 
-    /// What is due, as seen on a thread where blocking is allowed: the file may be written meanwhile.
-    async fn due(&self, lane: &Lane) -> Vec<Due> {
+    /// What is due, as seen on a thread where blocking is allowed: the file may be written meanwhile. Of what fires there it may have heard
+    /// from then on; the ids of those of which it had not before are answered too.
+    async fn due(&self, lane: &Lane) -> (Vec<Due>, HashSet<String>) {
         let (engine, route) = (self.clone(), lane.route.clone());
         let due = tokio::task::spawn_blocking(move || {
-            let state = engine.state();
+            let mut state = engine.state();
             let now = engine.now();
             let quiet = Quiet::new(&state.silences, &engine.inner.inhibitions, state.instances(), now);
-            plan(&route, state.instances(), &quiet, now)
+            let due = plan(&route, state.instances(), &quiet, now);
+            let untold = state.telling(&route.name, due.iter().map(|due| &due.told));
+            (due, untold)
         });
-        let due = due.await.unwrap_or_default();
+        let (due, untold) = due.await.unwrap_or_default();
         let mut trouble = lane.trouble();
         trouble.groups.retain(|group, _| due.iter().any(|due| due.notification.group == *group));
         drop(trouble);
-        due
+        (due, untold)
+    }
+
+    /// Notes that these were not told after all.
+    async fn take_back(&self, lane: &Lane, untold: HashSet<String>) {
+        if untold.is_empty() {
+            return;
+        }
+        let (engine, route) = (self.clone(), lane.route.name.clone());
+        let taken = tokio::task::spawn_blocking(move || engine.state().not_told(&route, &untold));
+        if let Err(error) = taken.await {
+            tracing::error!(%error, "what was not told could not be noted");
+        }
     }
 
     /// Keeps that somebody was told. If the process dies before, they are told again.

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use chrono::{DateTime, Utc};
 
@@ -62,6 +62,37 @@ impl State {
             if let Some(instance) = self.get_mut(id) {
                 let told_state = Told { fired: *fired, firing: *firing, at: told.at };
                 instance.told.insert(told.route.clone(), told_state);
+                instance.unsure.remove(&told.route);
+            }
+        }
+    }
+
+    /// Notes that a route may hear from now on that these fire, and answers the ids of those of which it was sure that it did not.
+    pub(crate) fn telling<'a>(
+        &mut self,
+        route: &str,
+        told: impl Iterator<Item = &'a ToldRecord>,
+    ) -> HashSet<String> {
+        let fire = |record: &'a ToldRecord| record.alerts.iter().filter(|(.., firing)| *firing);
+        let firing: HashSet<&String> = told.flat_map(fire).map(|(id, ..)| id).collect();
+        let mut new = HashSet::new();
+        if firing.is_empty() {
+            return new;
+        }
+        for (id, instance) in self.alerts.values_mut().flatten() {
+            let knows = instance.told.get(route).is_some_and(|told| told.firing);
+            if !knows && firing.contains(id) && instance.unsure.insert(route.to_owned()) {
+                new.insert(id.clone());
+            }
+        }
+        new
+    }
+
+    /// Takes back that a route may have heard of these.
+    pub(crate) fn not_told(&mut self, route: &str, ids: &HashSet<String>) {
+        for (id, instance) in self.alerts.values_mut().flatten() {
+            if ids.contains(id) {
+                instance.unsure.remove(route);
             }
         }
     }
