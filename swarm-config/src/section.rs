@@ -9,6 +9,7 @@ use serde::de::{self, Deserialize, DeserializeOwned, Deserializer, Visitor};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::loader::Loaded;
+use crate::path::Pattern;
 use crate::tree::{Hidden, Ref, Value, extract_below};
 
 /// A part of a configuration that becomes a `T` when it is first read, and stays one over reloads that do not change it.
@@ -44,7 +45,7 @@ struct Lazy<T> {
     /// Where it comes from; not there if it was read from something else than a configuration.
     from: Mutex<Option<Site>>,
     made: OnceLock<Result<T>>,
-    /// Where there are secrets in it, as far as was seen when it was made.
+    /// Where there are secrets in it, as far as was seen when it was made, or what it was before a reload.
     secrets: Mutex<Hidden>,
 }
 
@@ -218,17 +219,23 @@ impl<'de, T: DeserializeOwned + Send + Sync + 'static> Visitor<'de> for Place<T>
             let name = (from.path.clone(), TypeId::of::<T>());
             let before = ground.before.as_ref().and_then(|before| before.get(&name));
             let before = before.and_then(|part| part.clone().downcast::<Lazy<T>>().ok());
-            let part = match before.filter(|part| part.is(&from)) {
+            let is_same = before.as_ref().is_some_and(|part| part.is(&from));
+            let mut secrets = before.as_ref().map(|part| lock(&part.secrets).clone()).unwrap_or_default();
+            if !is_same && !secrets.below.is_empty() {
+                // What has no path of its own may be anywhere in what is there now.
+                secrets.below = vec![Pattern(from.path.clone())];
+            }
+            from.loaded.hide_found(secrets.clone());
+            let part = match before.filter(|_| is_same) {
                 Some(part) => {
                     // What it was made of is needed no longer.
-                    from.loaded.hide_found(lock(&part.secrets).clone());
                     *lock(&part.from) = Some(from);
                     part
                 }
                 None => Arc::new(Lazy {
                     from: Mutex::new(Some(from)),
                     made: OnceLock::new(),
-                    secrets: Mutex::default(),
+                    secrets: Mutex::new(secrets),
                 }),
             };
             ground.now.insert(name, part.clone());

@@ -4,6 +4,7 @@ use std::fs;
 
 use serde::Deserialize;
 use serde_json::json;
+use swarm_config::testing::FakeSource;
 use swarm_config::{
     Color, Config, ConfigLoader, ConfigValidator, ErrorKind, Format, Secret, Section, Severity,
 };
@@ -147,13 +148,40 @@ fn a_section_read_from_elsewhere_is_read_at_once() {
     assert!(serde_json::from_value::<Settings>(json!({"name": "x", "agents": 1})).is_err());
 }
 
+#[derive(Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+enum Auth {
+    Basic { password: Secret<String> },
+}
+
+#[test]
+fn what_a_section_showed_to_be_secret_stays_so_over_reloads_that_change_it() {
+    #[derive(Deserialize)]
+    struct Parts {
+        auth: Section<Auth>,
+    }
+
+    let text = |secret: &str| format!("{{\"auth\": {{\"kind\": \"basic\", \"password\": \"{secret}\"}}}}");
+    let source = FakeSource::new("a.json", Format::Json, text("CANARY"));
+    let config = ConfigLoader::new().fake(&source).load::<Parts>().unwrap();
+    config.get().auth.get().unwrap();
+    // The second finds a section that nobody read.
+    for secret in ["CANARY 2", "CANARY 3"] {
+        source.set(text(secret));
+        let changes = config.reload().unwrap();
+        let now = config.get();
+        assert!(!now.auth.is_made());
+        let explained = now.explain("auth.password").unwrap();
+        let shown = format!("{changes:?} {:?} {explained}", now.tree());
+        assert!(!shown.contains("CANARY") && shown.contains("******"), "{shown}");
+    }
+    let now = config.get();
+    let Auth::Basic { password } = now.auth.get().unwrap();
+    assert_eq!(password.expose(), "CANARY 3");
+}
+
 #[test]
 fn what_was_told_before_a_section_showed_a_secret_does_not_show_it() {
-    #[derive(Deserialize)]
-    #[serde(tag = "kind", rename_all = "lowercase")]
-    enum Auth {
-        Basic { password: Secret<String> },
-    }
     #[derive(Deserialize)]
     struct Parts {
         auth: Section<Auth>,
