@@ -359,7 +359,8 @@ impl LocalEngine {
         history::events(&run, &records)
     }
 
-    /// Removes the runs that `retention` allows, with their artifacts, and answers which.
+    /// Removes the runs that `retention` allows, with their artifacts, and answers which. A run that was taken up in the
+    /// meantime stays.
     ///
     /// # Errors
     /// What the store answers.
@@ -373,9 +374,19 @@ impl LocalEngine {
             let younger = seen.entry(run.pipeline.clone()).or_default();
             let allowed = retention.allows(&run, *younger, now);
             *younger += 1;
-            if allowed {
-                self.0.store.delete(&run.run).await?;
-                removed.push(run.run);
+            if !allowed {
+                continue;
+            }
+            // Much time may have passed since it was listed.
+            let is_as_listed =
+                |records: Vec<_>| history::summarize(&run.run, &records).ok() == Some(run.clone());
+            if !self.0.store.read(&run.run).await.is_ok_and(is_as_listed) {
+                continue;
+            }
+            match self.0.store.delete(&run.run).await {
+                Ok(()) => removed.push(run.run),
+                Err(error) if error.kind() == ErrorKind::RunBusy => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(removed)

@@ -119,3 +119,61 @@ async fn pruning_keeps_the_youngest_runs_of_each_pipeline() {
     check(&store, Retention::new().older_than(DAY / 2).keep_last(2), &[]).await;
     check(&store, Retention::new().keep_last(0), &["p1", "p3", "q1", "q3"]).await;
 }
+
+#[tokio::test]
+async fn pruning_passes_over_a_run_that_somebody_has_taken() {
+    let store = MemoryStore::new();
+    for run in ["a", "b", "c"] {
+        past(&store, "p", run, "good", 9 * DAY).await;
+    }
+    let taken = store.acquire(&RunId::new("b").unwrap()).await.unwrap();
+    check(&store, Retention::new().older_than(DAY), &["a", "c"]).await;
+    drop(taken);
+    check(&store, Retention::new().older_than(DAY), &["b"]).await;
+}
+
+/// A store in which the run `b` is begun again when another one is deleted.
+struct BegunAgain(MemoryStore);
+
+#[async_trait::async_trait]
+impl CheckpointStore for BegunAgain {
+    async fn acquire(&self, run: &RunId) -> Result<Box<dyn RunLog>> {
+        self.0.acquire(run).await
+    }
+
+    async fn read(&self, run: &RunId) -> Result<Vec<Record>> {
+        self.0.read(run).await
+    }
+
+    async fn list(&self) -> Result<Vec<RunId>> {
+        self.0.list().await
+    }
+
+    async fn delete(&self, run: &RunId) -> Result<()> {
+        let options = RunOptions::new().restart_from("word").return_when_suspended();
+        let engine = LocalEngine::with_store(self.0.clone());
+        assert_eq!(engine.resume(&pipeline("p"), "b", options).await?.status(), RunStatus::Suspended);
+        self.0.delete(run).await
+    }
+
+    async fn put_blob(&self, key: &BlobKey, bytes: &[u8]) -> Result<()> {
+        self.0.put_blob(key, bytes).await
+    }
+
+    async fn get_blob(&self, key: &BlobKey) -> Result<Option<Vec<u8>>> {
+        self.0.get_blob(key).await
+    }
+}
+
+#[tokio::test]
+async fn pruning_leaves_a_run_that_was_begun_again_since_it_was_listed() {
+    let store = MemoryStore::new();
+    // The younger one is looked at first.
+    past(&store, "p", "a", "good", 2 * DAY).await;
+    past(&store, "p", "b", "good", 9 * DAY).await;
+    let removed = LocalEngine::with_store(BegunAgain(store.clone()));
+    let removed = removed.prune(&Retention::new().older_than(DAY)).await.unwrap();
+    assert_eq!(removed, [RunId::new("a").unwrap()]);
+    let left = LocalEngine::with_store(store).runs().await.unwrap();
+    assert_eq!((left[0].run.as_str(), left[0].status), ("b", RunStatus::Suspended));
+}
