@@ -43,19 +43,21 @@ pub(crate) async fn take_up(
             OnChange::Rerun => &|_| false,
             OnChange::Migrate(keep) => &**keep,
         };
-        check_undos(&id, &past, &pipeline)?;
         let others = changes.changed.iter().filter(|name| !keep(name)).chain(&changes.added);
         others.filter_map(|name| pipeline.graph().find(name)).collect()
     };
     let redefine = !past.is_defined_by(&pipeline);
+    let refuses = matches!(options.on_change, OnChange::Refuse);
+    let goes_on = !over || told || past.scheduler.goes_forward() && !refuses && !rerun.is_empty();
+    if goes_on || status == RunStatus::Stuck && !refuses {
+        check_undos(&id, &past, &pipeline, verb)?;
+    }
+    if !goes_on {
+        return Run::resume(shared, past, records).await;
+    }
     let mut run = Run::resume(shared, past, records).await?;
     let at = run.shared.clock.now();
     let rerun = run.scheduler.downstream(rerun);
-    let refuses = matches!(options.on_change, OnChange::Refuse);
-    let goes_on = told || run.scheduler.goes_forward() && !refuses && !rerun.is_empty();
-    if over && !goes_on {
-        return Ok(run);
-    }
     if redefine {
         let (rerun, stale) = match verb.is_none() && run.scheduler.goes_forward() {
             true => (rerun, Vec::new()),
@@ -113,16 +115,19 @@ fn changed(id: &RunId, changes: &Changes, undoing: bool) -> Error {
     Error::new(ErrorKind::DefinitionChanged, message).in_run(id)
 }
 
-/// What is to be undone must have its undo still.
-fn check_undos(id: &RunId, past: &Past<'_>, pipeline: &Pipeline) -> Result<()> {
-    let owed = past.scheduler.to_undo();
-    let lost = owed
-        .iter()
-        .map(|step| past.graph().name(*step))
-        .find(|name| pipeline.graph().find(name).is_none_or(|step| !pipeline.step_plan(step).undo));
+/// What is to be undone, or may have to be, must have its undo still, unless an operator has undone it.
+fn check_undos(id: &RunId, past: &Past<'_>, pipeline: &Pipeline, verb: Option<Event>) -> Result<()> {
+    let mut owed = past.scheduler.to_undo();
+    owed.extend(past.scheduler.undoable());
+    let is_lost = |name: &&str| match pipeline.graph().find(name) {
+        Some(step) => !pipeline.step_plan(step).undo && verb != Some(Event::UndoMarked { step }),
+        None => true,
+    };
+    let lost = owed.iter().map(|step| past.graph().name(*step)).find(is_lost);
     let Some(step) = lost else { return Ok(()) };
     let message = format!(
-        "run {id} is being rolled back, and step {step:?} has no undo any more; finish it with a pipeline that has one"
+        "step {step:?} of run {id} did something and has no undo any more; take the run up with a pipeline where \
+         it has one, if only one that does nothing"
     );
     Err(Error::new(ErrorKind::DefinitionChanged, message).in_run(id).in_step(step))
 }

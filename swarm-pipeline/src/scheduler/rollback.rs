@@ -264,6 +264,19 @@ impl Scheduler {
         steps
     }
 
+    /// The steps with an undo that did something, or may have, that is not undone.
+    pub(crate) fn undoable(&self) -> Vec<u32> {
+        let items = |step: u32| self.items.get(&step).map_or(&[][..], |items| &items.tasks);
+        let of_step = |step: u32| Task { step, item: 0 }..=Task { step, item: NONE };
+        let left_traces = |step: &u32| {
+            let former = self.former_items.range(of_step(*step)).map(|(_, state)| state);
+            let mut all = items(*step).iter().chain(former).chain(self.tasks.get(*step as usize));
+            all.any(TaskState::left_traces)
+        };
+        let has_undo = |step: &u32| self.plan.steps[*step as usize].undo;
+        (0..self.tasks.len() as u32).filter(|step| has_undo(step) && left_traces(step)).collect()
+    }
+
     /// Takes the rollback over to a pipeline that numbers its steps otherwise.
     pub(super) fn renumber_rollback(&mut self, numbers: &[Option<u32>]) {
         let plan = Arc::clone(&self.plan);

@@ -222,14 +222,14 @@ async fn policies_can_be_tuned_while_a_run_is_under_way() {
     };
     let soon = |attempts| Retry::fixed(attempts, Duration::from_millis(10));
     let engine = LocalEngine::with_store(MemoryStore::new());
-    let generous = pipeline(soon(5), soon(9), OnFailure::CarryOn, true, 2);
-    let report = engine.run_with(&generous, "r", (), suspended()).await.unwrap();
+    let generous = |with_undo| pipeline(soon(5), soon(9), OnFailure::CarryOn, with_undo, 2);
+    let report = engine.run_with(&generous(false), "r", (), suspended()).await.unwrap();
     assert_eq!(report.status(), RunStatus::Suspended, "{report}");
-    let strict = pipeline(Retry::none(), soon(1), OnFailure::Stop, false, 1);
+    let strict = pipeline(Retry::none(), soon(1), OnFailure::Stop, true, 1);
     let report = engine.run_with(&strict, "r", (), suspended()).await.unwrap();
     assert_eq!(report.status(), RunStatus::Suspended, "{report}");
     engine.signal("r", "wait", ()).await.unwrap();
-    let report = engine.run(&generous, "r", ()).await.unwrap();
+    let report = engine.run(&generous(true), "r", ()).await.unwrap();
     assert_eq!(report.status(), RunStatus::Failed, "{report}");
     assert_eq!(report.step("flaky").unwrap().undo, Some(UndoState::Done));
     let report = engine.run(&strict, "r", ()).await.unwrap();
@@ -389,4 +389,46 @@ fn settings_that_a_waiting_step_cannot_have_are_told() {
     for told in ["`timeout`", "`retry`", "`compensate`", "`gate`", "waits for a signal", "sleeps"] {
         assert!(error.contains(told), "{told} in {error}");
     }
+}
+
+#[tokio::test]
+async fn a_run_is_not_taken_on_by_a_pipeline_that_lost_the_undo_of_what_it_did() {
+    #[derive(Clone, Copy)]
+    enum Deploy {
+        Undone,
+        NotUndone,
+        Gone,
+    }
+    let pipeline = |deploy: Deploy, waits: bool| {
+        build(move |p| {
+            let does = |_cx, ()| async { Ok(()) };
+            let _ = match deploy {
+                Deploy::Undone => Some(p.step("deploy").compensate(|_cx, _| async { Ok(()) }).run(does)),
+                Deploy::NotUndone => Some(p.step("deploy").run(does)),
+                Deploy::Gone => None,
+            };
+            p.step("aside").run(|_cx, ()| async { Ok(()) });
+            if waits {
+                p.step::<()>("wait").wait_for_signal();
+            }
+        })
+    };
+    let engine = LocalEngine::with_store(MemoryStore::new());
+    let refused = |error: swarm_pipeline::Error| {
+        assert_eq!(error.kind(), ErrorKind::DefinitionChanged, "{error}");
+        assert!(error.to_string().contains("deploy"), "{error}");
+    };
+    assert!(engine.run(&pipeline(Deploy::Undone, false), "over", ()).await.unwrap().is_success());
+    let _ = engine.run_with(&pipeline(Deploy::Undone, true), "waits", (), suspended()).await.unwrap();
+    for deploy in [Deploy::NotUndone, Deploy::Gone] {
+        refused(engine.rollback(&pipeline(deploy, false), "over").await.unwrap_err());
+        let keep = OnChange::Migrate(Arc::new(|_| true));
+        for options in [suspended(), rerun(), suspended().on_change(keep)] {
+            refused(engine.resume(&pipeline(deploy, true), "waits", options).await.unwrap_err());
+        }
+        let report = engine.run(&pipeline(deploy, false), "over", ()).await.unwrap();
+        assert!(report.is_success(), "what is over is answered all the same");
+    }
+    let report = engine.rollback(&pipeline(Deploy::Undone, false), "over").await.unwrap();
+    assert_eq!(report.step("deploy").unwrap().undo, Some(UndoState::Done));
 }
