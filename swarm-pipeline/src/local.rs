@@ -166,7 +166,7 @@ impl LocalEngine {
         let past = Past::fold(&run, &entries)?;
         check_same(&run, &past, pipeline, None)?;
         let shared = self.share(pipeline, run, past.input.get().to_owned());
-        Ok(Run::resume(shared, past, records.len()).await?.into_report())
+        Ok(Run::resume(shared, past, records.len(), &[]).await?.into_report())
     }
 
     /// Undoes a run that is over: the compensation of every step that is done or may be done, in reverse order.

@@ -53,9 +53,10 @@ pub(crate) async fn take_up(
         check_undos(&id, &past, &pipeline, verb)?;
     }
     if !goes_on {
-        return Run::resume(shared, past, records).await;
+        return Run::resume(shared, past, records, &[]).await;
     }
-    let mut run = Run::resume(shared, past, records).await?;
+    let outdated = if verb.is_none() { &rerun[..] } else { &[] };
+    let mut run = Run::resume(shared, past, records, outdated).await?;
     let at = run.shared.clock.now();
     let rerun = run.scheduler.downstream(rerun);
     if redefine {

@@ -290,14 +290,14 @@ impl<'e> Past<'e> {
             false => names.map(|name| self.durations.get(name).copied().unwrap_or(0)).collect(),
         };
         self.scheduler.adopt(Arc::clone(plan), &numbers, &durations);
-        if (0..count).all(|step| numbers[step as usize] == Some(step)) {
-            return;
-        }
         let other_kind = |step: &u32| {
             let now = numbers[*step as usize];
             now.is_some_and(|now| plan.steps[now as usize].kind != old.steps[*step as usize].kind)
         };
         self.forget(&(0..count).filter(other_kind).collect::<Vec<_>>());
+        if (0..count).all(|step| numbers[step as usize] == Some(step)) {
+            return;
+        }
         renumber_tasks(&mut self.outputs, &numbers);
         renumber_tasks(&mut self.refused, &numbers);
         self.signals = renumber_steps(std::mem::take(&mut self.signals), &numbers);
@@ -320,7 +320,7 @@ impl<'e> Past<'e> {
         }
     }
 
-    fn forget(&mut self, steps: &[u32]) {
+    pub(super) fn forget(&mut self, steps: &[u32]) {
         if steps.is_empty() {
             return;
         }

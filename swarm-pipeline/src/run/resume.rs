@@ -13,13 +13,22 @@ use crate::wire::{Entry, Stored};
 impl Run {
     /// Brings the run of `past` back, whose log has `records` entries, to go on with the pipeline of `shared`.
     ///
-    /// Where nothing will run on it any more, an output that cannot be read is left out.
+    /// Where nothing will run on it any more, an output that cannot be read is left out, and so are those of
+    /// `outdated` and what depends on them where they are to be made anew.
     ///
     /// # Errors
     /// [`ErrorKind::Codec`] for a recorded output that is not of the type it has now, and what the store answers.
-    pub(crate) async fn resume(shared: Arc<RunShared>, mut past: Past<'_>, records: usize) -> Result<Self> {
+    pub(crate) async fn resume(
+        shared: Arc<RunShared>,
+        mut past: Past<'_>,
+        records: usize,
+        outdated: &[u32],
+    ) -> Result<Self> {
         past.move_to(shared.pipeline.plan());
         let lenient = !past.scheduler.goes_forward();
+        if !lenient {
+            past.forget(&past.scheduler.downstream(outdated.iter().copied()));
+        }
         let mut run = Run::new(shared, past.scheduler, true);
         run.next_seq = records as u64;
         let mut outputs: Vec<(Task, &Stored)> = past.outputs.into_iter().collect();

@@ -428,7 +428,7 @@ impl<'a> Simulation<'a> {
         let shared = shared(&self.pipeline, self.now)?;
         let entries = parse(&shared.run, &self.log)?;
         let past = Past::fold(&shared.run, &entries)?;
-        let resumed = Run::resume(shared, past, self.log.len()).now_or_never();
+        let resumed = Run::resume(shared, past, self.log.len(), &[]).now_or_never();
         let never = || Error::new(ErrorKind::InvalidState, "resuming waited for something");
         self.run = resumed.ok_or_else(never)??;
         if before.is_some_and(|before| before != self.run.scheduler.snapshot()) {

@@ -432,3 +432,49 @@ async fn a_run_is_not_taken_on_by_a_pipeline_that_lost_the_undo_of_what_it_did()
     let report = engine.rollback(&pipeline(Deploy::Undone, false), "over").await.unwrap();
     assert_eq!(report.step("deploy").unwrap().undo, Some(UndoState::Done));
 }
+
+#[tokio::test]
+async fn a_step_whose_output_has_another_type_now_is_replaced() {
+    let engine = LocalEngine::with_store(MemoryStore::new());
+    let first = build(|p| {
+        let measured = p.step("measure").run(|_cx, ()| async { Ok("much".to_owned()) });
+        let doubled =
+            p.step("double").input(&measured).run(|_cx, much| async move { Ok(format!("{much} {much}")) });
+        p.step::<()>("wait").input(&doubled).wait_for_signal();
+    });
+    let second = build(|p| {
+        let measured = p.step("measure").version("2").run(|_cx, ()| async { Ok(4_u32) });
+        let doubled = p.step("double").input(&measured).run(|_cx, four| async move { Ok(*four * 2) });
+        p.step::<()>("wait").input(&doubled).wait_for_signal();
+    });
+    for run in ["r", "over"] {
+        let _ = engine.run_with(&first, run, (), suspended()).await.unwrap();
+    }
+    engine.signal("over", "wait", ()).await.unwrap();
+    assert!(engine.run(&first, "over", ()).await.unwrap().is_success());
+    for run in ["r", "over"] {
+        let report = engine.run_with(&second, run, (), rerun()).await.unwrap();
+        assert_eq!(*report.output_by_name::<u32>("double").unwrap(), 8);
+    }
+}
+
+#[tokio::test]
+async fn a_step_of_another_kind_runs_again_whatever_is_to_be_kept() {
+    let engine = LocalEngine::with_store(MemoryStore::new());
+    let pipeline = |each: bool| {
+        build(move |p| {
+            let list = p.step("list").run(|_cx, ()| async { Ok(vec![1_u32, 2]) });
+            let step = p.step("sum").input(&list);
+            if each {
+                step.run_each(|_cx, item: u32| async move { Ok(item) });
+            } else {
+                step.run(|_cx, list| async move { Ok(list.iter().sum::<u32>()) });
+            }
+            p.step::<()>("wait").after(["sum"]).wait_for_signal();
+        })
+    };
+    let _ = engine.run_with(&pipeline(false), "r", (), suspended()).await.unwrap();
+    let keep = suspended().on_change(OnChange::Migrate(Arc::new(|_| true)));
+    let report = engine.run_with(&pipeline(true), "r", (), keep).await.unwrap();
+    assert_eq!(*report.output_by_name::<Vec<u32>>("sum").unwrap(), [1, 2]);
+}
