@@ -159,20 +159,23 @@ fn step<'t>(
     };
     fields.finish(&place, faults);
     step.version = match &step.work {
-        Work::Run(made) | Work::Each(made, _) => digest(item, made.version()),
+        Work::Run(made) | Work::Each(made, _) => {
+            digest(item, made.version(), &["uses", "with", "version", "for_each", "when"])
+        }
         Work::Unknown => String::new(),
+        _ if step.when.is_some() => digest(item, "", &["version", "when"]),
         Work::Signal | Work::Sleep(_) | Work::SleepUntil(_) => version.unwrap_or_default().to_owned(),
     };
     step
 }
 
-/// A digest of what decides what the step does: its kind, its configuration and its version.
-fn digest(item: &Item, own: &str) -> String {
+/// A digest of what decides what the step does: these keys of it, and what its kind says of itself.
+fn digest(item: &Item, own: &str, keys: &[&str]) -> String {
     let mut bytes = own.as_bytes().to_vec();
     if let Data::Table(entries) = &item.data {
-        for wanted in ["uses", "with", "version", "for_each", "when"] {
+        for wanted in keys {
             bytes.extend(wanted.as_bytes());
-            if let Some((_, value)) = entries.iter().find(|(key, _)| key.name == wanted) {
+            if let Some((_, value)) = entries.iter().find(|(key, _)| key.name == *wanted) {
                 value.canonical(&mut bytes);
             }
         }

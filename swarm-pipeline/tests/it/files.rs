@@ -187,6 +187,18 @@ fn the_fingerprint_follows_what_a_step_does_and_nothing_else() {
     for (from, to) in changed {
         assert_ne!(toml(&TOML.replacen(from, to, 1)).fingerprint(), before, "{to}");
     }
+    for waits in ["uses = \"signal\"", "uses = \"sleep\"\nfor = \"1s\""] {
+        let with = |more: &str| toml(&format!("{TOML}\n[steps.wait]\n{waits}\n{more}")).fingerprint();
+        let all = [
+            "",
+            "version = \"2\"",
+            "when = { step = \"sum\", equals = 3 }",
+            "when = { step = \"sum\", equals = 4 }",
+        ];
+        let all: std::collections::BTreeSet<_> =
+            all.into_iter().map(|more| format!("{:?}", with(more))).collect();
+        assert_eq!(all.len(), 4, "{waits}");
+    }
 }
 
 #[tokio::test]
