@@ -53,8 +53,6 @@ pub enum StepErrorKind {
     CircuitOpen,
     /// The output could not be written as JSON, is larger than allowed, or an input cannot be read as the type asked for. Not retried.
     BadValue,
-    /// The process that ran the attempt died; what the attempt did is unknown.
-    Lost,
 }
 
 /// Messages are cut to this many bytes, so that an error that quotes a whole response does not fill the log.
@@ -99,8 +97,8 @@ impl StepError {
 
     /// Whether another attempt may succeed.
     pub fn is_retryable(&self) -> bool {
-        use StepErrorKind::{CircuitOpen, Failed, Lost, Panicked, TimedOut};
-        matches!(self.kind, Failed | Panicked | TimedOut | CircuitOpen | Lost)
+        use StepErrorKind::{CircuitOpen, Failed, Panicked, TimedOut};
+        matches!(self.kind, Failed | Panicked | TimedOut | CircuitOpen)
     }
 
     /// The same as a [`std::error::Error`], for code that wants one.

@@ -32,10 +32,10 @@ use process::{Ended, Process};
 /// anything else as JSON) and `SWARM_ITEM_INDEX` its position.
 ///
 /// On Unix the program leads a process group of its own. When the run is cancelled the group is sent SIGTERM, and SIGKILL when
-/// the [grace](Shell::kill_grace) is over. The same befalls it when the attempt takes too long, though then the attempt is over at once, so that
-/// a retry may begin while the group is still ending; a grace of zero leaves no such time. What the program leaves running in its
-/// group when it exits is killed too: a daemon must start a session of its own. If this process itself is killed, the
-/// program goes on: the parent-death signal that could prevent it needs `unsafe` code.
+/// the [grace](Shell::kill_grace) is over. The same befalls it when the attempt takes too long: the attempt then ends with the program, so
+/// that a retry never runs beside it. What the program leaves running in its group when it exits is killed too: a daemon
+/// must start a session of its own. If this process itself is killed, the program goes on: the parent-death signal that
+/// could prevent it needs `unsafe` code.
 ///
 /// ```
 /// use swarm_pipeline::{LocalEngine, Pipeline, Shell};

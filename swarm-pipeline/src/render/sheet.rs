@@ -6,7 +6,6 @@ use super::text;
 use crate::pipeline::Pipeline;
 use crate::report::{AttemptReport, RunReport, StepReport, StepStatus, time};
 use crate::scheduler::{Event, Kind};
-use crate::step_error::StepErrorKind;
 
 /// What the pictures of a run are drawn from, worked out once.
 pub(super) struct Sheet<'r> {
@@ -95,7 +94,6 @@ impl<'r> Sheet<'r> {
     /// Whether the process died during the attempt, or it is still under way.
     pub(super) fn is_open(&self, attempt: &AttemptReport) -> bool {
         attempt.ended.is_none()
-            || attempt.error.as_ref().is_some_and(|error| error.kind() == StepErrorKind::Lost)
     }
 
     /// When the attempt ended; where nobody knows, when the run was last seen alive during it.
