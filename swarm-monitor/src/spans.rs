@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tracing::Subscriber;
@@ -32,16 +33,29 @@ use crate::sink::MetricSink;
 #[cfg_attr(docsrs, doc(cfg(feature = "tracing")))]
 #[derive(Debug, Clone)]
 pub struct SpanTimes<S> {
+    /// Tells layers of one subscriber apart.
+    number: u64,
     sink: S,
     metric: String,
     busy: Option<String>,
     fields: Vec<String>,
 }
 
+fn number() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed)
+}
+
 impl<S: MetricSink> SpanTimes<S> {
     /// Records into `sink`, which a [`PerformanceMonitor`](crate::PerformanceMonitor) is.
     pub fn new(sink: S) -> Self {
-        SpanTimes { sink, metric: "span_seconds".to_owned(), busy: None, fields: Vec::new() }
+        SpanTimes {
+            number: number(),
+            sink,
+            metric: "span_seconds".to_owned(),
+            busy: None,
+            fields: Vec::new(),
+        }
     }
 
     /// Records under another name, which ends in `_seconds` by custom.
@@ -66,8 +80,11 @@ impl<S: MetricSink> SpanTimes<S> {
     }
 }
 
-/// What a span carries until it closes.
+/// What a span carries until it closes, of each layer.
+struct Timings(Vec<Timing>);
+
 struct Timing {
+    layer: u64,
     created: Instant,
     entered: Option<Instant>,
     /// A span can be entered again while it is.
@@ -81,14 +98,24 @@ where
     C: Subscriber + for<'a> LookupSpan<'a>,
     S: MetricSink + 'static,
 {
+    fn on_layer(&mut self, _: &mut C) {
+        // A clone is another layer.
+        self.number = number();
+    }
+
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, C>) {
         let Some(span) = context.span(id) else { return };
         let mut tags = Vec::new();
         if !self.fields.is_empty() {
             attributes.record(&mut Tagger { wanted: &self.fields, tags: &mut tags });
         }
-        let timing = Timing { created: Instant::now(), entered: None, depth: 0, busy: Duration::ZERO, tags };
-        span.extensions_mut().replace(timing);
+        let (layer, created) = (self.number, Instant::now());
+        let timing = Timing { layer, created, entered: None, depth: 0, busy: Duration::ZERO, tags };
+        let mut extensions = span.extensions_mut();
+        match extensions.get_mut::<Timings>() {
+            Some(Timings(all)) => all.push(timing),
+            None => extensions.insert(Timings(vec![timing])),
+        }
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, C>) {
@@ -126,7 +153,11 @@ where
 
     fn on_close(&self, id: Id, context: Context<'_, C>) {
         let Some(span) = context.span(&id) else { return };
-        let Some(timing) = span.extensions_mut().remove::<Timing>() else { return };
+        let taken = span.extensions_mut().get_mut().and_then(|Timings(all)| {
+            let mine = all.iter().position(|timing| timing.layer == self.number)?;
+            Some(all.swap_remove(mine))
+        });
+        let Some(timing) = taken else { return };
         let lasted = timing.created.elapsed();
         let mut tags = vec![("span", span.name())];
         tags.extend(timing.tags.iter().map(|(name, value)| (*name, value.as_str())));
@@ -143,7 +174,9 @@ impl<S: MetricSink> SpanTimes<S> {
         C: Subscriber + for<'a> LookupSpan<'a>,
     {
         let Some(span) = context.span(id) else { return };
-        if let Some(timing) = span.extensions_mut().get_mut::<Timing>() {
+        if let Some(Timings(all)) = span.extensions_mut().get_mut()
+            && let Some(timing) = all.iter_mut().find(|timing| timing.layer == self.number)
+        {
             change(timing);
         }
     }

@@ -136,3 +136,21 @@ fn a_layer_records_only_what_its_filter_lets_through() {
     let by = timed.monitor.select("handler_seconds").by("span").unwrap();
     assert_eq!(by.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["handler"]);
 }
+
+/// Also one that is a clone of another.
+#[test]
+fn layers_of_one_subscriber_do_not_share_what_they_time() {
+    let timed = Timed::new();
+    let layer = SpanTimes::new(timed.monitor.clone()).field("agent");
+    let other = layer.clone().metric("task_seconds").busy("busy_seconds");
+    let subscriber = tracing_subscriber::registry().with(layer.clone()).with(other).with(layer);
+    subscriber::with_default(subscriber, || {
+        info_span!("deploy", agent = "Agent-8").in_scope(|| info_span!("upload").in_scope(|| ()));
+    });
+    for (metric, count) in [("span_seconds", 2), ("task_seconds", 1), ("busy_seconds", 1)] {
+        let deploy = timed.monitor.select(metric).tag("span", "deploy").tag("agent", "Agent-8");
+        assert_eq!(deploy.total().unwrap().count, count, "{metric}");
+        let upload = timed.monitor.select(metric).tag("span", "upload");
+        assert_eq!(upload.total().unwrap().count, count, "{metric}");
+    }
+}
